@@ -1,0 +1,417 @@
+"""From a `Config` to objects: the one room where config meets code.
+
+Everything a config can get wrong is refused here, before anything compiles.
+"""
+
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from jsnnq import data, surrogate
+from jsnnq.config import (
+    Config,
+    LQNet,
+    Mint,
+    NetworkConfig,
+    NeuronConfig,
+    QuantizerConfig,
+    Rule,
+    SnnTorch,
+    TrainingConfig,
+    Uniform,
+)
+from jsnnq.errors import InputError, choose
+from jsnnq.layers import STATE, Rules
+from jsnnq.neurons import Neuron
+from jsnnq.quantizers import Quantizer, identity, lqnet, mint, snntorch, uniform
+from jsnnq.quantizers.base import storage_bits
+from jsnnq.resnet import SEWResNet, sew_resnet
+from jsnnq.train import Program
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def neuron(config: NeuronConfig) -> Neuron:
+    """The neurons a config describes."""
+    choose("surrogate", config.surrogate, surrogate.SURROGATES)
+    make = surrogate.SURROGATES[config.surrogate]
+    return Neuron(
+        kind=config.kind,
+        tau=config.tau,
+        v_threshold=config.v_threshold,
+        v_reset=config.v_reset,
+        decay_input=config.decay_input,
+        detach_reset=config.detach_reset,
+        surrogate=make() if config.alpha is None else make(config.alpha),
+        placement=config.placement,
+    )
+
+
+def weight_quantizer(config: QuantizerConfig | None) -> Quantizer:
+    """The quantizer of kernels that a config describes."""
+    match config:
+        case None:
+            return identity
+        case Uniform():
+            return _uniform(config)
+        case LQNet():
+            return lqnet(
+                config.bits, config.clip, start=config.start, debias=config.debias
+            )
+        case Mint(shared=False):
+            return mint(config.bits, squash=config.squash)
+        case Mint():
+            raise InputError("mint got shared=True for weights: membranes share it")
+    raise InputError(f"{config!r} is a membrane quantizer: it cannot be used on weights")
+
+
+def membrane_quantizer(config: QuantizerConfig | None, threshold: float) -> Quantizer:
+    """The quantizer of membranes that a config describes."""
+    match config:
+        case None:
+            return identity
+        case Uniform():
+            return _uniform(config)
+        case LQNet():
+            return lqnet(
+                config.bits,
+                1.0 if config.clip is None else config.clip,
+                codes="unsigned",
+                start=config.start,
+                debias=config.debias,
+            )
+        case SnnTorch():
+            return snntorch(
+                config.bits,
+                threshold=threshold,
+                lower=config.lower,
+                upper=config.upper,
+                spacing=config.spacing,
+                centre=config.centre,
+            )
+        case Mint():
+            return mint(config.bits, squash=config.squash, shared=config.shared)
+    raise InputError(f"{config!r} is no quantizer")
+
+
+def _uniform(config: Uniform) -> Quantizer:
+    return uniform(
+        config.bits,
+        config.clip,
+        grid=config.grid,
+        channelwise=config.channelwise,
+        outside=config.outside,
+        percentile=config.percentile,
+    )
+
+
+def network(config: Config, classes: int) -> SEWResNet:
+    """The network of a row, with its quantizers.
+
+    Raises:
+        InputError: a name is unknown, a number out of range, or a rule matches no
+            layer.
+    """
+    net = float_network(config.network, classes)
+    threshold = config.network.neuron.v_threshold
+    net = net.clone(
+        weights=_rules("weights", config.weights, weight_quantizer, kernel_names(net)),
+        membranes=_rules(
+            "membranes",
+            config.membranes,
+            functools.partial(membrane_quantizer, threshold=threshold),
+            neuron_names(net),
+        ),
+    )
+    _check_shared(net)
+    return net
+
+
+def float_network(config: NetworkConfig, classes: int) -> SEWResNet:
+    """The network without quantizers."""
+    choose("dtype", config.dtype, DTYPES)
+    return sew_resnet(
+        config.name,
+        width=config.width,
+        classes=classes,
+        timesteps=config.timesteps,
+        stem=config.stem,
+        connect=config.connect,
+        zero_init=config.zero_init,
+        neuron=neuron(config.neuron),
+        dtype=DTYPES[config.dtype],
+    )
+
+
+def kernel_names(net: SEWResNet) -> list[str]:
+    """Paths of all layers with a kernel, in the order of the data."""
+    return [synapse.name for synapse in net.synapses()]
+
+
+def neuron_names(net: SEWResNet) -> list[str]:
+    """Paths of all neuron layers, in the order of the data."""
+    return [_neurons_of(name) for name in kernel_names(net) if name != "fc"]
+
+
+def _neurons_of(kernel: str) -> str:
+    return re.sub(r"conv(\d?)$", r"sn\1", kernel)
+
+
+def _rules(what, rules: Iterable[Rule], make, layers):
+    built = []
+    for pattern, config in rules:
+        try:
+            matches = [layer for layer in layers if re.fullmatch(pattern, layer)]
+        except re.error as error:
+            raise InputError(
+                f"the {what} rule {pattern!r} is no regular expression: {error}"
+            ) from error
+        if not matches:
+            raise InputError(
+                f"the {what} rule {pattern!r} matches no layer: "
+                f"there are {', '.join(layers)}"
+            )
+        built.append((pattern, make(config)))
+    return Rules(tuple(built))
+
+
+def _check_shared(net):
+    for kernel in kernel_names(net)[:-1]:
+        layer = _neurons_of(kernel)
+        if net.membranes(layer).shared and not net.weights(kernel).trainable:
+            raise InputError(
+                f"the membranes of {layer} share MINT's scale with {kernel}, whose "
+                "weights are not quantized by MINT: quantize both, or use shared=False"
+            )
+
+
+def decisions(config: Config, net: SEWResNet) -> list[tuple[str, str, str]]:
+    """What each layer got: its path, its kernel's quantizer, its membranes'."""
+
+    def say(rules, path):
+        for pattern, quantizer in rules:
+            if re.fullmatch(pattern, path):
+                return "float" if quantizer is None else str(quantizer)
+        return "float"
+
+    return [
+        (
+            kernel,
+            say(config.weights, kernel),
+            "" if kernel == "fc" else say(config.membranes, _neurons_of(kernel)),
+        )
+        for kernel in kernel_names(net)
+    ]
+
+
+def optimizer(config: TrainingConfig, steps_per_epoch: int) -> Any:
+    """The optax transformation of a recipe; equal recipes give the same object.
+
+    Raises:
+        InputError: a name is unknown or a number out of range.
+    """
+    for name in ("rate", "epochs"):
+        if not getattr(config, name) > 0:
+            raise InputError(
+                f"{name} is {getattr(config, name)}: a positive number is needed"
+            )
+    for name in ("weight_decay", "momentum", "warmup"):
+        if not getattr(config, name) >= 0:
+            raise InputError(
+                f"{name} is {getattr(config, name)}: a number from 0 is needed"
+            )
+    choose("optimizer", config.optimizer, ("sgd", "adam", "adamw"))
+    choose("schedule", config.schedule, ("cosine", "constant"))
+    return _optimizer(config, config.epochs * steps_per_epoch, steps_per_epoch)
+
+
+@functools.cache
+def _optimizer(config: TrainingConfig, steps: int, steps_per_epoch: int):
+    rate = _schedule(config, steps, round(config.warmup * steps_per_epoch))
+    if config.optimizer == "adamw":
+        return optax.adamw(rate, weight_decay=config.weight_decay, mask=_kernels_only)
+    rule = (
+        optax.adam(rate)
+        if config.optimizer == "adam"
+        else optax.sgd(rate, momentum=config.momentum or None)
+    )
+    if not config.weight_decay:
+        return rule
+    return optax.chain(
+        optax.add_decayed_weights(config.weight_decay, mask=_kernels_only), rule
+    )
+
+
+def _schedule(config, steps, warmup):
+    if config.schedule == "constant":
+        after = optax.constant_schedule(config.rate)
+    else:
+        after = optax.cosine_decay_schedule(config.rate, max(1, steps - warmup))
+    if not warmup:
+        return after
+    rise = optax.linear_schedule(0.0, config.rate, warmup)
+    return optax.join_schedules([rise, after], [warmup])
+
+
+def _kernels_only(params):
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: path[-1] == jax.tree_util.DictKey("kernel"), params
+    )
+
+
+def program(config: Config, dataset: data.DataSet) -> Program:
+    """What a row compiles to."""
+    training = config.training
+    steps_per_epoch = data.steps_per_epoch(len(dataset.train), training.batch)
+    return Program(
+        network=network(config, dataset.classes),
+        optimizer=optimizer(training, steps_per_epoch),
+        batch=training.batch,
+        mean=dataset.mean,
+        std=dataset.std,
+        scale=dataset.scale,
+        pad=dataset.pad if training.augment else 0,
+        flip=dataset.flip and training.augment,
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def initial_variables(
+    net: SEWResNet, key: jax.Array, image_shape: tuple[int, int, int]
+) -> dict[str, Any]:
+    """Parameters and running statistics of a network without quantizers."""
+    return net.init(key, jnp.zeros((1, *image_shape)))
+
+
+class _Place(NamedTuple):
+    """Where a quantizer sits: its layer's path and what it will see."""
+
+    path: str
+    quantizer: Quantizer
+    values: Array
+
+
+def quantize(
+    net: SEWResNet,
+    variables: Mapping[str, Any],
+    key: jax.Array,
+    images: Array | None = None,
+) -> dict[str, Any]:
+    """Gives a float network's variables the states its quantizers start from.
+
+    Kernels start from themselves; membranes from the potentials of the float network
+    on `images` where given, else from potentials that are all zero (a learned basis
+    then starts as an even grid).
+
+    Args:
+        net: the network with its quantizers.
+        variables: parameters and running statistics of the float network.
+        key: for quantizers that draw random numbers.
+        images: normalised calibration images `B H W C`.
+    """
+    states: dict[str, dict] = {"params": {}, "quant": {}}
+    for number, place in enumerate(_places(net, variables, images)):
+        if place.quantizer == identity or place.quantizer.shared:
+            continue
+        state = place.quantizer.init(jax.random.fold_in(key, number), place.values)
+        collection = "params" if place.quantizer.trainable else "quant"
+        _put(states[collection], place.path, state)
+    return {
+        "params": _merged(variables["params"], states["params"]),
+        "batch_stats": variables["batch_stats"],
+        "quant": states["quant"],
+    }
+
+
+def _places(net, variables, images):
+    for path in kernel_names(net):
+        yield _Place(path, net.weights(path), _at(variables["params"], path)["kernel"])
+    names = neuron_names(net)
+    if all(net.membranes(name) == identity for name in names):
+        return
+    potentials = _potentials(net, variables, images)
+    for path in names:
+        yield _Place(path, net.membranes(path), _at(potentials, path)["v"])
+
+
+def _potentials(net, variables, images):
+    """What the membrane quantizers of the float network would see."""
+    bare = net.clone(weights=Rules(), membranes=Rules())
+    if images is None:
+        return jax.tree.map(
+            lambda leaf: jnp.zeros((1, leaf.shape[-1])),
+            jax.eval_shape(lambda: _observe(bare, variables, jnp.zeros((1, 8, 8, _channels(variables))))),
+        )
+    return _observe(bare, variables, images)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _observe(net, variables, images):
+    _, changed = net.apply(dict(variables), images, False, mutable=["potentials"])
+    return changed["potentials"]
+
+
+def _channels(variables):
+    return variables["params"]["conv1"]["kernel"].shape[2]
+
+
+def _at(tree, path):
+    for name in path.split("/"):
+        tree = tree[name]
+    return tree
+
+
+def _put(tree, path, state):
+    for name in path.split("/"):
+        tree = tree.setdefault(name, {})
+    tree[STATE] = state
+
+
+def _merged(tree, more):
+    if not isinstance(tree, Mapping):
+        return tree
+    return {
+        name: _merged(tree.get(name, {}), more.get(name, {}))
+        if isinstance(tree.get(name, {}), Mapping)
+        and isinstance(more.get(name, {}), Mapping)
+        else more.get(name, tree.get(name))
+        for name in {**tree, **more}
+    }
+
+
+def bits(net: SEWResNet, variables: Mapping[str, Any], shape: tuple[int, int, int]):
+    """Bits of the network's weights and of its stored membranes, for one image.
+
+    Weights are kernels and the classifier's bias, with the scales and bases of their
+    quantizers; normalisation counts as the two float32 numbers per channel it folds
+    into. Returns `(weight_bits, state_bits)`.
+    """
+    weight_bits = state_bits = 0
+    for path in kernel_names(net):
+        layer = _at(variables["params"], path)
+        quantizer = net.weights(path)
+        state = _state(variables, quantizer, path)
+        weight_bits += storage_bits(quantizer, layer["kernel"].size, state)
+        weight_bits += 32 * (layer["bias"].size if "bias" in layer else 0)
+        weight_bits += 2 * 32 * (0 if path == "fc" else layer["kernel"].shape[-1])
+    image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    bare = net.clone(weights=Rules(), membranes=Rules())
+    _, seen = jax.eval_shape(lambda x: bare.apply(dict(variables), x), image)
+    for path, spikes in seen.spikes.items():
+        quantizer = net.membranes(path)
+        state = () if quantizer.shared else _state(variables, quantizer, path)
+        state_bits += storage_bits(quantizer, spikes.size // spikes.shape[0], state)
+    return weight_bits, state_bits
+
+
+def _state(variables, quantizer, path):
+    if quantizer == identity:
+        return ()
+    collection = "params" if quantizer.trainable else "quant"
+    return _at(variables[collection], path)[STATE]

@@ -1,0 +1,372 @@
+"""A tree of arrays to disk and back through Orbax, whole or not at all.
+
+Orbax writes and reads the arrays; this room adds what it leaves out. Orbax keeps
+no checksum over the values: one flipped bit in its data file comes back as a wrong
+weight, without a word. So a manifest beside the arrays holds the SHA-256 of every
+leaf, of every file Orbax wrote, and of itself. The files are compared before Orbax
+decodes a byte of them, the leaves before a value is handed out.
+
+On disk a checkpoint is a directory with one finished step in it:
+
+    PATH/jsnnq_checkpoint_7/tree            the arrays, as Orbax writes a pytree
+    PATH/jsnnq_checkpoint_7/manifest.json   {"files", "leaves", "metadata", "sha256"}
+
+Everything is written into a hidden directory beside PATH and then renamed: the whole
+of it to PATH the first time, so that PATH exists only with a checkpoint in it; later
+its step into PATH, after which the old step is removed. A process killed at any
+moment therefore leaves the old checkpoint or the new one, and the next save removes
+what it left unfinished. (Data the operating system still holds when the power fails
+can be lost; the digests notice.)
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jsnnq.errors import InputError
+
+_STEP = "jsnnq_checkpoint_"  # no one else's name: such directories are removed
+_UNFINISHED = ".{}.jsnnq_unfinished"
+_TREE = "tree"
+_MANIFEST = "manifest.json"
+
+
+def save(path: str | os.PathLike[str], tree: Any, metadata: dict[str, Any]) -> None:
+    """Writes a tree and its metadata, replacing the checkpoint that was there.
+
+    One process writes at a time, and every array must be addressable from it.
+
+    Args:
+        path: directory of the checkpoint; made when missing. Other files in it are
+            left alone.
+        tree: a pytree of arrays (dictionaries, lists, NamedTuples, flax structs) with
+            at least one leaf, no empty array and no dot in a key (Orbax joins keys
+            with dots). Python numbers become 0-d arrays.
+        metadata: anything `json.dumps` takes.
+
+    Raises:
+        InputError: the directory cannot be made or written, or the disk is full.
+            The checkpoint that was there is then as it was.
+    """
+    path = Path(path).absolute()
+    plain = _plain(tree, np.asarray)
+    content = {"leaves": _plain(plain, _fingerprint), "metadata": metadata}
+    _digest_of_json(content)  # what JSON cannot hold is refused before anything moves
+    try:
+        _replace(path, plain, content)
+    except Exception as error:
+        reason = _system_reason(error)
+        if reason is None:  # not the disk's fault: a defect keeps its traceback
+            raise
+        raise InputError(
+            f"cannot write the checkpoint {path} ({reason}): give a directory that "
+            f"can be written and has {_room(plain) / 1e6:.1f} MB free; nothing that "
+            "existed was changed"
+        ) from error
+
+
+def restore(
+    path: str | os.PathLike[str], like: Any = None
+) -> tuple[Any, dict[str, Any]]:
+    """Reads a checkpoint back and verifies every file and every leaf.
+
+    Args:
+        path: directory given to `save`.
+        like: a tree of the structure wanted, of arrays or `jax.ShapeDtypeStruct`;
+            shapes and dtypes must agree, nothing is cast. Without it NamedTuples and
+            structs come back as dictionaries, tuples as lists, `None` as `{}`.
+
+    Returns:
+        The tree and the metadata. A leaf is a NumPy array, except that with `like` it
+        is of the kind found there: a `jax.Array` (also for `jax.ShapeDtypeStruct`), a
+        NumPy array or a Python number.
+
+    Raises:
+        InputError: there is no complete checkpoint, it is damaged (the file or the
+            leaf is named), or it does not fit `like` (leaf, expected and found are
+            named).
+    """
+    path = Path(path).absolute()
+    step = _newest(path)
+    manifest = _read_manifest(step)
+    if like is not None:
+        _check_fit(path, manifest["leaves"], like)
+    _verify_files(step, manifest["files"])
+    plain = _read_arrays(step / _TREE)
+    _verify_leaves(step, manifest["leaves"], plain)
+    tree = plain if like is None else _fill(like, plain)
+    return tree, manifest["metadata"]
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads the metadata of a checkpoint without its arrays and without Orbax.
+
+    Args:
+        path: directory given to `save`.
+
+    Returns:
+        The metadata as JSON gives it back (tuples are lists, keys are strings).
+
+    Raises:
+        InputError: there is no complete checkpoint, or its manifest is damaged.
+    """
+    return _read_manifest(_newest(Path(path).absolute()))["metadata"]
+
+
+# The tree in plain form: what Orbax is given and what the manifest describes
+
+
+def _plain(node: Any, convert: Callable[[Any], Any]) -> Any:
+    """The tree as nested dictionaries and lists, each leaf converted.
+
+    Empty containers stay, so that a collection without arrays is not forgotten.
+    """
+    children = jax.tree_util.tree_flatten_with_path(
+        node, is_leaf=lambda inner: inner is not node
+    )[0]
+    if any(not path for path, _ in children):
+        return convert(node)
+    if isinstance(node, list | tuple) and not hasattr(node, "_fields"):
+        return [_plain(child, convert) for _, child in children]
+    return {_name(path)[0]: _plain(child, convert) for path, child in children}
+
+
+def _name(path: tuple[Any, ...]) -> tuple[str, ...]:
+    """A leaf's path in words; the same for a struct and for its plain form."""
+    return tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
+
+
+def _by_name(tree: Any) -> dict[tuple[str, ...], Any]:
+    """The leaves of a tree under their paths."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {_name(path): leaf for path, leaf in leaves}
+
+
+def _fill(like: Any, plain: Any) -> Any:
+    """The structure of `like` with the values of `plain`."""
+    values = _by_name(plain)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: _as_kind_of(leaf, values[_name(path)]), like
+    )
+
+
+def _as_kind_of(leaf: Any, value: np.ndarray) -> Any:
+    if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
+        return jnp.asarray(value, dtype=value.dtype)
+    return value if hasattr(leaf, "dtype") else value.item()
+
+
+# The manifest: what every leaf and every file must be, and a digest over itself
+
+
+def _shape(leaf: Any) -> str:
+    """Dtype and shape as in `float32[3,3,64]`."""
+    leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+    return f"{leaf.dtype.name}[{','.join(map(str, leaf.shape))}]"
+
+
+def _fingerprint(leaf: np.ndarray) -> str:
+    """Dtype, shape and the digest of the bytes, as one word each."""
+    return f"{_shape(leaf)} {hashlib.sha256(leaf.tobytes()).hexdigest()}"
+
+
+def _digest_of_json(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _digest_of_file(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _write_manifest(step: Path, content: dict[str, Any]) -> None:
+    files = sorted(file for file in (step / _TREE).rglob("*") if file.is_file())
+    digests = {str(file.relative_to(step)): _digest_of_file(file) for file in files}
+    content = {"files": digests, **content}
+    text = json.dumps({**content, "sha256": _digest_of_json(content)}, indent=1)
+    (step / _MANIFEST).write_text(text)
+
+
+def _read_manifest(step: Path) -> dict[str, Any]:
+    file = step / _MANIFEST
+    try:
+        content = json.loads(file.read_text())
+        intact = content.pop("sha256") == _digest_of_json(content)
+    except OSError as error:
+        raise _unreadable(file, error) from error
+    except (ValueError, KeyError, AttributeError, TypeError):  # not our JSON any more
+        intact = False
+    if not intact:
+        raise _damaged(file, "its content")
+    return content
+
+
+def _verify_files(step: Path, digests: dict[str, str]) -> None:
+    for name, digest in digests.items():
+        try:
+            intact = _digest_of_file(step / name) == digest
+        except OSError as error:
+            raise _unreadable(step / name, error) from error
+        if not intact:
+            raise _damaged(step / name, "its content")
+
+
+def _verify_leaves(step: Path, leaves: Any, plain: Any) -> None:
+    """Compares what Orbax gave back with what it was given, leaf by leaf."""
+    found = _plain(plain, _fingerprint)
+    if found == leaves:
+        return
+    names = _by_name(found)
+    for name, fingerprint in _by_name(leaves).items():
+        if names.get(name) != fingerprint:
+            raise _damaged(step / _TREE, f"the leaf {'/'.join(name)}")
+    raise _damaged(step / _TREE, "the structure of the tree")
+
+
+def _damaged(file: Path, what: str) -> InputError:
+    return InputError(
+        f"the checkpoint {file} is damaged, {what} is not what was saved (SHA-256): "
+        "delete the checkpoint and make it again, or take it from a copy"
+    )
+
+
+def _unreadable(file: Path, error: OSError) -> InputError:
+    return InputError(
+        f"the checkpoint {file} cannot be read ({_system_reason(error)}): make it "
+        "readable, or delete the checkpoint and make it again"
+    )
+
+
+def _check_fit(path: Path, leaves: Any, like: Any) -> None:
+    """Refuses a checkpoint whose leaves are not those of `like`."""
+    found = {name: leaf.split()[0] for name, leaf in _by_name(leaves).items()}
+    expected = {name: _shape(leaf) for name, leaf in _by_name(like).items()}
+    faults = [
+        *_listed(
+            f"{'/'.join(name)} expected {shape} found {found[name]}"
+            for name, shape in expected.items()
+            if found.get(name, shape) != shape
+        ),
+        *_listed(f"- {'/'.join(name)}" for name in expected if name not in found),
+        *_listed(f"+ {'/'.join(name)}" for name in found if name not in expected),
+    ]
+    if faults:
+        raise InputError(
+            f"the checkpoint {path} does not fit the network it is read into "
+            f"(- missing, + unexpected): {', '.join(faults)}; build the network the "
+            "checkpoint was saved from"
+        )
+
+
+def _listed(faults: Iterable[str]) -> list[str]:
+    """The first three faults of a kind and how many more there are."""
+    every = list(faults)
+    rest = [f"and {len(every) - 3} more of this kind"] if len(every) > 3 else []
+    return every[:3] + rest
+
+
+# Steps on disk
+
+
+def _finished(path: Path) -> list[Path]:
+    """The complete steps of a checkpoint directory, oldest first.
+
+    More than one is there only when a save was killed after its step was complete.
+    """
+    steps = [step for step in path.glob(f"{_STEP}*") if _number(step) is not None]
+    return sorted(steps, key=lambda step: _number(step) or 0)
+
+
+def _number(step: Path) -> int | None:
+    digits = step.name.removeprefix(_STEP)
+    return int(digits) if digits.isdecimal() else None
+
+
+def _newest(path: Path) -> Path:
+    steps = _finished(path)
+    if not steps:
+        raise InputError(
+            f"there is no complete checkpoint at {path}: give a directory in which "
+            "jsnnq saved one"
+        )
+    return steps[-1]
+
+
+def _replace(path: Path, plain: Any, content: dict[str, Any]) -> None:
+    """Writes the next step and, once it is complete, removes those before it."""
+    replaced = _finished(path)
+    number = 1 + (_number(replaced[-1]) or 0) if replaced else 0
+    unfinished = path.with_name(_UNFINISHED.format(path.name))
+    shutil.rmtree(unfinished, ignore_errors=True)  # left by a save that was killed
+    try:
+        step = unfinished / f"{_STEP}{number}"
+        _write_step(step, plain, content)
+        if path.exists():
+            step.rename(path / step.name)
+        else:
+            unfinished.rename(path)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    for step in replaced:
+        shutil.rmtree(step, ignore_errors=True)
+
+
+def _write_step(step: Path, plain: Any, content: dict[str, Any]) -> None:
+    step.mkdir(parents=True)
+    _try_room(step / "trial", _room(plain))
+    _write_arrays(step / _TREE, plain)
+    _write_manifest(step, content)
+
+
+def _room(plain: Any) -> int:
+    """Bytes a checkpoint needs at most: Orbax compresses, but not every tree shrinks.
+
+    A leaf's name, shape and digests took under 1 kB, a step's fixed files 64 kB.
+    """
+    leaves = jax.tree.leaves(plain)
+    return sum(leaf.nbytes + 1024 for leaf in leaves) + 65536
+
+
+def _try_room(file: Path, size: int) -> None:
+    """Asks the disk for the room with a file that is removed again.
+
+    It answers with an OSError. Asked by Orbax it answers with the tracebacks of a
+    dozen threads, which no caller can keep from the terminal.
+    """
+    file.write_bytes(bytes(size))
+    file.unlink()
+
+
+def _write_arrays(directory: Path, plain: Any) -> None:
+    import orbax.checkpoint as ocp
+
+    with contextlib.closing(ocp.PyTreeCheckpointer()) as checkpointer:
+        checkpointer.save(directory, plain)
+
+
+def _read_arrays(directory: Path) -> Any:
+    import orbax.checkpoint as ocp
+
+    with contextlib.closing(ocp.PyTreeCheckpointer()) as checkpointer:
+        return checkpointer.restore(directory)
+
+
+def _system_reason(error: Exception) -> str | None:
+    """What the operating system refused, or None when it refused nothing.
+
+    TensorStore, below Orbax, raises a ValueError that carries the code in its text.
+    """
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    return os.strerror(int(code[1])) if code else None

@@ -1,0 +1,303 @@
+"""The command line: reads what was typed, calls the rooms below, nothing else."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsnnq.errors import InputError
+
+EPILOG = """\
+examples:
+  jsnnq study                                   the default study, on digits
+  jsnnq study experiments/beyond_accuracy/cifar10.py --data-dir DATA --out RESULTS
+  jsnnq prepare cifar10 --data-dir DATA         download and prepare CIFAR-10
+  jsnnq train --data digits --width 0.25 --out NET
+  jsnnq evaluate NET
+  jsnnq compare NET_A NET_B                     how far the firing of two networks is
+  jsnnq report jsnnq-study                      write the report of a study again
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        arguments: what was typed after `jsnnq`; by default `sys.argv`.
+
+    Returns:
+        The exit status: 0, 1 if a training diverged, 2 if something typed or given
+        cannot be used, 130 after Ctrl-C.
+    """
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(typed)
+    options.typed = shlex.join(["jsnnq", *typed])
+    try:
+        return options.command(options)
+    except InputError as error:
+        return _complain(str(error), 2)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        return _complain(f"{error.filename or 'a file'}: {error.strerror}", 2)
+    except KeyboardInterrupt:
+        return _complain("stopped; type the same command again to go on", 130)
+    except RuntimeError as error:
+        from jsnnq.train import Diverged
+
+        if not isinstance(error, Diverged):
+            raise
+        return _complain(str(error), 1)
+
+
+def _complain(sentence: str, status: int) -> int:
+    print(f"jsnnq: {sentence}", file=sys.stderr)
+    return status
+
+
+def _study(options: argparse.Namespace) -> int:
+    from jsnnq import default
+    from jsnnq.config import load_experiment
+    from jsnnq.study import Study
+
+    if options.experiment is None:
+        title, rows = (default.__doc__ or "").splitlines()[0], default.ROWS
+    else:
+        title, rows = load_experiment(options.experiment)
+    study = Study(
+        rows,
+        options.out,
+        title=title,
+        seeds=options.seeds,
+        row_seeds=options.row_seeds,
+        data_dir=options.data_dir,
+        quiet=options.quiet,
+        say=(lambda line: None) if options.quiet else _say,
+        command=options.typed,
+    )
+    if study.finished:
+        _say(f"{options.out} is finished; nothing was computed again")
+    _tell(study.run(), options.out)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    import json
+
+    from jsnnq.study import write_report
+
+    write_report(options.directory)
+    results = options.directory / "results.json"
+    _tell(json.loads(results.read_text(encoding="utf-8")), options.directory)
+    return 0
+
+
+def _tell(results, out: Path) -> None:
+    from rich.console import Console
+
+    from jsnnq.report import table
+
+    Console().print(table(results))
+    print(f"report: {out / 'report.html'}")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from jsnnq.study import train_one
+
+    result = train_one(
+        _config(options),
+        options.out,
+        seed=options.seed,
+        data_dir=options.data_dir,
+        quiet=options.quiet,
+    )
+    print(f"accuracy {100 * result['accuracy']:.2f} %; checkpoint: {options.out}")
+    return 0
+
+
+def _config(options: argparse.Namespace):
+    from jsnnq.config import Config, NetworkConfig, NeuronConfig, TrainingConfig
+
+    return Config(
+        data=options.data,
+        network=NetworkConfig(
+            name=options.network,
+            width=options.width,
+            timesteps=options.timesteps,
+            stem=options.stem,
+            connect=options.connect,
+            neuron=NeuronConfig(kind=options.neuron),
+            dtype=options.dtype,
+        ),
+        training=TrainingConfig(
+            epochs=options.epochs,
+            batch=options.batch,
+            optimizer=options.optimizer,
+            rate=options.rate,
+        ),
+    )
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    import json
+
+    from jsnnq.study import evaluate_checkpoint
+
+    found, _ = evaluate_checkpoint(
+        options.checkpoint,
+        data_name=options.data,
+        data_dir=options.data_dir,
+        policy=options.policy,
+    )
+    print(json.dumps(found, indent=1))
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from jsnnq.study import compare_checkpoints
+
+    shown = compare_checkpoints(
+        options.a,
+        options.b,
+        data_name=options.data,
+        data_dir=options.data_dir,
+        unit=options.unit,
+        out=options.out,
+    )
+    Console().print(shown)
+    if options.out is not None:
+        print(f"plots: {options.out}")
+    return 0
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from jsnnq.prepare import prepare
+
+    print(prepare(options.name, options.data_dir, archive=options.archive))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jsnnq",
+        description="Quantized spiking networks, judged by what quantization does to "
+        "their behaviour and not by accuracy alone.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name, run, text):
+        added = commands.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        added.set_defaults(command=run)
+        return added
+
+    study = command("study", _study, "run an experiment, row by row, and report it")
+    study.add_argument(
+        "experiment",
+        nargs="?",
+        help="path of an experiment file with ROWS; without it the default study",
+    )
+    study.add_argument(
+        "--out",
+        type=Path,
+        default=Path("jsnnq-study"),
+        help="folder of the study; the same command continues an unfinished one",
+    )
+    study.add_argument(
+        "--seeds", type=int, default=2, help="float networks and fine-tuned controls"
+    )
+    study.add_argument(
+        "--row-seeds", type=int, default=1, help="seeds of each quantized row"
+    )
+    _add_common(study)
+
+    train = command("train", _train, "train one full-precision network")
+    train.add_argument("--data", default="digits", help="data set or folder of arrays")
+    train.add_argument("--network", default="sew_resnet8", help="size of the network")
+    train.add_argument("--width", type=float, default=1.0, help="multiplies channels")
+    train.add_argument("--timesteps", type=int, default=4, help="T")
+    train.add_argument("--stem", default="cifar", help="cifar or imagenet")
+    train.add_argument("--connect", default="add", help="add, and, or iand")
+    train.add_argument("--neuron", default="lif", help="if, lif or plif")
+    train.add_argument("--dtype", default="float32", help="float32 or bfloat16")
+    train.add_argument("--epochs", type=int, default=15, help="passes over the data")
+    train.add_argument("--batch", type=int, default=64, help="images per step")
+    train.add_argument("--optimizer", default="adam", help="sgd, adam or adamw")
+    train.add_argument("--rate", type=float, default=0.01, help="peak learning rate")
+    train.add_argument("--seed", type=int, default=0, help="decides all random numbers")
+    train.add_argument(
+        "--out", type=Path, default=Path("jsnnq-network"), help="folder of the run"
+    )
+    _add_common(train)
+
+    evaluate = command("evaluate", _evaluate, "accuracy, firing and cost of a network")
+    evaluate.add_argument("checkpoint", type=Path, help="a checkpoint's folder")
+    evaluate.add_argument("--data", help="another data set than it was trained on")
+    evaluate.add_argument(
+        "--policy",
+        default="neurobench",
+        help="how graded joins are charged: neurobench or events",
+    )
+    _add_common(evaluate)
+
+    compare = command(
+        "compare", _compare, "EMD between the firing of two networks, layer by layer"
+    )
+    compare.add_argument("a", type=Path, help="a checkpoint's folder")
+    compare.add_argument("b", type=Path, help="another of the same architecture")
+    compare.add_argument("--data", help="another data set than A was trained on")
+    compare.add_argument("--unit", default="neuron", help="neuron or channel")
+    compare.add_argument("--out", type=Path, help="folder for the plots")
+    _add_common(compare)
+
+    report = command("report", _report, "write table, plots and page of a study again")
+    report.add_argument("directory", type=Path, help="folder of the study")
+
+    prepare = command("prepare", _prepare, "prepare a data set, without TensorFlow")
+    prepare.add_argument("name", help="cifar10 or cifar100")
+    prepare.add_argument("--data-dir", type=Path, required=True, help="where to")
+    prepare.add_argument(
+        "--archive", type=Path, help="the original archive, if it is here already"
+    )
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-dir", help="where prepared data sets lie (or TFDS_DATA_DIR)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+
+
+class _Version(argparse.Action):
+    """Prints the versions that decide a result; imports only when asked."""
+
+    def __init__(self, option_strings, dest, **kwargs):
+        super().__init__(
+            option_strings, dest, nargs=0, help="versions of jsnnq and of JAX"
+        )
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        from importlib.metadata import version
+
+        names = ("jsnnq", "jax", "flax", "optax", "ott-jax", "orbax-checkpoint")
+        print("\n".join(f"{name} {version(name)}" for name in names))
+        parser.exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""How quantization changes what a spiking network does: SEW-ResNet8 on digits.
+
+The study of arXiv 2604.14487 in small: `jsnnq study` runs it. On scikit-learn's real
+8x8 digits a float SEW-ResNet8 of a quarter of the width is trained with two seeds,
+and fine-tuned from there once per quantizer, clipping range and bit-width, beside the
+float control that is fine-tuned with the same steps, rate and data order.
+
+`rows` makes the same grid for any base; experiments on larger sets use it.
+"""
+
+import dataclasses
+
+from jsnnq.config import (
+    Config,
+    LQNet,
+    NetworkConfig,
+    TrainingConfig,
+    Uniform,
+    kernels,
+    neurons,
+)
+
+
+def rows(
+    base: Config,
+    fine_tuning: TrainingConfig,
+    *,
+    bits: tuple[int, ...] = (2, 4),
+    clips: tuple[float, ...] = (1.0, 10.0),
+) -> dict[str, Config]:
+    """The grid: weights, membranes, and both, from the float network's checkpoint.
+
+    Weights: uniform (the `even` grid) and LQ-Net, by clip and bits. Membranes:
+    uniform, signed (`symmetric`: the reset value 0 is a level) and unsigned on [-1, 1]
+    and [0, 1], by bits, and LQ-Net of 2 bits. Both: uniform weights (clip 1) with
+    unsigned membranes, 2 bits each.
+
+    Args:
+        base: the float network, trained from scratch.
+        fine_tuning: how every other row is trained.
+        bits: bit-widths.
+        clips: clipping ranges of the weights.
+    """
+    tuned = dataclasses.replace(base, training=fine_tuning, start="checkpoint")
+
+    def row(**quantizers):
+        return dataclasses.replace(tuned, **quantizers)
+
+    found = {"float": base, "float-finetuned": tuned}
+    for method in (Uniform, LQNet):
+        for clip in clips:
+            for b in bits:
+                name = f"weights-{method.__name__.lower()}-clip{clip:g}-{b}bit"
+                found[name] = row(weights=kernels(method(b, clip=clip)))
+    for grid, sign in (("symmetric", "signed"), ("unsigned", "unsigned")):
+        for b in bits:
+            found[f"membrane-uniform-{sign}-{b}bit"] = row(
+                membranes=neurons(Uniform(b, grid=grid))
+            )
+    found["membrane-lqnet-2bit"] = row(membranes=neurons(LQNet(2, clip=1.0)))
+    found["both-uniform-2bit"] = row(
+        weights=kernels(Uniform(2)), membranes=neurons(Uniform(2, grid="unsigned"))
+    )
+    return found
+
+
+ROWS = rows(
+    Config(
+        data="digits",
+        network=NetworkConfig(name="sew_resnet8", width=0.25),
+        training=TrainingConfig(epochs=15, batch=64, optimizer="adam", rate=0.01),
+    ),
+    TrainingConfig(epochs=5, batch=64, optimizer="adam", rate=0.002),
+)

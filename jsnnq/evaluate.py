@@ -1,0 +1,117 @@
+"""A network over a data set: accuracy, and the spikes of every neuron counted.
+
+Counts are integers and accumulate on the device, inside the jitted evaluation, over
+the whole split; spikes never leave it.
+"""
+
+import functools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from jsnnq import data, firing, losses
+from jsnnq.resnet import SEWResNet
+
+
+class Evaluation(NamedTuple):
+    """What an evaluation counted, summed over timesteps and images.
+
+    Attributes:
+        accuracy: share of images whose largest logit is their label's.
+        loss: mean cross-entropy in nats.
+        counts: spikes of each neuron, by neuron layer, int32 `H W C`.
+        nonzero: how often each entry of a join or pooled value was not zero.
+        total: the sum of its values, for joins (events).
+        timesteps: T.
+        images: how many.
+    """
+
+    accuracy: float
+    loss: float
+    counts: dict[str, np.ndarray]
+    nonzero: dict[str, np.ndarray]
+    total: dict[str, np.ndarray]
+    timesteps: int
+    images: int
+
+
+class _Totals(NamedTuple):
+    correct: Array
+    loss: Array
+    counts: dict[str, Array]
+    nonzero: dict[str, Array]
+    total: dict[str, Array]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _observe(
+    network: SEWResNet,
+    pixels: tuple[tuple[float, ...], tuple[float, ...], float],
+    variables: dict[str, Any],
+    images: Array,
+    labels: Array,
+    valid: Array,
+) -> _Totals:
+    """The counts of one batch."""
+    logits, seen = network.apply(variables, data.normalise(images, *pixels), False)
+    logits = losses.readout(logits)
+    weight = valid.astype(jnp.float32)
+    between = {**seen.joins, **seen.pooled}
+    return _Totals(
+        correct=jnp.sum(losses.correct(logits, labels) & valid, dtype=jnp.int32),
+        loss=jnp.sum(losses.cross_entropy(logits, labels) * weight),
+        counts={name: firing.count(s, valid) for name, s in seen.spikes.items()},
+        nonzero={n: firing.count_nonzero(v, valid) for n, v in between.items()},
+        total={name: firing.count(v, valid) for name, v in seen.joins.items()},
+    )
+
+
+def evaluate(
+    network: SEWResNet,
+    variables: dict[str, Any],
+    dataset: data.DataSet,
+    *,
+    split: str = "test",
+    batch: int = 256,
+) -> Evaluation:
+    """Runs the whole split once.
+
+    Args:
+        network: the network.
+        variables: parameters, running statistics, quantizer states.
+        dataset: where the images come from.
+        split: `test` or `train`.
+        batch: images per jitted call; the last one is padded and the padding does
+            not count.
+    """
+    images = getattr(dataset, split)
+    pixels = (dataset.mean, dataset.std, dataset.scale)
+    batch = min(batch, len(images))
+    sums = None
+    for pixels_of_batch, labels, valid in _batches(images, batch):
+        seen = _observe(network, pixels, variables, pixels_of_batch, labels, valid)
+        sums = seen if sums is None else jax.tree.map(jnp.add, sums, seen)
+    assert sums is not None
+    sums = jax.device_get(sums)
+    return Evaluation(
+        accuracy=int(sums.correct) / len(images),
+        loss=float(sums.loss) / len(images),
+        counts=sums.counts,
+        nonzero=sums.nonzero,
+        total=sums.total,
+        timesteps=network.timesteps,
+        images=len(images),
+    )
+
+
+def _batches(split: data.Split, batch: int) -> Iterator[tuple[Array, Array, Array]]:
+    """All images once, in order; the last batch repeats its first image to fill up."""
+    for first in range(0, len(split), batch):
+        index = np.arange(first, first + batch)
+        valid = index < len(split)
+        images, labels = split.read(np.where(valid, index, first))
+        yield jnp.asarray(images), jnp.asarray(labels), jnp.asarray(valid)

@@ -1,0 +1,286 @@
+"""How often each neuron fired: from spikes to counts, rates and their shares.
+
+A neuron is one channel at one position of one spiking layer. Its rate is its
+number of spikes divided by (timesteps x images), so it lies between 0 and 1, and
+the *firing distribution* of a layer is the set of its neurons' rates.
+Quantization can leave the accuracy alone and still move this distribution
+("Quantization of Spiking Neural Networks Beyond Accuracy", arXiv 2604.14487).
+
+Two halves meet here. `count` and `count_nonzero` run on the device, inside a
+jitted evaluation, and return integers that are added up over the batches without
+rounding. Everything else takes the final integer counts to the host and works in
+double precision: a rate of exactly 0.05 must not fall below 0.05, and XLA rounds
+a division by a constant.
+
+Joins of residual branches (ADD) are counted with the same two functions, but
+they are no neurons: a join of value 3 is three events. Callers keep them apart
+and never pass them to `rates` or `summary`.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int32, Int64
+
+from jsnnq.errors import InputError, choose
+
+UNITS = ("neuron", "channel")
+"""What one rate belongs to: a channel at one position, or a whole channel."""
+
+
+class Shares(NamedTuple):
+    """Firing of a set of neurons in three numbers, all between 0 and 1."""
+
+    mean_rate: float
+    """Mean of the rates."""
+    dead: float
+    """Share of neurons whose rate is below 0.05."""
+    saturated: float
+    """Share of neurons whose rate is above 0.95."""
+
+
+class Summary(NamedTuple):
+    """Firing of a network: pooled over its neurons, and layer by layer."""
+
+    mean_rate: float
+    dead: float
+    saturated: float
+    layers: dict[str, Shares]
+
+
+def count(
+    spikes: Float[Array, "T B *neuron"], valid: Bool[Array, "B"]
+) -> Int32[Array, "*neuron"]:
+    """Counts the spikes of each neuron over the timesteps and the valid images.
+
+    The sum is taken in float32, which XLA's CPU backend does ten times faster than
+    in integers, and it is exact all the same: a float32 holds every integer up to
+    2^24, and a sum that could pass it is refused before anything is computed.
+
+    Args:
+        spikes: values of a layer, `T B H W C` or any other shape after `T B`;
+            0 or 1 for neurons, whole numbers below 64 for graded joins.
+        valid: which images of the batch count; false for those that only fill up
+            the last batch.
+
+    Returns:
+        Number of spikes (events, for a join) of each neuron.
+
+    Raises:
+        InputError: the sum of so large a batch might not be exact.
+    """
+    timesteps, images, *neuron = spikes.shape
+    _check_exact(timesteps, images)
+    mask = valid.astype(jnp.float32).reshape(1, images, *[1] * len(neuron))
+    total = jnp.sum(spikes.astype(jnp.float32) * mask, axis=(0, 1))
+    return total.astype(jnp.int32)
+
+
+def count_nonzero(
+    values: Float[Array, "T B *neuron"], valid: Bool[Array, "B"]
+) -> Int32[Array, "*neuron"]:
+    """Counts the entries that are not zero; for spikes the same as `count`.
+
+    Args:
+        values: values of a layer or join, `T B H W C` or any shape after `T B`.
+        valid: which images of the batch count.
+
+    Returns:
+        Number of nonzero entries of each neuron over timesteps and valid images.
+
+    Raises:
+        InputError: the sum of so large a batch might not be exact.
+    """
+    return count((values != 0).astype(jnp.float32), valid)
+
+
+def rates(
+    counts: ArrayLike, *, timesteps: int, images: int, unit: str = "neuron"
+) -> Float[np.ndarray, "N"]:
+    """Firing rates: counts / (timesteps x images).
+
+    The paper calls its quantity "per-neuron firing rate" in one place and speaks
+    of channels in another (arXiv 2604.14487), so the unit is an option.
+
+    Args:
+        counts: integer spike counts of one layer, `H W C` or any other shape whose
+            last axis is the channel.
+        timesteps: timesteps per image.
+        images: images the counts were taken over.
+        unit: `"neuron"`, one rate per channel and position; or `"channel"`, one
+            rate per channel, averaged over its positions.
+
+    Returns:
+        Rates between 0 and 1, one per unit, in double precision.
+
+    Raises:
+        InputError: a count is negative, above timesteps x images or no integer,
+            there are none, or `timesteps`, `images` or `unit` is not accepted.
+    """
+    choose("unit", unit, UNITS)
+    total = _total(timesteps, images)
+    values = _checked_counts(counts, total)
+    if unit == "neuron":
+        return values.reshape(-1) / total
+    by_position = values.reshape(-1, values.shape[-1])
+    return by_position.sum(axis=0) / (total * len(by_position))
+
+
+def mean_rate(rates: ArrayLike) -> float:
+    """Mean of the rates.
+
+    Args:
+        rates: rates between 0 and 1, of any shape.
+
+    Returns:
+        The mean; 1 minus it is the sparsity of the spikes.
+
+    Raises:
+        InputError: there are no rates, or one is outside 0 to 1.
+    """
+    return float(_checked_rates(rates).mean(dtype=np.float64))
+
+
+def dead_share(rates: ArrayLike, below: float = 0.05) -> float:
+    """Share of neurons that (almost) never fire (arXiv 2604.14487).
+
+    Args:
+        rates: rates between 0 and 1, of any shape.
+        below: a neuron is dead if its rate is strictly below this one.
+
+    Returns:
+        Share between 0 and 1.
+
+    Raises:
+        InputError: there are no rates, or one is outside 0 to 1.
+    """
+    return float(np.mean(_checked_rates(rates) < below))
+
+
+def saturated_share(rates: ArrayLike, above: float = 0.95) -> float:
+    """Share of neurons that fire (almost) always.
+
+    Args:
+        rates: rates between 0 and 1, of any shape.
+        above: a neuron is saturated if its rate is strictly above this one.
+
+    Returns:
+        Share between 0 and 1.
+
+    Raises:
+        InputError: there are no rates, or one is outside 0 to 1.
+    """
+    return float(np.mean(_checked_rates(rates) > above))
+
+
+def histogram(rates: ArrayLike, bins: int = 20) -> Int64[np.ndarray, "bins"]:
+    """Number of neurons in each of `bins` equal intervals of [0, 1].
+
+    Args:
+        rates: rates between 0 and 1, of any shape.
+        bins: number of intervals; each contains its left edge, the last one 1 too.
+
+    Returns:
+        Number of rates in each interval.
+
+    Raises:
+        InputError: there are no rates, one is outside 0 to 1, or `bins` is not a
+            whole number from 1.
+    """
+    values = _checked_rates(rates)
+    _check_positive("bins", bins)
+    # Rounded as the rates are, so that 7/20 lies on the edge and not beside it.
+    edges = (np.arange(bins + 1) / bins).astype(values.dtype)
+    return np.histogram(values, edges)[0].astype(np.int64)
+
+
+def summary(
+    counts: Mapping[str, ArrayLike],
+    *,
+    timesteps: int,
+    images: int,
+    unit: str = "neuron",
+) -> Summary:
+    """Mean rate, dead and saturated share of a network and of each layer.
+
+    Args:
+        counts: integer spike counts of each neuron layer (no joins), `H W C`.
+        timesteps: timesteps per image.
+        images: images the counts were taken over.
+        unit: `"neuron"` or `"channel"`, as in `rates`.
+
+    Returns:
+        The three numbers over all units of all layers as one set, and per layer.
+
+    Raises:
+        InputError: there is no layer, or `rates` refuses one of them.
+    """
+    if not counts:
+        raise InputError("counts has no layer: give the counts of one at least")
+    by_layer = {
+        name: rates(layer, timesteps=timesteps, images=images, unit=unit)
+        for name, layer in counts.items()
+    }
+    pooled = _shares(np.concatenate(list(by_layer.values())))
+    return Summary(*pooled, {name: _shares(r) for name, r in by_layer.items()})
+
+
+def _shares(rates: Float[np.ndarray, "N"]) -> Shares:
+    return Shares(mean_rate(rates), dead_share(rates), saturated_share(rates))
+
+
+def _check_exact(timesteps: int, images: int) -> None:
+    # A join is the sum of at most 37 spikes (the 36 blocks of SEW-ResNet152's
+    # longest stage and its shortcut), so 64 bounds every value with room to spare.
+    if timesteps * images * 64 >= 2**24:
+        raise InputError(
+            f"{timesteps} timesteps x {images} images in one batch: their product "
+            f"must be below {2**24 // 64} for exact counts, so take a smaller batch"
+        )
+
+
+def _total(timesteps: int, images: int) -> int:
+    _check_positive("timesteps", timesteps)
+    _check_positive("images", images)
+    return int(timesteps) * int(images)
+
+
+def _check_positive(name: str, value: int) -> None:
+    if not isinstance(value, int | np.integer) or value < 1:
+        raise InputError(f"{name} is {value!r}: give a whole number from 1")
+
+
+def _checked_counts(counts: ArrayLike, total: int) -> Int64[np.ndarray, "..."]:
+    values = np.asarray(counts)
+    if not jnp.issubdtype(values.dtype, np.integer):
+        raise InputError(f"counts are {values.dtype}: give integer spike counts")
+    if values.size == 0 or values.ndim == 0:
+        raise InputError(
+            f"counts have shape {values.shape}: give one count per neuron, at least one"
+        )
+    if values.min() < 0 or values.max() > total:
+        raise InputError(
+            f"counts go from {values.min()} to {values.max()}: they must lie between 0 "
+            f"and timesteps x images = {total}, so check timesteps and images"
+        )
+    return values.astype(np.int64)
+
+
+def _checked_rates(rates: ArrayLike) -> Float[np.ndarray, "..."]:
+    values = np.asarray(rates)
+    if not jnp.issubdtype(values.dtype, np.floating):
+        raise InputError(
+            f"rates are {values.dtype}: give floats between 0 and 1, made from counts "
+            "by `rates`"
+        )
+    if values.size == 0:
+        raise InputError("there are no rates: give one at least")
+    if not (values.min() >= 0 and values.max() <= 1):
+        raise InputError(
+            f"rates go from {values.min()} to {values.max()}: they must lie between 0 "
+            "and 1"
+        )
+    return values

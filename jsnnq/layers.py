@@ -1,0 +1,251 @@
+"""Thin Flax modules: quantized convolution and dense, normalisation, spiking layer.
+
+Modules only hold parameters; the mathematics is in `neurons` and `quantizers`.
+Convolution, normalisation and pooling see time folded into the batch (`fold`), and
+only the neurons scan over timesteps. Four collections travel beside `params`:
+
+    batch_stats   running mean and variance of the normalisation
+    quant         states of the quantizers (bases, clips)
+    membrane      membranes carried from call to call; only while streaming
+    potentials    what a membrane quantizer would see; only while calibrating
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jsnnq.neurons import Neuron, initial_decay, unroll
+from jsnnq.quantizers.base import Quantizer, State, identity
+
+STATE = "quantizer"
+"""Name of a quantizer's state inside its layer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """Which layer gets which quantizer: the first full match of its path wins.
+
+    Attributes:
+        rules: pairs of a regular expression on the layer's path (`layer1_0/conv1`)
+            and a quantizer. A layer that matches none stays full precision.
+    """
+
+    rules: tuple[tuple[str, Quantizer], ...] = ()
+
+    def __call__(self, path: str) -> Quantizer:
+        """The quantizer of the layer at `path`."""
+        for pattern, quantizer in self.rules:
+            if re.fullmatch(pattern, path):
+                return quantizer
+        return identity
+
+
+def fold(
+    layer: Callable[[Array], Array], x: Float[Array, "T B *S"]
+) -> Float[Array, "T B *R"]:
+    """Applies `layer` with time folded into the batch."""
+    time, batch = x.shape[:2]
+    y = layer(x.reshape(time * batch, *x.shape[2:]))
+    return y.reshape(time, batch, *y.shape[1:])
+
+
+def fan_out_normal(
+    key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32
+) -> Array:
+    """Kaiming's normal start of a kernel `H W I O`: deviation sqrt(2 / (H W O))."""
+    fan_out = math.prod(shape) // shape[-2]
+    return math.sqrt(2 / fan_out) * jax.random.normal(key, shape, dtype)
+
+
+class QuantizedLayer(nn.Module):
+    """What the layers with a quantizer have in common."""
+
+    quantizer: Quantizer = identity
+
+    def quantizer_state(self, shared: State = None) -> State:
+        """The state in use: an own one, or the one shared by the feeding kernel."""
+        if self.quantizer.shared:
+            return shared
+        collection = "params" if self.quantizer.trainable else "quant"
+        return self.get_variable(collection, STATE)
+
+    def remember(self, state: State) -> None:
+        """Keeps what a training step learned for the next one."""
+        if not self.quantizer.trainable and self.is_mutable_collection("quant"):
+            self.put_variable("quant", STATE, state)
+
+    def quantized(self, kernel: Array, train: bool) -> Array:
+        """The kernel as the layer uses it."""
+        if self.quantizer == identity or self.is_initializing():
+            return kernel
+        kernel, state = self.quantizer.apply(kernel, self.quantizer_state(), train)
+        if train:
+            self.remember(state)
+        return kernel
+
+
+class Conv(QuantizedLayer):
+    """Convolution without bias, symmetric padding, on `N H W C`.
+
+    Attributes:
+        features: output channels.
+        size: side of the square kernel.
+        stride: step in both directions.
+        dtype: in which the products are computed; parameters stay float32.
+    """
+
+    features: int = 1
+    size: int = 3
+    stride: int = 1
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "N H W C"], train: bool) -> Array:
+        """Currents `N H' W' features`."""
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.quantized(self.param("kernel", fan_out_normal, shape), train)
+        margin = (self.size - 1) // 2
+        return jax.lax.conv_general_dilated(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            window_strides=(self.stride, self.stride),
+            padding=((margin, margin), (margin, margin)),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+
+
+class Dense(QuantizedLayer):
+    """Classifier with bias, started as in torch: uniform within 1 / sqrt(inputs)."""
+
+    features: int = 1
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "N C"], train: bool) -> Array:
+        """Logits `N features`."""
+        reach = 1 / math.sqrt(x.shape[-1])
+
+        def start(key, shape):
+            return jax.random.uniform(key, shape, minval=-reach, maxval=reach)
+
+        kernel = self.param("kernel", start, (x.shape[-1], self.features))
+        bias = self.param("bias", start, (self.features,))
+        kernel = self.quantized(kernel, train).astype(self.dtype)
+        y = x.astype(self.dtype) @ kernel
+        return y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation as torch keeps it: the running variance is unbiased.
+
+    Flax's own keeps the biased one and cannot be told that an image was seen T
+    times. Statistics are float32 and taken in two passes.
+
+    Attributes:
+        scale: start of the scale (0 for a branch that starts silent).
+        bias: start of the bias (1 together with scale 0 for AND).
+        momentum: share of the past in the running statistics.
+        epsilon: added to the variance.
+    """
+
+    scale: float = 1.0
+    bias: float = 0.0
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "N H W C"], train: bool, repeats: int = 1
+    ) -> Array:
+        """Normalises over all axes but the last.
+
+        Args:
+            x: folded values.
+            train: use the batch's statistics and update the running ones.
+            repeats: how often each value stands for itself: T for a stem that is
+                computed once on a still image. Mean and variance do not change by
+                it, the correction n / (n - 1) of the running variance does.
+        """
+        channels = (x.shape[-1],)
+        gain = self.param("scale", lambda key: jnp.full(channels, self.scale))
+        shift = self.param("bias", lambda key: jnp.full(channels, self.bias))
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
+        running_var = self.variable("batch_stats", "var", jnp.ones, channels)
+        if train:
+            values = x.astype(jnp.float32)
+            mean = jnp.mean(values, axis=(0, 1, 2))
+            centred = values - mean[None, None, None]
+            var = jnp.mean(jnp.square(centred), axis=(0, 1, 2))
+            if self.is_mutable_collection("batch_stats") and not self.is_initializing():
+                n = x.size // x.shape[-1] * repeats
+                self._follow(running_mean, mean)
+                self._follow(running_var, var * (n / max(n - 1, 1)))
+        else:
+            mean, var = running_mean.value, running_var.value
+        factor = gain * jax.lax.rsqrt(var + self.epsilon)
+        offset = shift - mean * factor
+        y = x * factor[None, None, None] + offset[None, None, None]
+        return y.astype(x.dtype)
+
+    def _follow(self, running, value):
+        value = jax.lax.stop_gradient(value)
+        running.value = self.momentum * running.value + (1 - self.momentum) * value
+
+
+class Spiking(QuantizedLayer):
+    """A layer of spiking neurons with an optional membrane quantizer.
+
+    Attributes:
+        neuron: the equations.
+    """
+
+    neuron: Neuron = Neuron()
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "T B *N"], train: bool, shared: State = None
+    ) -> Array:
+        """Spikes `T B *N`.
+
+        Args:
+            x: currents.
+            train: whether the quantizer may learn from this call.
+            shared: state of the feeding kernel's quantizer, for a quantizer that
+                shares it.
+        """
+        decay = None
+        if self.neuron.kind == "plif":
+            decay = self.param("w", lambda key: jnp.float32(initial_decay(self.neuron)))
+        quantizes = self.quantizer != identity and not self.is_initializing()
+        state = self.quantizer_state(shared) if quantizes else ()
+        spikes, seen, v = unroll(
+            self.neuron,
+            x,
+            self._membrane(x.shape[1:]),
+            decay,
+            (lambda v: self.quantizer.apply(v, state, False)[0])
+            if quantizes
+            else (lambda v: v),
+        )
+        if not self.is_initializing():
+            # Kept only where the caller asks, by making the collection mutable.
+            for collection, value in (("membrane", v), ("potentials", seen)):
+                if self.is_mutable_collection(collection):
+                    self.put_variable(collection, "v", value)
+        if quantizes and train:
+            # One update per step, from the potentials of all timesteps: inside the
+            # loop over time the state is frozen.
+            self.remember(self.quantizer.apply(seen, state, True)[1])
+        return spikes
+
+    def _membrane(self, shape):
+        if self.has_variable("membrane", "v"):
+            return self.get_variable("membrane", "v")
+        return jnp.full(shape, self.neuron.rest, jnp.float32)

@@ -1,0 +1,148 @@
+"""What a person sees while a network trains, and what is kept of it.
+
+A `Monitor` shows one live progress bar (loss, accuracy, images per second, time
+left), and writes the same numbers as JSON lines and as TensorBoard event files
+(without TensorFlow). It is told of steps; it never looks into the training.
+"""
+
+import json
+import math
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+POINTS_PER_EPOCH = 10
+"""How many averaged points of the curves are kept for each epoch."""
+
+
+class Monitor:
+    """Progress, JSON lines and event files of one training run; a context manager.
+
+    Args:
+        label: what is being trained, shown before the bar.
+        directory: where `log.jsonl` and the event file go; `None` keeps nothing.
+        quiet: show no bar.
+    """
+
+    def __init__(
+        self, label: str = "", directory: Path | None = None, quiet: bool = False
+    ):
+        self._label = label
+        self._directory = directory
+        self._quiet = quiet
+        self._bar: Any = None
+        self._lines: Any = None
+        self._events: Any = None
+        self._sums = [0.0, 0.0, 0]
+
+    def __enter__(self) -> "Monitor":
+        """Opens the bar and the files."""
+        if not self._quiet:
+            self._bar = _bar()
+            self._bar.start()
+        if self._directory is not None:
+            from tensorboardX import SummaryWriter
+
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._lines = (self._directory / "log.jsonl").open("a", encoding="utf-8")
+            self._events = SummaryWriter(str(self._directory), write_to_disk=True)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Closes both, whatever happened."""
+        if self._bar is not None:
+            self._bar.stop()
+        if self._lines is not None:
+            self._lines.close()
+            self._events.close()
+
+    def begin(self, step: int, steps: int, steps_per_epoch: int, batch: int) -> None:
+        """Says where training starts and ends."""
+        self._steps_per_epoch, self._batch = steps_per_epoch, batch
+        self._every = max(1, math.ceil(steps_per_epoch / POINTS_PER_EPOCH))
+        self._since = time.perf_counter()
+        if self._bar is not None:
+            self._task = self._bar.add_task(
+                self._label, total=steps, completed=step, numbers=""
+            )
+
+    def step(self, step: int, loss: float, accuracy: float) -> None:
+        """Takes the numbers of one finished step, counted from 1."""
+        sums = self._sums
+        sums[0] += loss
+        sums[1] += accuracy
+        sums[2] += 1
+        in_epoch = (step - 1) % self._steps_per_epoch + 1
+        if in_epoch % self._every and in_epoch != self._steps_per_epoch:
+            if self._bar is not None:
+                self._bar.update(self._task, completed=step)
+            return
+        now = time.perf_counter()
+        point = {
+            "step": step,
+            "epoch": step / self._steps_per_epoch,
+            "loss": sums[0] / sums[2],
+            "accuracy": sums[1] / sums[2],
+            "images_per_s": sums[2] * self._batch / max(now - self._since, 1e-9),
+        }
+        self._since, self._sums = now, [0.0, 0.0, 0]
+        self._show(point)
+        self._keep(point)
+
+    def _show(self, point):
+        if self._bar is not None:
+            numbers = (
+                f"loss {point['loss']:.3f}  acc {100 * point['accuracy']:5.1f} %  "
+                f"{point['images_per_s']:,.0f} img/s"
+            )
+            self._bar.update(self._task, completed=point["step"], numbers=numbers)
+
+    def _keep(self, point):
+        if self._lines is not None:
+            self._lines.write(json.dumps(point) + "\n")
+            self._lines.flush()
+            for name in ("loss", "accuracy", "images_per_s"):
+                self._events.add_scalar(f"train/{name}", point[name], point["step"])
+
+
+def read_curve(path: Path) -> list[dict[str, float]]:
+    """The points of a `log.jsonl`; of points written twice, the later one.
+
+    A run that was killed and resumed repeats the steps since its last checkpoint; a
+    line cut short by the kill is left out.
+    """
+    points = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            point = json.loads(line)
+        except ValueError:
+            continue
+        points[point["step"]] = point
+    return [points[step] for step in sorted(points)]
+
+
+def _bar():
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[numbers]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )

@@ -1,0 +1,169 @@
+"""Spiking neurons: one step of charge, fire and reset, and the scan over time.
+
+Per element, with membrane v (starting at v_reset, or at 0 for a soft reset),
+current x, and r0 = v_reset (0 for a soft reset):
+
+    charge   IF:   h = v + x
+             LIF:  h = v + (x - (v - r0)) / tau        (decay_input)
+                   h = v - (v - r0) / tau + x          (otherwise)
+             PLIF: LIF with 1/tau = sigmoid(w), w learned, one scalar per layer
+    fire     s = 1[h - v_threshold >= 0]
+    reset    hard: v = s v_reset + (1 - s) h
+             soft: v = h - s v_threshold
+
+These are the equations of SpikingJelly 2.0 (`activation_based.neuron`); with
+`detach_reset` the spike is a constant in the reset, so no gradient takes that path.
+
+**Where a membrane quantizer sits** is not settled in the literature, and both
+places are offered. `stored` quantizes v after the reset, the number a device keeps
+between timesteps (MINT, Q-SNNs, SpQuant); `before_fire` quantizes h, which changes
+the spike decision itself (snnTorch's `state_quant`). The default is `stored`: arXiv
+2604.14487 speaks of the recurrent state and of the bits it takes to store.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jsnnq.errors import InputError, choose
+from jsnnq.surrogate import Derivative, atan, spike
+
+PLACEMENTS = ("stored", "before_fire")
+
+# Up to this many timesteps the scan is written out, so that XLA fuses a whole neuron
+# layer into one loop over its elements instead of keeping the carry in memory.
+_UNROLL_UP_TO = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Neuron:
+    """What a spiking layer computes; hashable, so that it can be a static argument.
+
+    Attributes:
+        kind: `if`, `lif` or `plif`.
+        tau: membrane time constant in timesteps, above 1 (PLIF: its initial value).
+        v_threshold: the membrane at which a neuron fires, above `v_reset`.
+        v_reset: value after a spike; `None` subtracts the threshold (soft reset).
+        decay_input: whether the current is divided by tau too.
+        detach_reset: whether the reset is kept out of the gradient.
+        surrogate: derivative of the spike, from `jsnnq.surrogate`.
+        placement: where a membrane quantizer acts, `stored` or `before_fire`.
+
+    Raises:
+        InputError: a name is unknown or a number out of range.
+    """
+
+    kind: str = "lif"
+    tau: float = 2.0
+    v_threshold: float = 1.0
+    v_reset: float | None = 0.0
+    decay_input: bool = True
+    detach_reset: bool = True
+    surrogate: Derivative = atan()
+    placement: str = "stored"
+
+    def __post_init__(self):
+        choose("neuron", self.kind, ("if", "lif", "plif"))
+        choose("membrane placement", self.placement, PLACEMENTS)
+        if not (1 < self.tau < math.inf):
+            raise InputError(f"tau is {self.tau}: a number above 1 is needed")
+        if not math.isfinite(self.v_threshold):
+            raise InputError(f"v_threshold is {self.v_threshold}: not a finite number")
+        if not self.rest < self.v_threshold:
+            raise InputError(
+                f"v_threshold {self.v_threshold} is not above the reset value "
+                f"{self.rest}: such a neuron would fire for ever"
+            )
+
+    @property
+    def rest(self) -> float:
+        """The membrane of a neuron that has seen nothing."""
+        return 0.0 if self.v_reset is None else self.v_reset
+
+
+def initial_decay(neuron: Neuron) -> float:
+    """The PLIF parameter w at which sigmoid(w) = 1/tau."""
+    return -math.log(neuron.tau - 1)
+
+
+def charge(
+    neuron: Neuron,
+    v: Float[Array, "..."],
+    x: Float[Array, "..."],
+    decay: Float[Array, ""] | None = None,
+) -> Float[Array, "..."]:
+    """The membrane after the current has arrived, before the spike is decided.
+
+    Args:
+        neuron: which equation.
+        v: stored membrane.
+        x: current of this timestep.
+        decay: PLIF's w, needed for `plif` only.
+    """
+    if neuron.kind == "if":
+        return v + x
+    if neuron.kind == "plif":
+        assert decay is not None
+        rate = jax.nn.sigmoid(decay)
+    else:
+        rate = 1 / neuron.tau
+    leak = v - neuron.rest
+    if neuron.decay_input:
+        return v + (x - leak) * rate
+    return v - leak * rate + x
+
+
+def reset(
+    neuron: Neuron, h: Float[Array, "..."], s: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """The membrane after the spike `s` has been taken out of `h`."""
+    if neuron.detach_reset:
+        s = jax.lax.stop_gradient(s)
+    if neuron.v_reset is None:
+        return h - s * neuron.v_threshold
+    return s * neuron.v_reset + (1 - s) * h
+
+
+def unroll(
+    neuron: Neuron,
+    x: Float[Array, "T *N"],
+    v: Float[Array, "*N"],
+    decay: Float[Array, ""] | None = None,
+    quantize: Callable[[Array], Array] = lambda v: v,
+) -> tuple[Float[Array, "T *N"], Float[Array, "T *N"], Float[Array, "*N"]]:
+    """Runs a layer of neurons over time: the only `lax.scan` over timesteps.
+
+    Args:
+        neuron: the equations.
+        x: currents, time first.
+        v: membranes before the first timestep.
+        decay: PLIF's w.
+        quantize: the membrane quantizer, applied where `neuron.placement` says. It
+            is the same function at every timestep, so a learned basis is frozen
+            while time runs.
+
+    Returns:
+        Spikes `T *N` in the dtype of `x`; the values that were given to `quantize`
+        (`T *N`, for the quantizer's own statistics; dropped by `jit` if unused); the
+        membranes after the last timestep.
+    """
+
+    def step(v, x_t):
+        h = charge(neuron, v, x_t.astype(v.dtype), decay)
+        if neuron.placement == "before_fire":
+            seen, h = h, quantize(h)
+            s = spike(h - neuron.v_threshold, neuron.surrogate)
+            v = reset(neuron, h, s)
+        else:
+            s = spike(h - neuron.v_threshold, neuron.surrogate)
+            seen = reset(neuron, h, s)
+            v = quantize(seen)
+        return v, (s.astype(x.dtype), seen)
+
+    written_out = x.shape[0] <= _UNROLL_UP_TO
+    v, (spikes, seen) = jax.lax.scan(step, v, x, unroll=True if written_out else 1)
+    return spikes, seen, v

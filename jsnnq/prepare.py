@@ -1,0 +1,475 @@
+"""From the original CIFAR archives to a prepared TFDS directory, without TensorFlow.
+
+The stock builder of TFDS unpacks and encodes images with TensorFlow. Here the
+archive is read with the standard library, each image is encoded as PNG by Pillow,
+and the stock builder is handed finished examples: name, version, features, keys,
+order and ids are its own, so `tfds.data_source` and `jsnnq.data.load` read the
+result like any other prepared set.
+
+Nothing is trusted before its digest is known. An archive passes if its MD5 is the
+published one, or, where it was packed again from the original files, if each of its
+members has the published MD5. Only then are the pickles of the python layout
+opened, by an unpickler that makes arrays and nothing else.
+
+A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", technical
+report, University of Toronto, 2009; https://www.cs.toronto.edu/~kriz/cifar.html.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import http.client
+import io
+import os
+import pickle
+import shutil
+import tarfile
+import tempfile
+import urllib.request
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from jsnnq.errors import InputError, choose
+
+Progress = Callable[[str, int, int], object]
+"""Called with what is being done, how far it is, and how far it goes."""
+
+
+class Prepared(NamedTuple):
+    """Where a prepared set lies, and one sentence on how it came there."""
+
+    path: Path
+    note: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """What is published about a data set.
+
+    Attributes:
+        url: where the archive is downloaded from.
+        archives: MD5 of each archive, by file name.
+        python: MD5 of each member of the python archive, by file name.
+        binary: likewise of the binary archive. Files of class names are digested
+            without blank lines.
+        labels: the features of TFDS and the prefix of their names in the archives,
+            in the order of the bytes of a binary record.
+    """
+
+    url: str
+    archives: Mapping[str, str]
+    python: Mapping[str, str]
+    binary: Mapping[str, str]
+    labels: Mapping[str, str]
+
+
+# Archives: https://www.cs.toronto.edu/~kriz/cifar.html. Python members: torchvision.
+# Binary members: the same pixels and labels in the binary layout; the class names
+# are those of the python members.
+PUBLISHED = {
+    "cifar10": Published(
+        url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        archives={
+            "cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a",
+            "cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530",
+        },
+        python={
+            "data_batch_1": "c99cafc152244af753f735de768cd75f",
+            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+            "data_batch_4": "634d18415352ddfa80567beed471001a",
+            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+            "test_batch": "40351d587109b95175f43aff81a1287e",
+            "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+        },
+        binary={
+            "data_batch_1.bin": "5dd7e06a14cb22eb9f671a540d1b7c25",
+            "data_batch_2.bin": "5ea93a67294ea407fff1d09f752e9692",
+            "data_batch_3.bin": "942cd6a4bcdd0dd3c604fbe906cb4421",
+            "data_batch_4.bin": "ae636b3ba5c66a11e91e8cb52e771fcb",
+            "data_batch_5.bin": "53f37980c15c3d472c316c40844f3f0d",
+            "test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d",
+            "batches.meta.txt": "c4a53feb1b64ee5c7b132f9a245e037b",
+        },
+        labels={"label": ""},
+    ),
+    "cifar100": Published(
+        url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        archives={
+            "cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85",
+            "cifar-100-binary.tar.gz": "03b5dce01913d631647c71ecec9e9cb8",
+        },
+        python={
+            "train": "16019d7e3df5f24257cddd939b257f8d",
+            "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+            "meta": "7973b15100ade9c7d40fb424638fde48",
+        },
+        binary={
+            "train.bin": "6172c7755cfe09b2fe270c85cebc1b15",
+            "test.bin": "4499cfba6c016c1be1438163640a0898",
+            "coarse_label_names.txt": "7baf0fcbe8bbb8483327dd18f1cda1cb",
+            "fine_label_names.txt": "18d2388358c0483ca2d2be3aac2d399e",
+        },
+        labels={"coarse_label": "coarse_", "label": "fine_"},
+    ),
+}
+
+
+def prepare(
+    name: str,
+    data_dir: str | os.PathLike[str],
+    archive: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+    *,
+    published: Published | None = None,
+) -> Prepared:
+    """Writes DATA_DIR/<name>/<version> from the original archive.
+
+    The set appears whole or not at all: it is written beside its place and renamed
+    at the end. A set that is there already is kept and nothing is read.
+
+    Args:
+        name: "cifar10" or "cifar100".
+        data_dir: the TFDS directory; made if it does not exist.
+        archive: the original .tar.gz in its python or its binary layout;
+            downloaded if not given.
+        progress: told of bytes while downloading and of images while writing.
+        published: digests to hold the archive against; those of `PUBLISHED` if not
+            given.
+
+    Returns:
+        The directory of the set, and how the archive was checked.
+
+    Raises:
+        InputError: the name is not one of these, the directory cannot be written
+            or is full, the archive is missing, damaged or another one, or it
+            cannot be downloaded.
+    """
+    if name == "imagenet2012":
+        raise InputError(
+            "imagenet2012 cannot be prepared by jsnnq: it needs TensorFlow and "
+            "`tfds build imagenet2012 --file_format array_record`"
+        )
+    choose("data set to prepare", name, PUBLISHED)
+    published = published or PUBLISHED[name]
+    report = progress or (lambda what, done, total: None)
+    root = Path(data_dir).expanduser()
+    place = root / name / _version(name)
+    if (place / "dataset_info.json").is_file():
+        return Prepared(place, f"{name} is prepared already and was kept")
+    if place.exists():
+        raise InputError(
+            f"{place} exists and is not a prepared set: move it away and prepare again"
+        )
+    with _room_on_disk(root), _workshop(root) as workshop:
+        file = (
+            Path(archive).expanduser()
+            if archive
+            else _download(published, workshop, report)
+        )
+        members, note = _read_archive(file, published)
+        sets, names = _parse(members, published.labels)
+        del members
+        built = _build(name, workshop, sets, names, report)
+        place.parent.mkdir(exist_ok=True)
+        built.rename(place)
+    return Prepared(place, note)
+
+
+# The archive.
+
+
+def _download(published: Published, workshop: Path, report: Progress) -> Path:
+    file = workshop / published.url.rpartition("/")[2]
+    try:
+        with (
+            urllib.request.urlopen(published.url, timeout=20) as answer,
+            file.open("wb") as out,
+        ):
+            total = int(answer.headers.get("Content-Length") or 0)
+            while block := answer.read(1 << 20):
+                out.write(block)
+                report("downloading", out.tell(), total)
+    except (OSError, http.client.HTTPException) as error:
+        if getattr(error, "errno", None) in _FULL:
+            raise
+        raise InputError(
+            f"{published.url} cannot be downloaded ({error}): download it elsewhere "
+            "and give it with --archive FILE"
+        ) from error
+    return file
+
+
+def _read_archive(file: Path, published: Published) -> tuple[dict[str, bytes], str]:
+    """The members by file name, once their digests are known to be right."""
+    if not file.is_file():
+        raise InputError(f"{file} is not a file: give the archive from {published.url}")
+    digest = _md5_of_file(file)
+    genuine = digest in published.archives.values()
+    try:
+        members = _members(file, published)
+        reason = _difference(members, published)
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        members, reason = {}, f"it cannot be unpacked: {error}"
+    if reason:
+        expected = " or ".join(f"{md5} ({n})" for n, md5 in published.archives.items())
+        raise InputError(
+            f"{file} is damaged or another archive: expected MD5 {expected}, got "
+            f"{digest}, and {reason}; get it again from {published.url}"
+        )
+    if genuine:
+        return members, f"{file.name} has the published MD5 {digest}"
+    return members, (
+        f"{file.name} is not the published file (its MD5 is {digest}), but all its "
+        f"{len(members)} members have the published MD5s"
+    )
+
+
+def _md5_of_file(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(
+            stream, lambda: hashlib.md5(usedforsecurity=False)
+        ).hexdigest()
+
+
+def _members(file: Path, published: Published) -> dict[str, bytes]:
+    """The members of one layout; what else the archive holds is left alone."""
+    found = {}
+    with tarfile.open(file, "r:*") as tar:
+        for member in tar:
+            name = member.name.rpartition("/")[2]
+            known = name in published.python or name in published.binary
+            stream = tar.extractfile(member) if known else None
+            if stream:
+                found[name] = stream.read()
+    layout = _layout(found, published)
+    return {name: found[name] for name in layout if name in found}
+
+
+def _layout(members: Mapping[str, bytes], published: Published) -> Mapping[str, str]:
+    return published.binary if members.keys() & published.binary else published.python
+
+
+def _difference(members: Mapping[str, bytes], published: Published) -> str:
+    """What keeps the members from being the published ones, or nothing."""
+    for name, expected in _layout(members, published).items():
+        if name not in members:
+            return f"it has no {name}"
+        got = _md5(name, members[name])
+        if got != expected:
+            return f"the MD5 of its {name} is {got} instead of {expected}"
+    return ""
+
+
+def _md5(name: str, content: bytes) -> str:
+    if name.endswith(".txt"):
+        content = b"\n".join(content.split())
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+# From members to arrays.
+
+
+class _Images(NamedTuple):
+    images: UInt8[np.ndarray, "N 32 32 3"]
+    labels: dict[str, np.ndarray]
+
+
+def _parse(
+    members: Mapping[str, bytes], prefixes: Mapping[str, str]
+) -> tuple[dict[str, _Images], dict[str, list[str]]]:
+    """The images of each split, and the class names of each feature."""
+    binary = any(name.endswith(".bin") for name in members)
+    parse = _parse_binary if binary else _parse_python
+    files = {
+        "train": [n for n in members if n.startswith(("data_batch", "train"))],
+        "test": [n for n in members if n.startswith("test")],
+    }
+    sets = {
+        split: _join([parse(members[n], prefixes) for n in names])
+        for split, names in files.items()
+    }
+    names = _names_binary if binary else _names_python
+    return sets, names(members, prefixes)
+
+
+def _join(parts: list[_Images]) -> _Images:
+    return _Images(
+        np.concatenate([part.images for part in parts]),
+        {
+            feature: np.concatenate([part.labels[feature] for part in parts])
+            for feature in parts[0].labels
+        },
+    )
+
+
+def _parse_python(content: bytes, prefixes: Mapping[str, str]) -> _Images:
+    batch = _unpickle(content)
+    return _Images(
+        _pixels(batch[b"data"]),
+        {f: np.asarray(batch[f"{p}labels".encode()]) for f, p in prefixes.items()},
+    )
+
+
+def _parse_binary(content: bytes, prefixes: Mapping[str, str]) -> _Images:
+    width = len(prefixes) + 3072
+    records = np.frombuffer(content, np.uint8).reshape(-1, width)
+    return _Images(
+        _pixels(records[:, len(prefixes) :]),
+        {feature: records[:, at] for at, feature in enumerate(prefixes)},
+    )
+
+
+def _pixels(rows: UInt8[np.ndarray, "N 3072"]) -> UInt8[np.ndarray, "N 32 32 3"]:
+    # A row is the red plane, then the green, then the blue.
+    return np.ascontiguousarray(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+
+
+def _names_python(
+    members: Mapping[str, bytes], prefixes: Mapping[str, str]
+) -> dict[str, list[str]]:
+    meta = _unpickle(next(members[n] for n in members if n.endswith("meta")))
+    return {
+        feature: [name.decode() for name in meta[f"{prefix}label_names".encode()]]
+        for feature, prefix in prefixes.items()
+    }
+
+
+def _names_binary(
+    members: Mapping[str, bytes], prefixes: Mapping[str, str]
+) -> dict[str, list[str]]:
+    return {
+        feature: next(
+            members[n].decode().split()
+            for n in members
+            if n.startswith(prefix) and n.endswith(".txt")
+        )
+        for feature, prefix in prefixes.items()
+    }
+
+
+def _unpickle(content: bytes) -> dict[bytes, Any]:
+    return _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Makes NumPy arrays and plain containers, and refuses everything else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        makers = {
+            "_reconstruct": np.empty(0).__reduce__()[0],
+            "ndarray": np.ndarray,
+            "dtype": np.dtype,
+        }
+        if name in makers and module.partition(".")[0] == "numpy":
+            return makers[name]
+        raise pickle.UnpicklingError(f"{module}.{name} has no place in an image file")
+
+
+# The TFDS directory.
+
+
+def _version(name: str) -> str:
+    import tensorflow_datasets as tfds
+
+    return str(tfds.builder_cls(name).VERSION)
+
+
+def _build(
+    name: str,
+    workshop: Path,
+    sets: Mapping[str, _Images],
+    names: Mapping[str, list[str]],
+    report: Progress,
+) -> Path:
+    """Lets the stock builder write examples that are encoded already."""
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()
+    builder: Any = tfds.builder(
+        name, data_dir=workshop, file_format="array_record", try_gcs=False
+    )
+
+    def split_generators(dl_manager: object) -> dict[str, Iterator[Any]]:
+        for feature, classes in names.items():
+            builder.info.features[feature].names = classes
+        return {split: _examples(split, part, report) for split, part in sets.items()}
+
+    # On this one object: examples instead of a download, and no announcements,
+    # which TFDS prints to stdout.
+    builder._split_generators = split_generators
+    builder._log_download_bytes = builder._log_download_done = lambda: None
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+    )
+    return Path(builder.data_path)
+
+
+def _examples(
+    split: str, part: _Images, report: Progress
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    for index, image in enumerate(part.images):
+        labels = {name: int(values[index]) for name, values in part.labels.items()}
+        yield index, {"id": f"{split}_{index:05d}", "image": _png(image), **labels}
+        report(f"writing {split} images", index + 1, len(part.images))
+
+
+def _png(image: UInt8[np.ndarray, "32 32 3"]) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, "PNG")
+    return out.getvalue()
+
+
+# The disk.
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextlib.contextmanager
+def _workshop(data_dir: Path) -> Iterator[Path]:
+    """A directory in `data_dir` that is gone afterwards, whatever happens.
+
+    So are the parents that were made for it, unless something came to stay there.
+    """
+    made = [path for path in (data_dir, *data_dir.parents) if not path.exists()]
+    try:
+        try:
+            data_dir.mkdir(parents=True, exist_ok=True)
+            workshop = Path(tempfile.mkdtemp(prefix=".jsnnq-prepare-", dir=data_dir))
+        except OSError as error:
+            if error.errno in _FULL:
+                raise
+            raise InputError(
+                f"{data_dir} cannot be written ({error.strerror}): name a directory "
+                "you may write with --data-dir"
+            ) from error
+        try:
+            yield workshop
+        finally:
+            shutil.rmtree(workshop)
+    finally:
+        for path in made:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+@contextlib.contextmanager
+def _room_on_disk(data_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    # array_record reports a full disk as RuntimeError, the rest as OSError.
+    except (OSError, RuntimeError) as error:
+        full = getattr(error, "errno", None) in _FULL
+        if not full and "No space left on device" not in str(error):
+            raise
+        raise InputError(
+            f"the disk of {data_dir} is full: free about 500 MB or name "
+            "another directory with --data-dir"
+        ) from error

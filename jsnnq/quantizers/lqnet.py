@@ -1,0 +1,252 @@
+"""LQ-Net: levels that are learned by least squares, not by gradient.
+
+LQ-Nets (arXiv 1807.10029, section 3). A basis v of K numbers spans 2^K levels, the
+inner products v . e with all codes e; a value is sent to the nearest level:
+
+    weights   codes e in {-1, +1}^K, one basis per output channel
+    membrane  codes e in {0, 1}^K, one basis per layer, on potentials clipped to [0, c]
+
+The basis follows the values by quantization error minimisation (QEM, section 3.2):
+with the codes B fixed, v minimises |B^T v - x|^2; with v fixed, the codes are those
+of the nearest levels. In training one QEM iteration runs per step, and its result
+enters the stored basis by a moving average of 0.9; the forward pass uses the basis
+stored before. The basis starts from QEM run to convergence on the given values;
+`start="published"` takes the constant start of the authors' code instead.
+
+Settings named here because sources differ:
+
+* The average is debiased, as TensorFlow's helper in the authors' code does, so that
+  the first step replaces the start by the first solution; `debias=False` is the plain
+  average of the PyTorch ports.
+* The gradient is the identity for weights, and for the membrane the identity up to
+  the largest level and zero above. A clip (arXiv 2604.14487 puts one before the
+  encoding; LQ-Nets has none) adds its own derivative: zero outside.
+
+**The ridge.** Codes can be collinear (a channel of equal weights, a layer that never
+charges), and the normal equations singular. The authors add 1e-4 to the Gram matrix
+and 1e-4 v_old to the right-hand side. Here the same system is solved for the
+difference d = v - v_old,
+
+    (B B^T / N + eps I) d = B (x - B^T v_old) / N,     eps = 1e-4
+
+whose right-hand side vanishes where the old basis fits already, so degenerate
+channels keep their levels to float32 precision; solved for v itself they lose a tenth
+and more within a few steps. The Gram matrix is divided by the number of values N,
+because float32 cannot tell 4608 + 1e-4 from 4608. Where codes are independent the
+two differ by at most eps times the change of one step.
+"""
+
+import functools
+import itertools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jsnnq.errors import InputError, choose
+from jsnnq.quantizers.base import Quantizer, check_bits, check_positive, per_channel
+from jsnnq.quantizers.primitives import encode, round_to_level
+
+AVERAGE = 0.9
+"""Weight of the past in the moving average of the basis."""
+
+RIDGE = 1e-4
+
+NORMAL_QUARTILE = 0.6745
+"""75th percentile of the standard normal, in the authors' start values."""
+
+_MOST_ITERATIONS = 200
+
+
+class LQNetState(NamedTuple):
+    """What LQ-Net remembers. G is the number of groups: channels, or 1 for a layer.
+
+    Attributes:
+        basis: `K G`, in use.
+        average: `K G`, the sum behind the moving average.
+        weight: the weights behind `average` added up; `basis = average / weight`.
+        clip: values are clipped to this magnitude before encoding.
+    """
+
+    basis: Float[Array, "K G"]
+    average: Float[Array, "K G"]
+    weight: Float[Array, ""]
+    clip: Float[Array, ""]
+
+
+def lqnet(
+    bits: int,
+    clip: float | None = None,
+    *,
+    codes: str = "signed",
+    start: str = "qem",
+    debias: bool = True,
+) -> Quantizer:
+    """An LQ-Net quantizer.
+
+    Args:
+        bits: K, 1 to 8.
+        clip: values are clipped to [-clip, clip] (weights) or [0, clip] (membrane)
+            before encoding; `None` clips nothing (weights only).
+        codes: `signed` for weights (+-1, a basis per channel), `unsigned` for the
+            membrane (0 and 1, a basis per layer).
+        start: `qem` or `published`.
+        debias: whether the moving average is debiased.
+
+    Raises:
+        InputError: a setting is out of range.
+    """
+    check_bits("lqnet", bits)
+    choose("codes", codes, ("signed", "unsigned"))
+    choose("start", start, ("qem", "published"))
+    signed = codes == "signed"
+    if clip is None and not signed:
+        raise InputError("lqnet got no clip for unsigned codes: a number is needed")
+    if clip is not None:
+        check_positive("lqnet", "clip", clip)
+    limit = math.inf if clip is None else clip
+
+    def init(key, x):
+        del key  # Nothing is random here.
+        basis = _start(x, jnp.float32(limit), bits, signed, start)
+        average, weight = (jnp.zeros_like(basis), 0.0) if debias else (basis, 1.0)
+        return LQNetState(basis, average, jnp.float32(weight), jnp.float32(limit))
+
+    return Quantizer(
+        apply=_apply_signed if signed else _apply_unsigned,
+        init=init,
+        bits=bits,
+        stored_numbers=lambda state: state.basis.size,
+    )
+
+
+def code_words(bits: int, signed: bool) -> Float[np.ndarray, "L K"]:
+    """All 2^K codes, one per row."""
+    alphabet = (-1.0, 1.0) if signed else (0.0, 1.0)
+    return np.array(list(itertools.product(alphabet, repeat=bits)), np.float32)
+
+
+def sorted_levels(
+    basis: Float[Array, "K G"], signed: bool
+) -> tuple[Float[Array, "L G"], Float[Array, "L K G"]]:
+    """The levels in ascending order and the code behind each (section 3.1)."""
+    words = jnp.asarray(code_words(len(basis), signed))
+    levels = jnp.sum(words[:, :, None] * basis[None], axis=1)
+    order = jnp.argsort(levels, axis=0)
+    return jnp.take_along_axis(levels, order, axis=0), words[order].swapaxes(1, 2)
+
+
+def refit(
+    x: Float[Array, "N G"], basis: Float[Array, "K G"], signed: bool
+) -> Float[Array, "K G"]:
+    """One QEM iteration: encode with `basis`, then solve for the best one.
+
+    All sums are taken level by level: with n_l values in level l whose distances to
+    it add up to r_l, the Gram matrix is sum n_l e_l e_l^T and the residual
+    sum r_l e_l, and no array of codes is ever formed.
+    """
+    levels, codes = sorted_levels(basis, signed)
+    index = encode(x, levels)
+
+    def statistics(level, number):
+        here = index == number
+        away = jnp.where(here, x - level[None], 0)
+        return jnp.sum(here, axis=0, dtype=jnp.int32), jnp.sum(away, axis=0)
+
+    counts, distances = jax.vmap(statistics)(levels, jnp.arange(len(levels)))
+    share = counts.astype(jnp.float32) / len(x)
+    gram = jnp.einsum("lg,lig,ljg->ijg", share, codes, codes, precision="highest")
+    residual = jnp.einsum("lg,lig->ig", distances / len(x), codes, precision="highest")
+    return basis + _solve_with_ridge(gram, residual)
+
+
+def minimise(
+    x: Float[Array, "N G"], basis: Float[Array, "K G"], signed: bool
+) -> Float[Array, "K G"]:
+    """QEM iterated until the basis stands still (or 200 times)."""
+
+    def moving(carry):
+        _, change, iteration = carry
+        return (change > 1e-6) & (iteration < _MOST_ITERATIONS)
+
+    def iterate(carry):
+        basis, _, iteration = carry
+        new = refit(x, basis, signed)
+        scale = jnp.maximum(jnp.max(jnp.abs(new)), jnp.finfo(jnp.float32).tiny)
+        return new, jnp.max(jnp.abs(new - basis)) / scale, iteration + 1
+
+    start = (basis, jnp.float32(jnp.inf), jnp.int32(0))
+    return jax.lax.while_loop(moving, iterate, start)[0]
+
+
+def _solve_with_ridge(gram, right):
+    """Solves (gram + RIDGE I) d = right for each group, `K K G` and `K G`.
+
+    Gaussian elimination written out: the matrices are at most 8 x 8, positive
+    definite (no pivoting needed), and there is one for every channel.
+    """
+    size = len(right)
+    rows = [gram[i].at[i].add(RIDGE) for i in range(size)]
+    right = list(right)
+    for i in range(size):
+        for j in range(i + 1, size):
+            factor = rows[j][i] / rows[i][i]
+            rows[j] = rows[j] - factor[None] * rows[i]
+            right[j] = right[j] - factor * right[i]
+    solution: list = [None] * size
+    for i in reversed(range(size)):
+        known = sum(rows[i][j] * solution[j] for j in range(i + 1, size))
+        solution[i] = (right[i] - known) / rows[i][i]
+    return jnp.stack(solution)
+
+
+def _grouped(x, signed):
+    return per_channel(x) if signed else x.reshape(-1, 1)
+
+
+def _clip(x, limit, signed):
+    return jnp.clip(x, -limit if signed else jnp.zeros_like(limit), limit)
+
+
+@functools.partial(jax.jit, static_argnames=("bits", "signed", "start"))
+def _start(x, limit, bits, signed, start):
+    """The basis before the first step."""
+    powers = 2.0 ** jnp.arange(bits)[:, None]
+    values = _clip(_grouped(x, signed).astype(jnp.float32), limit, signed)
+    if start == "published" and signed:
+        fan_out = x.size // x.shape[-2]  # k k C_out of a kernel H W I O
+        scale = NORMAL_QUARTILE * math.sqrt(2 / fan_out) / 2 ** (bits - 1)
+        return jnp.broadcast_to(powers * scale, (bits, values.shape[1]))
+    if start == "published":
+        return powers * NORMAL_QUARTILE * 2 / (2**bits - 1)
+    reach = jnp.max(jnp.abs(values), axis=0, keepdims=True)
+    if not signed:
+        # A layer that has not charged yet starts from the whole range.
+        reach = jnp.where(reach > 0, reach, limit)
+    return minimise(values, powers * reach / (2**bits - 1), signed)
+
+
+def _apply_signed(x, state, train):
+    levels, _ = sorted_levels(state.basis, signed=True)
+    x_hat = round_to_level(x, levels, -state.clip, state.clip)
+    return x_hat, _follow(x, state, signed=True) if train else state
+
+
+def _apply_unsigned(x, state, train):
+    levels = sorted_levels(state.basis, signed=False)[0][:, 0]
+    # Above the largest level the gradient is zero; clipping there changes no value.
+    high = jnp.minimum(state.clip, levels[-1])
+    x_hat = round_to_level(x, levels, jnp.zeros_like(high), high)
+    return x_hat, _follow(x, state, signed=False) if train else state
+
+
+def _follow(x, state, signed):
+    """The state after one QEM iteration on `x` and one step of the average."""
+    x = jax.lax.stop_gradient(x).astype(jnp.float32)
+    fresh = refit(_clip(_grouped(x, signed), state.clip, signed), state.basis, signed)
+    average = AVERAGE * state.average + (1 - AVERAGE) * fresh
+    weight = AVERAGE * state.weight + (1 - AVERAGE)
+    return LQNetState(average / weight, average, weight, state.clip)

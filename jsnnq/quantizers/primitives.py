@@ -1,0 +1,144 @@
+"""Rounding onto grids and level sets, each with its published gradient.
+
+Every function here is a `custom_vjp` primitive: the forward pass is the exact
+quantization, the backward pass the straight-through rule of the paper it comes from.
+Gradients reach the values only; the numbers of a grid are constants here.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+# Up to this many levels a comparison is written out per level, which XLA fuses into
+# one pass over the values; beyond, one reduction over an extra axis compiles faster.
+_WRITE_OUT_UP_TO = 16
+
+
+class Grid(NamedTuple):
+    """Equally spaced values origin + (span / count) k inside a clipping range.
+
+    Every entry is a float32 scalar, or one number per channel (last axis).
+
+    Attributes:
+        low: lower end of the clipping range.
+        high: upper end of the clipping range.
+        origin: a value that lies on the grid.
+        span: length of `count` steps.
+        count: number of steps in `span`.
+    """
+
+    low: Float[Array, "*C"]
+    high: Float[Array, "*C"]
+    origin: Float[Array, "*C"]
+    span: Float[Array, "*C"]
+    count: Float[Array, ""]
+
+
+def like(x: Array, numbers: Float[Array, "*C"]) -> Array:
+    """Gives a scalar or a per-channel vector the rank of `x`."""
+    return numbers.reshape((1,) * (x.ndim - numbers.ndim) + numbers.shape)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def round_to_grid(
+    x: Float[Array, "..."], grid: Grid, outside: float
+) -> Float[Array, "..."]:
+    """Clips and rounds to the grid, halves to even: straight-through inside the clip.
+
+    q = origin + (span / count) round(count (clip(x, low, high) - origin) / span)
+
+    Args:
+        x: values, channels last where the grid has one number per channel.
+        grid: the grid.
+        outside: gradient for values outside the clipping range, 0 or 1; inside,
+            both ends included, it is 1.
+    """
+    low, high, origin, span, count = (like(x, number) for number in grid)
+    steps = jnp.round(count * (jnp.clip(x, low, high) - origin) / span)
+    return (origin + span / count * steps).astype(x.dtype)
+
+
+def _round_to_grid_forward(x, grid, outside):
+    inside = (x >= like(x, grid.low)) & (x <= like(x, grid.high))
+    return round_to_grid(x, grid, outside), (inside, grid)
+
+
+def _round_to_grid_backward(outside, residual, gradient):
+    inside, grid = residual
+    passed = gradient if outside else jnp.where(inside, gradient, 0)
+    return passed, jax.tree.map(jnp.zeros_like, grid)
+
+
+round_to_grid.defvjp(_round_to_grid_forward, _round_to_grid_backward)
+
+
+def encode(x: Float[Array, "..."], levels: Float[Array, "L *C"]) -> Int[Array, "..."]:
+    """Index of the nearest level: upward past every midpoint strictly exceeded.
+
+    Args:
+        x: values, channels last.
+        levels: ascending along the first axis, shared or one column per channel.
+    """
+    midpoints = (levels[1:] + levels[:-1]) / 2
+    if len(midpoints) < _WRITE_OUT_UP_TO:
+        above = (x > like(x, midpoint) for midpoint in midpoints)
+        return functools.reduce(
+            lambda index, more: index + more.astype(jnp.int32),
+            above,
+            jnp.zeros(x.shape, jnp.int32),
+        )
+    column = midpoints.reshape(
+        len(midpoints), *(1,) * (x.ndim - midpoints.ndim + 1), *midpoints.shape[1:]
+    )
+    return jnp.sum(x[None] > column, axis=0, dtype=jnp.int32)
+
+
+def decode(
+    index: Int[Array, "..."], levels: Float[Array, "L *C"]
+) -> Float[Array, "..."]:
+    """The level each index names, exactly (selected, not computed)."""
+    if len(levels) <= _WRITE_OUT_UP_TO:
+        value = jnp.broadcast_to(like(index, levels[0]), index.shape)
+        for number, level in enumerate(levels[1:], start=1):
+            value = jnp.where(index >= number, like(index, level), value)
+        return value
+    if levels.ndim == 1:
+        return levels[index]
+    channel = jnp.arange(levels.shape[1])
+    return levels[index, like(index, channel)]
+
+
+@jax.custom_vjp
+def round_to_level(
+    x: Float[Array, "..."],
+    levels: Float[Array, "L *C"],
+    low: Float[Array, ""],
+    high: Float[Array, ""],
+) -> Float[Array, "..."]:
+    """Clips, then moves to the nearest level: straight-through inside the clip.
+
+    Args:
+        x: values, channels last.
+        levels: ascending along the first axis, shared or one column per channel.
+        low: lower end of the clip, may be infinite.
+        high: upper end. The gradient is 1 from `low` to `high`, ends included, and 0
+            outside.
+    """
+    clipped = jnp.clip(x, like(x, low), like(x, high))
+    return decode(encode(clipped, levels), levels).astype(x.dtype)
+
+
+def _round_to_level_forward(x, levels, low, high):
+    inside = (x >= like(x, low)) & (x <= like(x, high))
+    return round_to_level(x, levels, low, high), (inside, levels, low, high)
+
+
+def _round_to_level_backward(residual, gradient):
+    inside, *constants = residual
+    return jnp.where(inside, gradient, 0), *map(jnp.zeros_like, constants)
+
+
+round_to_level.defvjp(_round_to_level_forward, _round_to_level_backward)

@@ -1,0 +1,406 @@
+"""Training: a pure step over an immutable state, and the loop around it.
+
+The step is a function of (program, state, data, key) and nothing else: which images
+belong to it and how they are shifted follows from the key and the step's number, so
+a run continues from a checkpoint without any iterator's state. Quantizers that learn
+keep their memory in the state too (`quant`); no method has a branch here.
+
+On an accelerator a whole epoch is one jitted scan with donated buffers. On a CPU XLA
+runs a convolution inside any loop 10 to 20 times slower, so there the same step is
+dispatched from Python.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Int, UInt8
+
+from jsnnq import data, losses
+from jsnnq.monitor import Monitor
+from jsnnq.resnet import SEWResNet
+
+
+class TrainState(NamedTuple):
+    """Everything a run remembers.
+
+    Attributes:
+        step: how many steps have been made.
+        params: parameters.
+        batch_stats: running statistics of the normalisation.
+        quant: states of the quantizers.
+        opt_state: the optimizer's.
+    """
+
+    step: Int[Array, ""]
+    params: Any
+    batch_stats: Any
+    quant: Any
+    opt_state: Any
+
+    def variables(self) -> dict[str, Any]:
+        """What `network.apply` takes."""
+        return {
+            "params": self.params,
+            "batch_stats": self.batch_stats,
+            "quant": self.quant,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What decides the compiled step; equal programs share one compilation.
+
+    Attributes:
+        network: the network.
+        optimizer: an optax transformation; equal only if it is the same object.
+        batch: images per step.
+        mean: subtracted from scaled pixels, per channel.
+        std: divides them, per channel.
+        scale: the largest pixel value.
+        pad: largest random shift in pixels.
+        flip: whether images are mirrored at random.
+    """
+
+    network: SEWResNet
+    optimizer: optax.GradientTransformation
+    batch: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    scale: float
+    pad: int = 0
+    flip: bool = False
+
+
+class Diverged(RuntimeError):
+    """A loss or gradient was not finite.
+
+    Attributes:
+        step: the step at which it happened, counted from 0.
+        last_good: the state before that step, all finite.
+    """
+
+    def __init__(self, message: str, step: int, last_good: TrainState):
+        super().__init__(message)
+        self.step = step
+        self.last_good = last_good
+
+
+def start(program: Program, variables: dict[str, Any]) -> TrainState:
+    """The state before the first step."""
+    params = variables["params"]
+    return TrainState(
+        step=jnp.int32(0),
+        params=params,
+        batch_stats=variables["batch_stats"],
+        quant=variables.get("quant", {}),
+        opt_state=program.optimizer.init(params),
+    )
+
+
+def loss_and_changes(
+    program: Program, state: TrainState, params: Any, images: Array, labels: Array
+) -> tuple[Array, tuple[Array, dict[str, Any]]]:
+    """Mean cross-entropy in nats, with the accuracy and the changed collections."""
+    inputs = data.normalise(images, program.mean, program.std, program.scale)
+    (logits, _), changed = program.network.apply(
+        {**state.variables(), "params": params},
+        inputs,
+        True,
+        mutable=["batch_stats", "quant"],
+    )
+    logits = losses.readout(logits)
+    loss = jnp.mean(losses.cross_entropy(logits, labels))
+    accuracy = jnp.mean(losses.correct(logits, labels).astype(jnp.float32))
+    return loss, (accuracy, changed)
+
+
+def update(
+    program: Program,
+    state: TrainState,
+    images: UInt8[Array, "B H W C"],
+    labels: Int[Array, "B"],
+    key: jax.Array,
+) -> tuple[TrainState, dict[str, Array]]:
+    """One step on the given images.
+
+    Args:
+        program: what is trained, and how.
+        state: before the step.
+        images: as stored, not augmented.
+        labels: their classes.
+        key: of this step; shifts and flips are drawn from it.
+
+    Returns:
+        The state after the step; `loss`, `accuracy`, and `finite`, whether loss and
+        gradients are.
+    """
+    images = data.augment(key, images, pad=program.pad, flip=program.flip)
+    differentiate = jax.value_and_grad(
+        functools.partial(loss_and_changes, program, state), has_aux=True
+    )
+    (loss, (accuracy, changed)), gradients = differentiate(state.params, images, labels)
+    updates, opt_state = program.optimizer.update(
+        gradients, state.opt_state, state.params
+    )
+    finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradients))
+    new = TrainState(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=changed["batch_stats"],
+        quant=changed.get("quant", state.quant),
+        opt_state=opt_state,
+    )
+    return new, {"loss": loss, "accuracy": accuracy, "finite": finite}
+
+
+class Keys(NamedTuple):
+    """The streams of random numbers of a run, all from its seed."""
+
+    init: jax.Array
+    order: jax.Array
+    augment: jax.Array
+
+
+def keys(seed: int) -> Keys:
+    """One stream for each use, so that none shifts another."""
+    return Keys(*jax.random.split(jax.random.key(seed), 3))
+
+
+def step(
+    program: Program,
+    state: TrainState,
+    images: UInt8[Array, "N H W C"],
+    labels: Int[Array, "N"],
+    order: Int[Array, "N"],
+    key: jax.Array,
+) -> tuple[TrainState, dict[str, Array]]:
+    """One step on the images that belong to it.
+
+    Args:
+        program: what is trained, and how.
+        state: before the step.
+        images: the whole training split.
+        labels: its classes.
+        order: the permutation of this epoch, from `data.epoch_order`.
+        key: the run's augmentation stream.
+    """
+    steps_per_epoch = len(images) // program.batch
+    batch = data.take(
+        images, labels, order, state.step % steps_per_epoch, program.batch
+    )
+    return update(program, state, *batch, jax.random.fold_in(key, state.step))
+
+
+def epoch(
+    program: Program,
+    state: TrainState,
+    images: UInt8[Array, "N H W C"],
+    labels: Int[Array, "N"],
+    order: Int[Array, "N"],
+    key: jax.Array,
+) -> tuple[TrainState, dict[str, Array]]:
+    """All remaining steps of an epoch that starts at `state.step`, as one scan."""
+
+    def body(state, _):
+        return step(program, state, images, labels, order, key)
+
+    return jax.lax.scan(body, state, length=len(images) // program.batch)
+
+
+jitted_update = jax.jit(update, static_argnums=0)
+jitted_step = jax.jit(step, static_argnums=0)
+jitted_epoch = jax.jit(epoch, static_argnums=0, donate_argnums=1)
+
+
+def fit(
+    program: Program,
+    state: TrainState,
+    split: data.Split | data.Records,
+    *,
+    seed: int,
+    epochs: int,
+    monitor: Monitor | None = None,
+    on_epoch: Callable[[TrainState], None] = lambda state: None,
+    scan: bool | None = None,
+) -> TrainState:
+    """Trains until `epochs` epochs are done, from wherever `state` stands.
+
+    Args:
+        program: what is trained, and how.
+        state: from `start` or a checkpoint.
+        split: the training images.
+        seed: decides order and augmentation.
+        epochs: total, including those behind `state`.
+        monitor: is told of every step.
+        on_epoch: called with the state after each epoch.
+        scan: whether an epoch is one scan; by default only on accelerators. Sets
+            that do not fit on the device are always dispatched step by step.
+
+    Raises:
+        InputError: the batch is larger than the data.
+        Diverged: a loss or a gradient was not finite.
+    """
+    monitor = monitor or Monitor(quiet=True)
+    steps_per_epoch = data.steps_per_epoch(len(split), program.batch)
+    if scan is None:
+        scan = jax.default_backend() != "cpu"
+    first = int(state.step)
+    monitor.begin(first, epochs * steps_per_epoch, steps_per_epoch, program.batch)
+    if isinstance(split, data.Records):
+        run = functools.partial(_streamed_epoch, program, split, seed)
+    elif scan and first % steps_per_epoch == 0:
+        run = functools.partial(_scanned_epoch, program, *_on_device(split))
+    else:
+        run = functools.partial(_dispatched_epoch, program, *_on_device(split))
+    for number in range(first // steps_per_epoch, epochs):
+        order = data.epoch_order(keys(seed).order, number, len(split))
+        state = run(state, order, keys(seed).augment, monitor.step)
+        on_epoch(state)
+    return state
+
+
+def _on_device(split):
+    return jnp.asarray(split.images), jnp.asarray(split.labels)
+
+
+Report = Callable[[int, float, float], None]
+
+
+def _dispatched_epoch(program, images, labels, state, order, key, report: Report):
+    """Step by step; the numbers of a step are fetched while the next one runs."""
+    steps_per_epoch = len(images) // program.batch
+
+    def advance(state):
+        return jitted_step(program, state, images, labels, order, key)
+
+    def batch_of(state):
+        index = int(state.step) % steps_per_epoch
+        return data.take(images, labels, order, index, program.batch)
+
+    remaining = steps_per_epoch - int(state.step) % steps_per_epoch
+    return _supervised(program, state, [advance] * remaining, batch_of, key, report)
+
+
+def _streamed_epoch(program, split, seed, state, order, key, report: Report):
+    """Step by step, on batches read and decoded on the host ahead of time."""
+    steps_per_epoch = len(split) // program.batch
+    number, done = divmod(int(state.step), steps_per_epoch)
+    rest = np.asarray(order)[done * program.batch : steps_per_epoch * program.batch]
+    batches = data.batches(split, rest, program.batch, seed=(seed, number))
+    recent: dict[int, Any] = {}
+
+    def advances() -> Iterator[Callable]:
+        for step_number, batch in enumerate(batches, start=int(state.step)):
+            recent[step_number] = batch
+            recent.pop(step_number - 2, None)
+            step_key = jax.random.fold_in(key, step_number)
+            yield lambda state, b=batch, k=step_key: jitted_update(program, state, *b, k)
+
+    def batch_of(state):
+        return recent[int(state.step)]
+
+    return _supervised(program, state, advances(), batch_of, key, report)
+
+
+def _supervised(program, state, advances, batch_of, key, report: Report):
+    """Makes the steps, reports each, and stops at the first that is not finite."""
+    pending = None
+    for advance in advances:
+        before = state
+        state, numbers = advance(state)
+        if pending is not None:
+            _settle(program, *pending, batch_of, key, report)
+        pending = (before, numbers)
+    if pending is not None:
+        _settle(program, *pending, batch_of, key, report)
+    return state
+
+
+def _settle(program, before, numbers, batch_of, key, report: Report):
+    """Waits for a step's numbers; if they are not finite, names where it began."""
+    number = int(before.step)
+    if not bool(numbers["finite"]):
+        raise diverged(program, before, *batch_of(before), key)
+    report(number + 1, float(numbers["loss"]), float(numbers["accuracy"]))
+
+
+def _scanned_epoch(program, images, labels, state, order, key, report: Report):
+    """One scan; what went wrong inside is found afterwards, from a kept copy."""
+    kept = jax.tree.map(jnp.copy, state)
+    state, numbers = jitted_epoch(program, state, images, labels, order, key)
+    finite = np.asarray(numbers["finite"])
+    first = int(kept.step)
+    if not finite.all():
+        bad = int(np.argmin(finite))
+        for _ in range(bad):
+            kept, _ = jitted_step(program, kept, images, labels, order, key)
+        batch = data.take(images, labels, order, bad, program.batch)
+        raise diverged(program, kept, *batch, key)
+    for i, (loss, accuracy) in enumerate(
+        zip(np.asarray(numbers["loss"]), np.asarray(numbers["accuracy"]), strict=True)
+    ):
+        report(first + i + 1, float(loss), float(accuracy))
+    return state
+
+
+def diverged(
+    program: Program, state: TrainState, images: Array, labels: Array, key: jax.Array
+) -> Diverged:
+    """Replays a step once and says in which layer numbers stopped being finite."""
+    number = int(state.step)
+    images = data.augment(
+        jax.random.fold_in(key, number), images, pad=program.pad, flip=program.flip
+    )
+    where = _first_bad_output(program, state, images) or _last_bad_gradient(
+        program, state, images, labels
+    )
+    return Diverged(
+        f"training stopped at step {number}: {where or 'the loss'} is not finite; the "
+        "state before that step is kept; try a lower learning rate or a warm-up",
+        number,
+        state,
+    )
+
+
+def _first_bad_output(program, state, images):
+    inputs = data.normalise(images, program.mean, program.std, program.scale)
+    _, captured = program.network.apply(
+        state.variables(),
+        inputs,
+        True,
+        mutable=["batch_stats", "quant", "intermediates"],
+        capture_intermediates=lambda module, _: module.name is not None,
+    )
+    for path, value in _in_order(captured["intermediates"]):
+        if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(value)):
+            return f"the output of {path}"
+    return None
+
+
+def _last_bad_gradient(program, state, images, labels):
+    gradients = jax.grad(
+        lambda params: loss_and_changes(program, state, params, images, labels)[0]
+    )(state.params)
+    bad = [
+        path
+        for path, leaf in _in_order(gradients)
+        if not bool(jnp.all(jnp.isfinite(leaf)))
+    ]
+    # Gradients flow backwards: the last layer in the data's order was hit first.
+    return f"the gradient of {bad[-1]}" if bad else None
+
+
+def _in_order(tree, path=()):
+    """Leaves of nested dictionaries in the order they were made, with their path."""
+    for name, value in tree.items():
+        here = path if name == "__call__" else (*path, name)
+        if isinstance(value, dict):
+            yield from _in_order(value, here)
+        else:
+            yield "/".join(here), value

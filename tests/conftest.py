@@ -1,0 +1,20 @@
+"""Settings every test runs under: strict shapes, and XLA's slow passes off."""
+
+import os
+
+# Most tests compile far longer than they run; with the expensive passes off the
+# suite takes a third of the time. Tests that must compile as users do say so.
+if "jsnnq_production_xla" not in os.environ.get("JSNNQ_TEST", ""):
+    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    return jax.random.key(0)

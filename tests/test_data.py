@@ -1,0 +1,582 @@
+import io
+import shutil
+import sys
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from jsnnq import data
+from jsnnq.errors import InputError
+from jsnnq.prepare import prepare
+from tests.test_prepare import small_archive
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a test went to the network")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+
+
+def multiset(images, labels):
+    return sorted(
+        image.tobytes() + bytes([label])
+        for image, label in zip(images, labels, strict=True)
+    )
+
+
+# Digits and synthetic images.
+
+
+def test_digits_are_scikit_learns():
+    from sklearn.datasets import load_digits
+
+    images, target = load_digits(return_X_y=True)
+    digits = data.load("digits")
+    assert (len(digits.train), len(digits.test)) == (1437, 360)
+    assert multiset(
+        np.concatenate([digits.train.images, digits.test.images]),
+        np.concatenate([digits.train.labels, digits.test.labels]),
+    ) == multiset(images.astype(np.uint8), target)
+    assert digits.classes == 10
+    assert set(digits.test.labels) == set(range(10))
+    assert digits.image_shape == (8, 8, 1)
+    assert digits.scale == images.max() == 16
+    assert (digits.pad, digits.flip) == (1, False)
+    assert "1,437 train, 360 test" in digits.note
+
+
+def test_digits_split_does_not_depend_on_the_seed():
+    first, second = data.load("digits", seed=0), data.load("digits", seed=1)
+    np.testing.assert_array_equal(first.train.images, second.train.images)
+    np.testing.assert_array_equal(first.test.labels, second.test.labels)
+
+
+def test_statistics_are_those_of_the_training_images():
+    digits = data.load("digits")
+    pixels = digits.train.images.astype(np.float64) / 16
+    assert digits.mean == pytest.approx(pixels.mean((0, 1, 2)), rel=1e-12)
+    assert digits.std == pytest.approx(pixels.std((0, 1, 2)), rel=1e-12)
+
+
+def test_synthetic_images_can_be_learned():
+    made = data.synthetic((6, 5, 3), classes=7, train=140, test=70, seed=3)
+    assert made.image_shape == (6, 5, 3)
+    train = made.train.images.astype(float)
+    means = np.stack([train[made.train.labels == k].mean(0) for k in range(7)])
+    distance = ((made.test.images[:, None] - means[None]) ** 2).sum((2, 3, 4))
+    assert (distance.argmin(1) == made.test.labels).mean() > 0.95
+    assert distance.min() > 0
+
+
+def test_synthetic_images_are_called_so_and_follow_the_seed():
+    first, again, other = (data.load("synthetic", seed=s) for s in (0, 0, 1))
+    assert first.name == "synthetic"
+    assert "not real" in first.note
+    np.testing.assert_array_equal(first.train.images, again.train.images)
+    assert (first.train.images != other.train.images).any()
+    assert not set(multiset(first.train.images, first.train.labels)) & set(
+        multiset(first.test.images, first.test.labels)
+    )
+
+
+# A directory of arrays.
+
+
+@pytest.fixture
+def arrays(tmp_path):
+    """A good directory, to be spoilt."""
+    rng = np.random.default_rng(0)
+    for split, size in (("train", 12), ("test", 5)):
+        images = rng.integers(0, 256, (size, 4, 3, 2), dtype=np.uint8)
+        np.save(tmp_path / f"{split}_images.npy", images)
+        np.save(tmp_path / f"{split}_labels.npy", np.arange(size) % 4)
+    return tmp_path
+
+
+def test_directory_of_arrays(arrays):
+    loaded = data.load(str(arrays))
+    assert loaded.classes == 4
+    assert loaded.image_shape == (4, 3, 2)
+    for split, part in (("train", loaded.train), ("test", loaded.test)):
+        np.testing.assert_array_equal(
+            part.images, np.load(arrays / f"{split}_images.npy")
+        )
+        np.testing.assert_array_equal(part.labels, np.arange(len(part)) % 4)
+    assert (loaded.pad, loaded.flip) == (0, False)
+    assert "12 train, 5 test" in loaded.note
+
+
+def test_class_names_decide_the_number_of_classes(arrays):
+    (arrays / "classes.txt").write_text("a\nb\nc\nd\ne\nf\n\n")
+    assert data.load(str(arrays)).classes == 6
+
+
+def test_channel_that_never_varies_is_not_divided_by_zero(arrays):
+    images = np.load(arrays / "train_images.npy")
+    images[..., 1] = 255
+    np.save(arrays / "train_images.npy", images)
+    loaded = data.load(str(arrays))
+    assert loaded.mean[1] == pytest.approx(1)
+    assert loaded.std[1] == pytest.approx(1)
+
+
+def with_nan(images):
+    floats = images.astype(np.float32)
+    floats[0, 0, 0, 0] = np.nan
+    return floats
+
+
+@pytest.mark.parametrize(
+    ("file", "spoil", "sentence"),
+    [
+        ("train_images", lambda x: x.astype(np.float32), "holds float32: images"),
+        ("test_images", with_nan, "float32 and NaN among it"),
+        ("train_images", lambda x: x.astype(np.int32), "accepted is uint8"),
+        ("train_images", lambda x: x[0], r"accepted is \(N, H, W, C\)"),
+        ("train_images", lambda x: x[:0], "without an empty axis"),
+        ("test_images", lambda x: x[:, :, :0], "without an empty axis"),
+        ("test_images", lambda x: x[:, :3], "differ in shape"),
+        ("train_images", lambda x: x[:-1], "11 train images and 12 labels"),
+        ("train_labels", lambda y: y[:, None], r"accepted is \(N,\)"),
+        ("train_labels", lambda y: y / 2, "labels integers"),
+        ("train_labels", lambda y: y - 1, "the label -1: with 3 classes"),
+        ("train_labels", lambda y: y + 10**12, "holds the label 1000000000000"),
+        ("test_labels", lambda y: y + 1, "the label 4: with 4 classes .* 0 to 3"),
+        ("test_labels", lambda y: y.astype(object), "cannot be read"),
+    ],
+)
+def test_unusable_arrays_are_refused(arrays, file, spoil, sentence):
+    path = arrays / f"{file}.npy"
+    np.save(path, spoil(np.load(path)))
+    with pytest.raises(InputError, match=sentence):
+        data.load(str(arrays))
+
+
+@pytest.mark.parametrize("kept", [0, 40, 200])
+def test_truncated_array_is_refused(arrays, kept):
+    path = arrays / "train_images.npy"
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(InputError, match=r"train_images.npy cannot be read"):
+        data.load(str(arrays))
+
+
+def test_missing_array_is_named(arrays):
+    (arrays / "test_labels.npy").unlink()
+    with pytest.raises(InputError, match=r"test_labels.npy is missing"):
+        data.load(str(arrays))
+
+
+# Names, and sets that are not there.
+
+
+def test_unknown_name_lists_the_known_ones():
+    with pytest.raises(InputError, match="'mnist': accepted are cifar10, cifar100, d"):
+        data.load("mnist")
+
+
+def test_unknown_labels_are_refused():
+    with pytest.raises(InputError, match="'coarse', 'fine'"):
+        data.load("cifar100", labels="super")
+    with pytest.raises(InputError, match="only cifar100 has"):
+        data.load("digits", labels="coarse")
+
+
+@pytest.mark.parametrize("how", ["argument", "environment"])
+def test_unprepared_set_names_the_command_without_asking_tfds(
+    how, tmp_path, monkeypatch
+):
+    # An import of TFDS would fail: files are looked at before TFDS is touched.
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    if how == "environment":
+        monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    given = tmp_path if how == "argument" else None
+    command = f"`jsnnq prepare cifar10 --data-dir {tmp_path}`"
+    with pytest.raises(InputError, match=command):
+        data.load("cifar10", data_dir=given)
+
+
+def test_unprepared_set_without_directory_names_the_option():
+    with pytest.raises(InputError, match="--data-dir or TFDS_DATA_DIR"):
+        data.load("cifar100")
+
+
+def test_unprepared_imagenet_needs_tensorflow(tmp_path):
+    with pytest.raises(InputError, match="needs TensorFlow.*tfds build imagenet2012"):
+        data.load("imagenet2012", data_dir=tmp_path)
+
+
+def test_set_that_is_being_written_is_not_prepared(tmp_path):
+    half = tmp_path / "cifar10" / "incomplete.ABC_3.0.2"
+    half.mkdir(parents=True)
+    (half / "dataset_info.json").write_text("{}")
+    with pytest.raises(InputError, match="is not prepared"):
+        data.load("cifar10", data_dir=tmp_path)
+
+
+# Prepared CIFAR.
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Both CIFAR sets with random images, and these images."""
+    folder = tmp_path_factory.mktemp("prepared")
+    images = {}
+    for name in ("cifar10", "cifar100"):
+        file, published, images[name] = small_archive(name, folder)
+        prepare(name, folder, file, published=published)
+    return folder, images
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "prefix", "classes"),
+    [
+        ("cifar10", "fine", "", 10),
+        ("cifar100", "fine", "fine_", 100),
+        ("cifar100", "coarse", "coarse_", 20),
+    ],
+)
+def test_prepared_cifar_is_read(prepared, name, labels, prefix, classes):
+    folder, images = prepared
+    loaded = data.load(name, data_dir=folder, labels=labels)
+    assert loaded.classes == classes
+    assert loaded.image_shape == (32, 32, 3)
+    assert (loaded.pad, loaded.flip, loaded.scale) == (4, True, 255)
+    for split, part in (("train", loaded.train), ("test", loaded.test)):
+        original = images[name][split]
+        assert multiset(part.images, part.labels) == multiset(
+            original["image"], original[prefix]
+        )
+    assert "30 train, 10 test" in loaded.note
+
+
+@pytest.fixture
+def spoilt(prepared, tmp_path):
+    """A copy of a prepared set, to be spoilt."""
+    shutil.copytree(prepared[0] / "cifar10", tmp_path / "cifar10")
+    return next((tmp_path / "cifar10").iterdir())
+
+
+def flip(content, at):
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("cifar10-train.array_record-00000-of-00001", lambda b: b[: len(b) // 2]),
+        ("cifar10-train.array_record-00000-of-00001", lambda b: flip(b, 40_000)),
+        ("cifar10-test.array_record-00000-of-00001", lambda b: b""),
+        ("dataset_info.json", lambda b: b[:100]),
+        ("features.json", lambda b: b[:100]),
+    ],
+)
+def test_damaged_prepared_set_is_refused(spoilt, file, damage):
+    path = spoilt / file
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match="is damaged or incomplete.*prepare the set"):
+        data.load("cifar10", data_dir=spoilt.parents[1])
+
+
+def test_missing_shard_is_named(spoilt):
+    (spoilt / "cifar10-test.array_record-00000-of-00001").unlink()
+    with pytest.raises(InputError, match=r"cifar10-test.array_record.* is missing"):
+        data.load("cifar10", data_dir=spoilt.parents[1])
+
+
+def test_set_prepared_in_another_format_is_refused(spoilt):
+    info = spoilt / "dataset_info.json"
+    info.write_text(info.read_text().replace("array_record", "tfrecord"))
+    for shard in spoilt.glob("*.array_record-*"):
+        shard.rename(str(shard).replace("array_record", "tfrecord"))
+    with pytest.raises(InputError, match="another format than array_record"):
+        data.load("cifar10", data_dir=spoilt.parents[1])
+
+
+# Batches on the device.
+
+
+def test_order_is_a_permutation_of_each_epoch(key):
+    orders = [np.asarray(data.epoch_order(key, epoch, 50)) for epoch in (0, 1, 0)]
+    for order in orders:
+        np.testing.assert_array_equal(np.sort(order), np.arange(50))
+    np.testing.assert_array_equal(orders[0], orders[2])
+    assert (orders[0] != orders[1]).any()
+    other = data.epoch_order(jax.random.key(1), 0, 50)
+    assert (orders[0] != np.asarray(other)).any()
+
+
+def test_batches_of_an_epoch_follow_its_order(key):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (23, 4, 4, 1), dtype=np.uint8)
+    labels = np.arange(23, dtype=np.int32)
+    order = data.epoch_order(key, 3, 23)
+    step = jax.jit(data.take, static_argnums=4)
+    steps = data.steps_per_epoch(23, 5)
+    assert steps == 4
+    seen = [step(images, labels, order, index, 5) for index in range(steps)]
+    rows = np.asarray(order)[:20]
+    np.testing.assert_array_equal(np.concatenate([s[1] for s in seen]), labels[rows])
+    np.testing.assert_array_equal(np.concatenate([s[0] for s in seen]), images[rows])
+    assert step._cache_size() == 1
+
+
+@pytest.mark.parametrize("batch", [0, -1, 24])
+def test_batch_that_does_not_fit_is_refused(batch):
+    with pytest.raises(InputError, match="between 1 and 23"):
+        data.steps_per_epoch(23, batch)
+
+
+def moves(image, pad, flip):
+    """Every image augmentation may make of one, by slicing a padded copy."""
+    height, width, _ = image.shape
+    padded = np.pad(image, ((pad, pad), (pad, pad), (0, 0)))
+    for y in range(2 * pad + 1):
+        for x in range(2 * pad + 1):
+            window = padded[y : y + height, x : x + width]
+            yield (y, x, False), window
+            if flip:
+                yield (y, x, True), window[:, ::-1]
+
+
+@given(seed=st.integers(0, 2**31 - 1), pad=st.integers(0, 2), flip=st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_augmented_images_are_shifted_and_mirrored_ones(seed, pad, flip):
+    rng = np.random.default_rng(seed)
+    images = rng.integers(1, 256, (6, 5, 7, 2), dtype=np.uint8)
+    moved = data.augment(jax.random.key(seed), jnp.asarray(images), pad=pad, flip=flip)
+    assert moved.dtype == jnp.uint8
+    for image, result in zip(images, np.asarray(moved), strict=True):
+        assert any((result == m).all() for _, m in moves(image, pad, flip))
+
+
+def test_every_move_happens_and_each_image_has_its_own(key):
+    image = np.arange(1, 26, dtype=np.uint8).reshape(5, 5, 1)
+    images = jnp.asarray(np.stack([image] * 1800))
+    moved = np.asarray(data.augment(key, images, pad=1, flip=True))
+    counts = {
+        move: int((moved == result).all((1, 2, 3)).sum())
+        for move, result in moves(image, 1, True)
+    }
+    assert sum(counts.values()) == 1800
+    # 18 moves, 100 images each give or take 5 standard deviations.
+    assert min(counts.values()) > 50
+    assert max(counts.values()) < 150
+
+
+def test_augmentation_is_the_same_under_jit_and_none_by_default(key):
+    images = jnp.arange(200, dtype=jnp.uint8).reshape(2, 10, 10, 1)
+    jitted = jax.jit(data.augment, static_argnames=("pad", "flip"))
+    np.testing.assert_array_equal(
+        jitted(key, images, pad=2, flip=True),
+        data.augment(key, images, pad=2, flip=True),
+    )
+    np.testing.assert_array_equal(data.augment(key, images, pad=0, flip=False), images)
+
+
+def test_normalised_pixels():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 17, (3, 4, 4, 2), dtype=np.uint8)
+    mean, std = (0.3, 0.5), (0.2, 0.25)
+    result = data.normalise(jnp.asarray(images), mean, std, 16.0)
+    expected = (images / 16.0 - np.array(mean)) / np.array(std)
+    assert result.dtype == jnp.float32
+    np.testing.assert_allclose(result, expected, rtol=1e-6, atol=1e-6)
+
+
+# Records that are decoded as they are read.
+
+
+class Ramps(list):
+    """PNG images whose red is the column and whose green is the row."""
+
+    def __init__(self, size, width=200, height=160):
+        x, y = np.meshgrid(np.arange(width), np.arange(height))
+        image = np.stack([x, y, np.full_like(x, 7)], -1).astype(np.uint8)
+        out = io.BytesIO()
+        Image.fromarray(image).save(out, "PNG")
+        super().__init__({"image": out.getvalue(), "label": i} for i in range(size))
+
+    def __getitems__(self, keys):
+        return [self[key] for key in keys]
+
+
+@pytest.fixture(scope="module")
+def crops():
+    return data.Records(Ramps(60), True, "ramps").read(range(60), seed=5)[0]
+
+
+def test_training_crops_lie_inside_and_are_mirrored_half_the_time(crops):
+    x, y = crops[..., 0].astype(int), crops[..., 1].astype(int)
+    mirrored = x[:, 0, 0] > x[:, 0, -1]
+    assert 15 < mirrored.sum() < 45
+    width, height = np.ptp(x, (1, 2)) + 1, np.ptp(y, (1, 2)) + 1
+    area, ratio = width * height / (200 * 160), width / height
+    # Resizing hides up to a pixel at each edge of a crop.
+    assert area.min() > 0.07
+    assert area.max() <= 1
+    assert area.max() - area.min() > 0.5
+    assert ratio.min() > 0.70
+    assert ratio.max() < 1.42
+    assert (np.diff(y, axis=1) >= 0).all()
+    assert (crops[..., 2] == 7).all()
+
+
+def test_a_crop_belongs_to_its_seed_and_number(crops):
+    split = data.Records(Ramps(60), True, "ramps")
+    images, labels = split.read([31, 4], seed=5)
+    np.testing.assert_array_equal(images, crops[[31, 4]])
+    np.testing.assert_array_equal(labels, [31, 4])
+    assert (split.read([31], seed=6)[0] != crops[31]).any()
+    first, second = (split.read([31], seed=(5, epoch))[0] for epoch in (0, 1))
+    assert (first != second).any()
+    assert (crops[31] != crops[4]).any()
+
+
+def test_image_too_long_for_any_crop_is_cut_in_its_middle():
+    # No crop of 8 % of the area at an allowed ratio fits into 250 x 4 pixels.
+    split = data.Records(Ramps(3, 250, 4), True, "ramps")
+    columns = split.read([0, 1, 2])[0][..., 0]
+    # The middle at ratio 4/3: columns 122 to 126 for the five that 4 * 4/3 rounds to.
+    assert columns.min() == 122
+    assert columns.max() == 126
+
+
+@pytest.mark.parametrize(("width", "height"), [(256, 250), (200, 256)])
+def test_central_crop(width, height):
+    split = data.Records(Ramps(1, width, height), False, "ramps")
+    image = split.read([0])[0][0].astype(float)
+    # Pixel i of the output lies at this column and row of the original.
+    zoom = 256 / min(width, height)
+    at = (np.arange(224) + 0.5 - 112) / zoom - 0.5
+    np.testing.assert_allclose(
+        image[112, :, 0], at + width / 2, atol=1.1 / min(1, zoom)
+    )
+    np.testing.assert_allclose(
+        image[:, 112, 1], at + height / 2, atol=1.1 / min(1, zoom)
+    )
+
+
+def test_damaged_record_is_refused():
+    source = Ramps(3)
+    source[1]["image"] = source[1]["image"][:200]
+    with pytest.raises(InputError, match="ramps is damaged"):
+        data.Records(source, False, "ramps").read([0, 1])
+
+
+@pytest.fixture(scope="module")
+def imagenet(tmp_path_factory):
+    """Nine small JPEG images, written by the stock builder without TensorFlow."""
+    import tensorflow_datasets as tfds
+
+    folder = tmp_path_factory.mktemp("imagenet")
+    x, y = np.meshgrid(np.arange(300), np.arange(256))
+    image = np.stack([x % 256, y, y], -1).astype(np.uint8)
+    image[:, 256:] = 255
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, "JPEG", quality=100, subsampling=0)
+
+    def examples(size):
+        for i in range(size):
+            yield i, {"image": out.getvalue(), "label": 99 * i, "file_name": f"{i}"}
+
+    tfds.disable_progress_bar()
+    builder = tfds.builder(
+        "imagenet2012", data_dir=folder, file_format="array_record", try_gcs=False
+    )
+    builder._split_generators = lambda dl_manager: {
+        "train": examples(6),
+        "validation": examples(3),
+    }
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+    )
+    return folder, image
+
+
+def test_imagenet_is_read_from_disk(imagenet):
+    folder, original = imagenet
+    loaded = data.load("imagenet2012", data_dir=folder)
+    assert (len(loaded.train), len(loaded.test)) == (6, 3)
+    assert loaded.classes == 1000
+    images, labels = loaded.test.read([0, 1, 2])
+    assert set(labels) == {0, 99, 198}
+    # The shorter side is 256 already, so this is the middle of the original.
+    middle = original[16:240, 38:262].astype(int)
+    assert np.abs(images - middle[None]).mean() < 1
+    crops, labels = loaded.train.read(range(6), seed=(0, 1))
+    assert crops.shape == (6, *loaded.image_shape)
+    assert set(labels) == {99 * i for i in range(6)}
+
+
+def test_damaged_imagenet_shard_is_refused(imagenet, tmp_path):
+    shutil.copytree(imagenet[0] / "imagenet2012", tmp_path / "imagenet2012")
+    shard = next(tmp_path.rglob("*-train.array_record-*"))
+    shard.write_bytes(flip(shard.read_bytes(), 3_000))
+    loaded = data.load("imagenet2012", data_dir=tmp_path)
+    with pytest.raises(InputError, match="is damaged or incomplete"):
+        loaded.train.read(range(6))
+
+
+# Reading ahead on the host.
+
+
+class Log(data.Split):
+    """A split that remembers what was read, and fails at one number."""
+
+    def __init__(self, size, fails_at=None):
+        images = np.zeros((size, 1, 1, 1), np.uint8)
+        super().__init__(images, np.arange(size, dtype=np.int32))
+        object.__setattr__(self, "read_rows", [])
+        object.__setattr__(self, "fails_at", fails_at)
+
+    def read(self, indices, seed=0):
+        self.read_rows.extend(indices)
+        if self.fails_at in indices:
+            raise InputError("record 7 is damaged")
+        return super().read(indices, seed)
+
+
+def reading_threads():
+    return [t for t in threading.enumerate() if t.name.startswith("jsnnq-batches")]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_batches_come_in_order_and_whole(threads):
+    order = np.random.default_rng(0).permutation(23)
+    read = list(data.batches(Log(23), order, 5, threads=threads))
+    assert [len(labels) for _, labels in read] == [5, 5, 5, 5, 3]
+    np.testing.assert_array_equal(np.concatenate([y for _, y in read]), order)
+    assert not reading_threads()
+
+
+def test_batches_pass_the_seed_on():
+    split = data.Records(Ramps(4), True, "ramps")
+    ((images, _),) = data.batches(split, range(4), 4, seed=(1, 2))
+    np.testing.assert_array_equal(images, split.read(range(4), (1, 2))[0])
+
+
+def test_closed_batches_stop_reading():
+    split = Log(1000)
+    reader = data.batches(split, range(1000), 1, threads=2)
+    next(reader)
+    reader.close()
+    assert len(split.read_rows) <= 4
+    assert not reading_threads()
+
+
+def test_batches_hand_on_what_went_wrong():
+    reader = data.batches(Log(20, fails_at=7), range(20), 4, threads=2)
+    next(reader)
+    with pytest.raises(InputError, match="record 7"):
+        next(reader)
+    assert not reading_threads()

@@ -1,0 +1,191 @@
+"""Counts against NumPy's exact sums, rates and shares against hand counts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jsnnq import firing
+from jsnnq.errors import InputError
+
+
+def spikes_of(shape: tuple[int, ...], seed: int = 0, most: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, most + 1, shape).astype(np.float32)
+
+
+# Counting on the device.
+
+
+@pytest.mark.parametrize("neuron", [(2, 3, 5), (7,), ()])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_count_is_the_integer_sum_over_timesteps_and_valid_images(neuron, dtype):
+    spikes = spikes_of((4, 6, *neuron))
+    valid = np.array([True, True, False, True, False, True])
+    counts = jax.jit(firing.count)(jnp.asarray(spikes, dtype), jnp.asarray(valid))
+    assert counts.dtype == jnp.int32
+    expected = spikes[:, valid].astype(np.int64).sum(axis=(0, 1))
+    np.testing.assert_array_equal(counts, expected)
+
+
+def test_count_is_exact_at_its_largest_batch():
+    spikes = jnp.full((2, 2**17 - 1, 1), 63.0)
+    valid = jnp.ones(2**17 - 1, bool)
+    assert int(firing.count(spikes, valid)[0]) == 63 * 2 * (2**17 - 1)
+
+
+def test_count_refuses_a_batch_whose_sum_may_be_rounded_before_computing_it():
+    spikes = jax.ShapeDtypeStruct((4, 2**16, 1), jnp.float32)
+    valid = jax.ShapeDtypeStruct((2**16,), jnp.bool_)
+    with pytest.raises(InputError, match="4 timesteps x 65536 images"):
+        jax.eval_shape(firing.count, spikes, valid)
+
+
+def test_graded_joins_count_events_and_nonzero_entries():
+    joins = spikes_of((4, 3, 5), most=3)
+    valid = np.array([True, False, True])
+    events = firing.count(jnp.asarray(joins), jnp.asarray(valid))
+    nonzero = firing.count_nonzero(jnp.asarray(joins), jnp.asarray(valid))
+    np.testing.assert_array_equal(events, joins[:, valid].sum(axis=(0, 1)))
+    np.testing.assert_array_equal(nonzero, (joins[:, valid] > 0).sum(axis=(0, 1)))
+    assert (np.asarray(events) > np.asarray(nonzero)).any()
+
+
+def test_count_nonzero_equals_count_for_spikes():
+    spikes, valid = jnp.asarray(spikes_of((4, 3, 2, 2, 5))), jnp.ones(3, bool)
+    np.testing.assert_array_equal(
+        firing.count_nonzero(spikes, valid), firing.count(spikes, valid)
+    )
+
+
+def test_counts_of_batches_add_up_to_the_counts_of_the_whole_set():
+    spikes = spikes_of((2, 10, 4))
+    padded = np.pad(spikes, ((0, 0), (0, 2), (0, 0)), constant_values=1)
+    total = sum(
+        firing.count(
+            jnp.asarray(padded[:, start : start + 4]),
+            jnp.arange(start, start + 4) < 10,
+        )
+        for start in (0, 4, 8)
+    )
+    np.testing.assert_array_equal(total, spikes.sum(axis=(0, 1)))
+
+
+# Rates.
+
+
+def test_rates_divide_by_timesteps_and_images():
+    counts = np.array([[[0, 5], [10, 20]]], np.int32)
+    rates = firing.rates(counts, timesteps=4, images=5)
+    np.testing.assert_array_equal(rates, [0, 0.25, 0.5, 1])
+
+
+def test_channel_rates_average_over_positions():
+    counts = np.random.default_rng(0).integers(0, 21, (3, 2, 5))
+    rates = firing.rates(jnp.asarray(counts), timesteps=4, images=5, unit="channel")
+    expected = [np.mean(counts[..., c] / 20) for c in range(5)]
+    np.testing.assert_allclose(rates, expected, rtol=0, atol=1e-15)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 8), st.integers(1, 10_000), st.data())
+def test_rates_are_correctly_rounded_and_between_0_and_1(timesteps, images, data):
+    total = timesteps * images
+    counts = data.draw(st.lists(st.integers(0, total), min_size=3, max_size=3))
+    rates = firing.rates(np.array(counts), timesteps=timesteps, images=images)
+    assert list(rates) == [count / total for count in counts]
+    assert rates.min() >= 0
+    assert rates.max() <= 1
+
+
+def test_shares_are_strict_at_their_limits():
+    # 2,000 of 40,000 is exactly 0.05: XLA's division, k * (1/40,000), misses it.
+    counts = np.array([0, 1999, 2000, 2001, 37_999, 38_000, 38_001, 40_000])
+    rates = firing.rates(counts, timesteps=4, images=10_000)
+    assert firing.dead_share(rates) == 2 / 8
+    assert firing.saturated_share(rates) == 2 / 8
+    assert firing.dead_share(rates, below=0.5) == 4 / 8
+    assert firing.saturated_share(rates, above=0.5) == 4 / 8
+
+
+def test_mean_rate_is_the_mean():
+    assert firing.mean_rate(np.array([0.0, 0.5, 1.0])) == 0.5
+    assert firing.mean_rate(jnp.array([[0.25], [0.75]])) == 0.5
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bins", [1, 10, 20, 7])
+def test_histogram_puts_every_rate_of_the_grid_into_its_bin(bins, dtype):
+    counts = np.arange(4 * 35 + 1)
+    rates = firing.rates(counts, timesteps=4, images=35).astype(dtype)
+    # Bin of k/140, in integers; 1 belongs to the last bin.
+    expected = np.bincount(np.minimum(counts * bins // 140, bins - 1), minlength=bins)
+    np.testing.assert_array_equal(firing.histogram(rates, bins=bins), expected)
+
+
+def test_summary_pools_neurons_and_keeps_layers():
+    counts = {"a": np.array([[[0, 20]]]), "b": np.array([[[10, 10], [0, 10]]])}
+    summary = firing.summary(counts, timesteps=4, images=5)
+    assert summary.mean_rate == (0 + 1 + 0.5 + 0.5 + 0 + 0.5) / 6
+    assert summary.dead == 2 / 6
+    assert summary.saturated == 1 / 6
+    assert summary.layers == {"a": (0.5, 0.5, 0.5), "b": (0.375, 0.25, 0.0)}
+
+
+def test_summary_by_channel_pools_channels():
+    counts = {"a": np.array([[[0, 20]]]), "b": np.array([[[10, 10], [0, 10]]])}
+    summary = firing.summary(counts, timesteps=4, images=5, unit="channel")
+    assert summary.mean_rate == (0 + 1 + 0.25 + 0.5) / 4
+    assert summary.dead == 1 / 4
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize(
+    ("counts", "options", "message"),
+    [
+        ([0, -1], {}, "from -1 to 0.*between 0 and timesteps x images = 20"),
+        ([0, 21], {}, "from 0 to 21.*between 0 and timesteps x images = 20"),
+        ([0.0, 1.0], {}, "counts are float64.*integer"),
+        (np.zeros((2, 0), int), {}, "at least one"),
+        (np.array(3), {}, r"shape \(\)"),
+        ([1], {"images": 0}, "images is 0"),
+        ([1], {"timesteps": -4}, "timesteps is -4"),
+        ([1], {"unit": "layer"}, "unknown unit 'layer'.*'channel', 'neuron'"),
+    ],
+)
+def test_rates_refuse_what_cannot_be_counts(counts, options, message):
+    settings = {"timesteps": 4, "images": 5} | options
+    with pytest.raises(InputError, match=message):
+        firing.rates(np.asarray(counts), **settings)
+
+
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [
+        ([0.5, 1.5], "from 0.5 to 1.5"),
+        ([-0.5], "from -0.5"),
+        ([0.5, np.nan], "nan"),
+        (np.zeros(0), "no rates"),
+        ([1, 2], "rates are int64"),
+    ],
+)
+@pytest.mark.parametrize(
+    "measure",
+    [firing.mean_rate, firing.dead_share, firing.saturated_share, firing.histogram],
+)
+def test_measures_refuse_what_cannot_be_rates(measure, rates, message):
+    with pytest.raises(InputError, match=message):
+        measure(np.asarray(rates))
+
+
+def test_histogram_refuses_no_bins():
+    with pytest.raises(InputError, match="bins is 0"):
+        firing.histogram(np.array([0.5]), bins=0)
+
+
+def test_summary_refuses_no_layers():
+    with pytest.raises(InputError, match="no layer"):
+        firing.summary({}, timesteps=4, images=5)

@@ -68,7 +68,9 @@ def weight_quantizer(config: QuantizerConfig | None) -> Quantizer:
             return mint(config.bits, squash=config.squash)
         case Mint():
             raise InputError("mint got shared=True for weights: membranes share it")
-    raise InputError(f"{config!r} is a membrane quantizer: it cannot be used on weights")
+    raise InputError(
+        f"{config!r} is a membrane quantizer: it cannot be used on weights"
+    )
 
 
 def membrane_quantizer(config: QuantizerConfig | None, threshold: float) -> Quantizer:
@@ -301,13 +303,12 @@ def quantize(
     net: SEWResNet,
     variables: Mapping[str, Any],
     key: jax.Array,
-    images: Array | None = None,
+    images: Array,
 ) -> dict[str, Any]:
     """Gives a float network's variables the states its quantizers start from.
 
-    Kernels start from themselves; membranes from the potentials of the float network
-    on `images` where given, else from potentials that are all zero (a learned basis
-    then starts as an even grid).
+    A kernel's state starts from the kernel, a membrane's from the potentials of the
+    float network on `images`.
 
     Args:
         net: the network with its quantizers.
@@ -342,23 +343,13 @@ def _places(net, variables, images):
 
 def _potentials(net, variables, images):
     """What the membrane quantizers of the float network would see."""
-    bare = net.clone(weights=Rules(), membranes=Rules())
-    if images is None:
-        return jax.tree.map(
-            lambda leaf: jnp.zeros((1, leaf.shape[-1])),
-            jax.eval_shape(lambda: _observe(bare, variables, jnp.zeros((1, 8, 8, _channels(variables))))),
-        )
-    return _observe(bare, variables, images)
+    return _observe(net.clone(weights=Rules(), membranes=Rules()), variables, images)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _observe(net, variables, images):
     _, changed = net.apply(dict(variables), images, False, mutable=["potentials"])
     return changed["potentials"]
-
-
-def _channels(variables):
-    return variables["params"]["conv1"]["kernel"].shape[2]
 
 
 def _at(tree, path):
@@ -385,29 +376,53 @@ def _merged(tree, more):
     }
 
 
-def bits(net: SEWResNet, variables: Mapping[str, Any], shape: tuple[int, int, int]):
-    """Bits of the network's weights and of its stored membranes, for one image.
-
-    Weights are kernels and the classifier's bias, with the scales and bases of their
-    quantizers; normalisation counts as the two float32 numbers per channel it folds
-    into. Returns `(weight_bits, state_bits)`.
-    """
-    weight_bits = state_bits = 0
+def kernels(net: SEWResNet, variables: Mapping[str, Any]) -> dict[str, Array]:
+    """Every kernel as the deployed network multiplies with it, by layer."""
+    found = {}
     for path in kernel_names(net):
-        layer = _at(variables["params"], path)
+        quantizer = net.weights(path)
+        kernel = _at(variables["params"], path)["kernel"]
+        state = _state(variables, quantizer, path)
+        found[path] = quantizer.apply(kernel, state, False)[0]
+    return found
+
+
+def weight_bits(net: SEWResNet, variables: Mapping[str, Any]) -> dict[str, int]:
+    """Bits of the weights of each layer, with the scales and bases they need.
+
+    The classifier's bias is float32, and normalisation counts as the two float32
+    numbers per channel it folds into.
+    """
+    found = {}
+    for path in kernel_names(net):
+        kernel = _at(variables["params"], path)["kernel"]
         quantizer = net.weights(path)
         state = _state(variables, quantizer, path)
-        weight_bits += storage_bits(quantizer, layer["kernel"].size, state)
-        weight_bits += 32 * (layer["bias"].size if "bias" in layer else 0)
-        weight_bits += 2 * 32 * (0 if path == "fc" else layer["kernel"].shape[-1])
-    image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    bare = net.clone(weights=Rules(), membranes=Rules())
-    _, seen = jax.eval_shape(lambda x: bare.apply(dict(variables), x), image)
-    for path, spikes in seen.spikes.items():
+        beside = kernel.shape[-1] * (1 if path == "fc" else 2)
+        found[path] = storage_bits(quantizer, kernel.size, state) + 32 * beside
+    return found
+
+
+def state_bits(
+    net: SEWResNet, variables: Mapping[str, Any], neurons: Mapping[str, int]
+) -> dict[str, int]:
+    """Bits of the membranes of each neuron layer for one image.
+
+    A membrane is stored with the quantizer's bits only where the quantizer acts on
+    what is stored; before the spike test the stored potential is the reset of a
+    quantized value, which takes the same levels and the reset value.
+
+    Args:
+        net: the network.
+        variables: with the quantizers' states.
+        neurons: how many neurons each layer has.
+    """
+    found = {}
+    for path, count in neurons.items():
         quantizer = net.membranes(path)
         state = () if quantizer.shared else _state(variables, quantizer, path)
-        state_bits += storage_bits(quantizer, spikes.size // spikes.shape[0], state)
-    return weight_bits, state_bits
+        found[path] = storage_bits(quantizer, count, state)
+    return found
 
 
 def _state(variables, quantizer, path):

@@ -258,8 +258,8 @@ def synthetic(
         classes,
         split(train),
         split(test),
-        note=f"Synthetic images made from seed {seed}, not real data: {train:,} "
-        f"train, {test:,} test.",
+        note=f"synthetic images made from seed {seed}, not real data: {train:,} "
+        f"train, {test:,} test",
     )
 
 
@@ -498,7 +498,7 @@ def _digits() -> DataSet:
         Split(images[train], labels[train]),
         Split(images[test], labels[test]),
         note="scikit-learn's 1,797 8x8 digits, seeded 80/20 split (seed 0): "
-        "1,437 train, 360 test.",
+        "1,437 train, 360 test",
         scale=16.0,
         pad=1,
     )
@@ -516,7 +516,7 @@ def _cifar(name: str, directory: Path, labels: str) -> DataSet:
         train,
         test,
         note=f"{name} of TFDS {directory.name} in its original split{kind}: "
-        f"{len(train):,} train, {len(test):,} test.",
+        f"{len(train):,} train, {len(test):,} test",
         pad=4,
         flip=True,
     )
@@ -538,7 +538,7 @@ def _imagenet(directory: Path) -> DataSet:
         pad=0,  # `Records` crop and mirror already
         flip=False,
         note=f"imagenet2012 of TFDS {directory.name}, tested on its validation "
-        f"split: {len(train):,} train, {len(test):,} test.",
+        f"split: {len(train):,} train, {len(test):,} test",
     )
 
 
@@ -647,8 +647,8 @@ def _directory(path: Path) -> DataSet:
         classes,
         train,
         test,
-        note=f"Arrays of {path}: {len(train):,} train, {len(test):,} test, trained "
-        "on without augmentation.",
+        note=f"arrays of {path}, trained on without augmentation: "
+        f"{len(train):,} train, {len(test):,} test",
     )
 
 
@@ -671,7 +671,8 @@ def _array_split(path: Path, split: str, classes: int) -> Split:
 
 def _array(path: Path, rank: int) -> np.ndarray:
     try:
-        array = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
     except FileNotFoundError:
         raise InputError(
             f"{path} is missing: a directory of arrays holds {_FILES}"

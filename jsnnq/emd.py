@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int, Integer
+from jaxtyping import Array, Bool, Float, Int, Integer, UInt32
 
 from jsnnq.errors import InputError, choose
 
@@ -189,8 +189,8 @@ def compare(
     """W1 between the firing distributions of two networks, layer by layer.
 
     Counts out of the same total take the exact integer path, all layers in one
-    compiled call. Counts over different numbers of images, and whole channels, go
-    through rates.
+    compiled call, and are divided in double precision. Counts over different numbers
+    of images, and whole channels, go through rates.
 
     Args:
         a: integer spike counts of each neuron layer, `H W C`.
@@ -219,7 +219,9 @@ def compare(
             "method 'auto'"
         )
     if exact and method in ("auto", "counts"):
-        values = _layers_from_counts(xs, ys, a_total)
+        digits = np.asarray(_layer_digits(xs, ys, a_total))
+        n, m = _sizes_and_all(xs), _sizes_and_all(ys)
+        values = _from_digits(digits, n, m, a_total)
     else:
         us, vs = _rates(xs, a_total, unit), _rates(ys, b_total, unit)
         pairs = [*zip(us, vs, strict=True), (np.concatenate(us), np.concatenate(vs))]
@@ -294,22 +296,21 @@ def _from_counts(
     x: Integer[ArrayLike, "N"], y: Integer[ArrayLike, "M"], total: int
 ) -> Float[Array, ""]:
     valid = _inside(x, total).all() & _inside(y, total).all()
-    f, g = _histogram(x, total), _histogram(y, total)
-    distance = _between([f], [g], [jnp.size(x)], [jnp.size(y)])[0]
+    f, g, n, m = _histogram(x, total), _histogram(y, total), jnp.size(x), jnp.size(y)
+    distance = _from_digits(_digits([f], [g], [n], [m]), [n], [m], total)[0]
     return jnp.where(valid, distance, jnp.nan)
 
 
 @functools.partial(jax.jit, static_argnames="total")
-def _layers_from_counts(
+def _layer_digits(
     xs: list[Integer[ArrayLike, "..."]], ys: list[Integer[ArrayLike, "..."]], total: int
-) -> Float[Array, "layers_and_all"]:
-    """The distance of each layer, and last that of all layers pooled."""
-    f, n = [_histogram(x, total) for x in xs], [jnp.size(x) for x in xs]
-    g, m = [_histogram(y, total) for y in ys], [jnp.size(y) for y in ys]
+) -> UInt32[Array, "digits layers_and_all"]:
+    """`_digits` of each layer, and last of all layers pooled."""
+    f, g = [_histogram(x, total) for x in xs], [_histogram(y, total) for y in ys]
     # A network's histogram is the sum of its layers'.
     f.append(functools.reduce(jnp.add, f))
     g.append(functools.reduce(jnp.add, g))
-    return _between(f, g, [*n, sum(n)], [*m, sum(m)])
+    return _digits(f, g, _sizes_and_all(xs), _sizes_and_all(ys))
 
 
 def _inside(counts: Integer[ArrayLike, "N"], total: int) -> Bool[Array, "N"]:
@@ -322,34 +323,40 @@ def _histogram(counts: Integer[ArrayLike, "..."], total: int) -> Int[Array, "K"]
     return jnp.bincount(jnp.ravel(counts).astype(jnp.int32), length=total + 1)
 
 
-def _between(
+def _digits(
     f: Sequence[Int[Array, "K"]],
     g: Sequence[Int[Array, "K"]],
     n: Sequence[int],
     m: Sequence[int],
-) -> Float[Array, "L"]:
-    """W1 in units of rate between L pairs of histograms of n and m counts.
+) -> UInt32[Array, "digits L"]:
+    """Exact sums over k in `wasserstein_counts`, of L pairs of histograms.
 
-    Histograms stand in columns, over which XLA's CPU backend sums fastest.
+    The terms, below 2^31, are cut into digits so short that the sum of K of them fits
+    32 bits. Histograms stand in columns, over which XLA's CPU backend sums fastest.
     """
     common = np.lcm(n, m)
     x_part = jnp.stack(f, axis=1) * (common // n)[None]
     y_part = jnp.stack(g, axis=1) * (common // m)[None]
-    gaps = jnp.cumsum(x_part - y_part, axis=0)
-    return _exact_sum(jnp.abs(gaps)) / (common * (len(gaps) - 1)).astype(float)
+    terms = jnp.abs(jnp.cumsum(x_part - y_part, axis=0))
+    bits = _digit_bits(len(terms))
+    digits = [(terms >> s) & (2**bits - 1) for s in range(0, 31, bits)]
+    return jnp.stack([digit.sum(axis=0, dtype=jnp.uint32) for digit in digits])
 
 
-def _exact_sum(values: Int[Array, "K L"]) -> Float[Array, "L"]:
-    """Sums over the first axis of integers below 2^31, rounded only when complete.
+def _digit_bits(bins: int) -> int:
+    return 32 - bins.bit_length()
 
-    The integers are cut into digits so short that the sum of K of them fits 32 bits.
-    """
-    bits = 32 - len(values).bit_length()
-    shifts = range(0, 31, bits)
-    digits = [(values >> shift) & (2**bits - 1) for shift in shifts]
-    sums = [digit.sum(axis=0, dtype=jnp.uint32).astype(float) for digit in digits]
-    parts = [s * 2.0**shift for s, shift in zip(sums, shifts, strict=True)]
-    return jnp.stack(parts).sum(axis=0)
+
+def _from_digits(
+    digits: UInt32[Array | np.ndarray, "digits L"],
+    n: Sequence[int],
+    m: Sequence[int],
+    total: int,
+) -> Float[Array | np.ndarray, "L"]:
+    """W1 in units of rate, in double precision if the digits are NumPy's."""
+    places = 2.0 ** (_digit_bits(total + 1) * np.arange(len(digits)))
+    sums = (digits.astype(float) * places[:, None]).sum(axis=0)
+    return sums / (np.lcm(n, m) * total).astype(float)
 
 
 @jax.jit
@@ -432,10 +439,14 @@ def _check_layers(
 
 def _all_exact(xs: Sequence[ArrayLike], ys: Sequence[ArrayLike], total: int) -> bool:
     """Whether every layer and the pooled network fit into exact integers."""
-    n, m = [jnp.size(x) for x in xs], [jnp.size(y) for y in ys]
-    bins = (total + 1) * (len(n) + 1)
-    pairs = zip([*n, sum(n)], [*m, sum(m)], strict=True)
-    return all(_exact(*sizes, bins) for sizes in pairs)
+    bins = (total + 1) * (len(xs) + 1)
+    pairs = zip(_sizes_and_all(xs), _sizes_and_all(ys), strict=True)
+    return all(_exact(n, m, bins) for n, m in pairs)
+
+
+def _sizes_and_all(layers: Sequence[ArrayLike]) -> list[int]:
+    sizes = [jnp.size(layer) for layer in layers]
+    return [*sizes, sum(sizes)]
 
 
 def _rates(

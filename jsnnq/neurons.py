@@ -26,7 +26,6 @@ import math
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jsnnq.errors import InputError, choose

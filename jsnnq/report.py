@@ -277,9 +277,9 @@ class _Study:
     def ratio(self, group: _Group) -> float | None:
         """EMD over that of its control, for example "times the drift"."""
         control, emd = self.control(group.start), group.mean("emd.mean")
-        return (
-            emd / control.mean if emd is not None and control and control.mean else None
-        )
+        if emd is None or control is None or control.mean == 0:
+            return None
+        return emd / control.mean
 
     def reading(self, group: _Group) -> _Reading:
         """Whether accuracy was kept, and whether the EMD exceeds the control."""
@@ -1129,11 +1129,8 @@ def _write_cells(
     axes: "matplotlib.axes.Axes", grid: Float[np.ndarray, "rows layers"], image: Any
 ) -> None:
     """Prints each value in its cell, dark on bright and bright on dark."""
-    look = {
-        "ha": "center",
-        "va": "center",
-        "fontsize": 7 if grid.shape[1] < 15 else 5.5,
-    }
+    size = 7 if grid.shape[1] < 15 else 5.5
+    look = {"ha": "center", "va": "center", "fontsize": size}
     for (row, column), value in np.ndenumerate(grid):
         if math.isfinite(value):
             shade = image.cmap(image.norm(max(value, image.norm.vmin)))

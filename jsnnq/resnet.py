@@ -118,7 +118,9 @@ class Block(nn.Module):
         last = self.units[-1]
         branch = x
         for unit in self.units:
-            start = self._zero_start() if self.zero_init and unit is last else (1.0, 0.0)
+            start = (
+                self._zero_start() if self.zero_init and unit is last else (1.0, 0.0)
+            )
             names = (f"conv{unit.suffix}", f"bn{unit.suffix}", f"sn{unit.suffix}")
             branch = self._fire(names, unit, start, branch, train, seen)
         shortcut = x
@@ -251,9 +253,7 @@ class SEWResNet(nn.Module):
             name="conv1",
         )
         normalise = BatchNorm(name="bn1")
-        spike = Spiking(
-            quantizer=self.membranes("sn1"), neuron=self.neuron, name="sn1"
-        )
+        spike = Spiking(quantizer=self.membranes("sn1"), neuron=self.neuron, name="sn1")
         if x.ndim == 4:
             current = normalise(convolve(x, train), train, self.timesteps)
             current = encode.direct(current, self.timesteps)
@@ -386,6 +386,4 @@ def sew_resnet(name: str, *, width: float = 1.0, **fields: Any) -> SEWResNet:
             f"width {width} leaves {min(channels)} channels in {name}: "
             f"at least {1 / min(size.channels)} is needed"
         )
-    return SEWResNet(
-        depths=size.depths, block=size.block, channels=channels, **fields
-    )
+    return SEWResNet(depths=size.depths, block=size.block, channels=channels, **fields)

@@ -300,7 +300,9 @@ def _streamed_epoch(program, split, seed, state, order, key, report: Report):
             recent[step_number] = batch
             recent.pop(step_number - 2, None)
             step_key = jax.random.fold_in(key, step_number)
-            yield lambda state, b=batch, k=step_key: jitted_update(program, state, *b, k)
+            yield lambda state, b=batch, k=step_key: jitted_update(
+                program, state, *b, k
+            )
 
     def batch_of(state):
         return recent[int(state.step)]
@@ -378,7 +380,9 @@ def _first_bad_output(program, state, images):
         capture_intermediates=lambda module, _: module.name is not None,
     )
     for path, value in _in_order(captured["intermediates"]):
-        if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(value)):
+        if not all(
+            bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(value)
+        ):
             return f"the output of {path}"
     return None
 

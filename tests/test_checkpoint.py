@@ -360,6 +360,7 @@ def killed(tmp_path_factory):
 )
 def test_killed_at_any_stage_leaves_the_old_or_the_new(killed, stage, version):
     path = killed / stage
+    assert len([*killed.glob(f".{stage}*"), *path.iterdir()]) == 2  # old, and rest
     tree, metadata = checkpoint.restore(path)
     np.testing.assert_array_equal(tree["a"], np.full(3, float(version)))
     assert metadata == {"v": version}

@@ -61,7 +61,7 @@ def exact(x, y, total: int) -> Fraction:
 
 
 @pytest.mark.parametrize("method", ["auto", "uniform", "quantile"])
-@pytest.mark.parametrize("n", [1, 2, 17, 3000])
+@pytest.mark.parametrize("n", [1, 30, 300])
 def test_random_rates_of_equal_size(method, n):
     x, y = random_pair(n, n, seed=n)
     distance = float(emd.wasserstein(x, y, method=method))
@@ -71,7 +71,7 @@ def test_random_rates_of_equal_size(method, n):
         assert abs(distance - ot.emd2_1d(x, y, metric="euclidean")) < 1e-6
 
 
-@pytest.mark.parametrize("sizes", [(1, 5), (17, 16), (4096, 3000)])
+@pytest.mark.parametrize("sizes", [(1, 5), (300, 200), (4096, 3000)])
 def test_random_rates_of_different_sizes(sizes):
     x, y = random_pair(*sizes)
     distance = float(emd.wasserstein(x, y))
@@ -91,12 +91,12 @@ def test_counts_of_ten_thousand_images(method, seed):
 
 @pytest.mark.parametrize("method", ["uniform", "quantile"])
 def test_ties_at_four_timesteps(method):
-    x, y = layer_counts(500, 0, total=4) / 4, layer_counts(500, 1, total=4) / 4
+    x, y = layer_counts(300, 0, total=4) / 4, layer_counts(300, 1, total=4) / 4
     distance = float(emd.wasserstein(x, y, method=method))
     assert abs(distance - wasserstein_distance(x, y)) < 1e-6
 
 
-@pytest.mark.parametrize("sizes", [(40, 40), (40, 25)])
+@pytest.mark.parametrize("sizes", [(300, 300), (300, 200)])
 @pytest.mark.parametrize("given_for", ["both", "x", "y"])
 def test_weighted_supports(sizes, given_for):
     x, y = random_pair(*sizes)
@@ -111,15 +111,15 @@ def test_weighted_supports(sizes, given_for):
 
 def test_a_value_of_weight_zero_takes_no_part_wherever_it_lies():
     x, y = random_pair(300, 200)
-    a, b = np.ones(301), np.ones(200)
-    a[300] = 0
-    distance = emd.wasserstein(np.append(x, 1e6), y, x_weights=a, y_weights=b)
-    assert abs(float(distance) - wasserstein_distance(x, y)) < 1e-6
+    a = np.ones(300)
+    x[7], a[7] = 1e6, 0
+    distance = float(emd.wasserstein(x, y, x_weights=a))
+    assert abs(distance - wasserstein_distance(np.delete(x, 7), y)) < 1e-6
 
 
 def test_weights_count_like_repeated_values():
-    x, y = random_pair(5, 7)
-    repeats = np.array([1, 3, 0, 2, 1])
+    x, y = random_pair(300, 200)
+    repeats = np.random.default_rng(0).integers(0, 4, 300)
     distance = emd.wasserstein(x, y, x_weights=repeats.astype(float))
     assert abs(float(distance) - wasserstein_distance(np.repeat(x, repeats), y)) < 1e-6
 
@@ -238,7 +238,9 @@ def test_w1_is_zero_for_equal_sets_only(x, y):
 @given(TWELVE, TWELVE, st.permutations(range(12)))
 def test_w1_is_blind_to_permutations_and_below_matched(x, y, order):
     distances = three_ways(x, y)
-    np.testing.assert_allclose(three_ways(x, y[list(order)]), distances, atol=1e-7)
+    np.testing.assert_allclose(
+        three_ways(x, y[list(order)]), distances, rtol=0, atol=1e-7
+    )
     assert (distances <= np.abs(x - y).mean() / 20 + 1e-6).all()
 
 
@@ -258,11 +260,13 @@ def test_matched_is_the_mean_absolute_difference():
 
 @pytest.mark.parametrize("method", ["uniform", "quantile"])
 def test_jit_and_vmap_equal_one_call_each(method):
-    x, y = np.random.default_rng(0).random((2, 5, 30)).astype(np.float32)
+    x, y = np.random.default_rng(0).random((2, 5, 300)).astype(np.float32)
     distance = lambda x, y: emd.wasserstein(x, y, method=method)
     single = [float(distance(u, v)) for u, v in zip(x, y, strict=True)]
-    np.testing.assert_allclose(jax.vmap(distance)(x, y), single, atol=1e-7)
-    np.testing.assert_allclose(jax.jit(jax.vmap(distance))(x, y), single, atol=1e-7)
+    np.testing.assert_allclose(jax.vmap(distance)(x, y), single, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(
+        jax.jit(jax.vmap(distance))(x, y), single, rtol=0, atol=1e-7
+    )
 
 
 def test_jit_and_vmap_of_counts_equal_one_call_each():
@@ -278,10 +282,12 @@ def test_vmap_over_weights_and_matched():
     weights = np.stack([random_weights(20, seed) for seed in range(3)])
     distance = lambda a: emd.wasserstein(x, y, x_weights=a)
     expected = [wasserstein_distance(x, y, a) for a in weights]
-    np.testing.assert_allclose(jax.vmap(distance)(weights), expected, atol=1e-6)
+    np.testing.assert_allclose(jax.vmap(distance)(weights), expected, rtol=0, atol=1e-6)
     pairs = np.random.default_rng(0).random((2, 4, 6))
     expected = np.abs(pairs[0] - pairs[1]).mean(axis=1)
-    np.testing.assert_allclose(jax.vmap(emd.matched)(*pairs), expected, atol=1e-7)
+    np.testing.assert_allclose(
+        jax.vmap(emd.matched)(*pairs), expected, rtol=0, atol=1e-7
+    )
 
 
 def finite_differences(f, x, step: float = 1e-6):
@@ -296,9 +302,9 @@ def test_gradients_through_rates(p, sizes):
     gradients = jax.grad(lambda x, y: emd.wasserstein(x, y, p=p), argnums=(0, 1))
     by_x, by_y = jax.jit(gradients)(x, y)
     expected = finite_differences(lambda x: pot(x, y, p), x)
-    np.testing.assert_allclose(by_x, expected, atol=1e-5)
+    np.testing.assert_allclose(by_x, expected, rtol=0, atol=1e-5)
     expected = finite_differences(lambda y: pot(x, y, p), y)
-    np.testing.assert_allclose(by_y, expected, atol=1e-5)
+    np.testing.assert_allclose(by_y, expected, rtol=0, atol=1e-5)
 
 
 def test_gradients_through_weights():
@@ -307,9 +313,9 @@ def test_gradients_through_weights():
     distance = lambda a, b: emd.wasserstein(x, y, x_weights=a, y_weights=b)
     by_a, by_b = jax.jit(jax.grad(distance, argnums=(0, 1)))(a, b)
     expected = finite_differences(lambda a: wasserstein_distance(x, y, a, b), a)
-    np.testing.assert_allclose(by_a, expected, atol=1e-5)
+    np.testing.assert_allclose(by_a, expected, rtol=0, atol=1e-5)
     expected = finite_differences(lambda b: wasserstein_distance(x, y, a, b), b)
-    np.testing.assert_allclose(by_b, expected, atol=1e-5)
+    np.testing.assert_allclose(by_b, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("p", [1, 2])
@@ -382,7 +388,9 @@ def assert_aggregates(distances, expected, sizes, pooled, tolerance):
     names = list(expected)
     assert list(distances.layers) == names
     values = np.array([expected[name] for name in names])
-    np.testing.assert_allclose(list(distances.layers.values()), values, atol=tolerance)
+    np.testing.assert_allclose(
+        list(distances.layers.values()), values, rtol=0, atol=tolerance
+    )
     assert abs(distances.mean - values.mean()) < tolerance
     assert abs(distances.weighted - (sizes * values).sum() / sizes.sum()) < tolerance
     assert abs(distances.max - values.max()) < tolerance
@@ -411,7 +419,7 @@ def test_compare_equals_scipy_layer_by_layer(method):
     }
     pooled = wasserstein_distance(flat(a, LARGEST), flat(b, LARGEST))
     sizes = np.array([layer.size for layer in a.values()])
-    tolerance = 1e-8 if method in ("auto", "counts") else 1e-6
+    tolerance = 1e-14 if method in ("auto", "counts") else 1e-6
     assert_aggregates(distances, expected, sizes, pooled, tolerance)
 
 
@@ -436,7 +444,7 @@ def test_compare_layers_of_other_sizes():
     }
     pooled = wasserstein_distance(flat(a, LARGEST), flat(b, LARGEST))
     sizes = np.array([layer.size for layer in a.values()])
-    assert_aggregates(distances, expected, sizes, pooled, 1e-6)
+    assert_aggregates(distances, expected, sizes, pooled, 1e-14)
 
 
 def test_compare_by_channel():

@@ -100,7 +100,7 @@ def test_rates_are_correctly_rounded_and_between_0_and_1(timesteps, images, data
 
 
 def test_shares_are_strict_at_their_limits():
-    # 2,000 of 40,000 is exactly 0.05: XLA's division, k * (1/40,000), misses it.
+    # 2,000 of 40,000 is 0.05 exactly, but not as XLA divides, 2,000 * (1/40,000).
     counts = np.array([0, 1999, 2000, 2001, 37_999, 38_000, 38_001, 40_000])
     rates = firing.rates(counts, timesteps=4, images=10_000)
     assert firing.dead_share(rates) == 2 / 8

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 # Up to this many levels a comparison is written out per level, which XLA fuses into
 # one pass over the values; beyond, one reduction over an extra axis compiles faster.
@@ -37,7 +37,7 @@ class Grid(NamedTuple):
     count: Float[Array, ""]
 
 
-def like(x: Array, numbers: Float[Array, "*C"]) -> Array:
+def like(x: Array, numbers: Shaped[Array, "*C"]) -> Array:
     """Gives a scalar or a per-channel vector the rank of `x`."""
     return numbers.reshape((1,) * (x.ndim - numbers.ndim) + numbers.shape)
 

@@ -79,7 +79,9 @@ def uniform(
         return make_grid(bits, measure(x) if source else jnp.float32(clip), grid)
 
     return Quantizer(
-        apply=_make_apply(float(outside), source and share, bool(source) and channelwise),
+        apply=_make_apply(
+            float(outside), source and share, bool(source) and channelwise
+        ),
         init=init,
         bits=bits,
         # An offset and a step for each clip.

@@ -1,0 +1,344 @@
+"""One run: from a config to a trained, measured and stored network, and back.
+
+A network on disk is a folder: the checkpoint holds its variables and, as metadata,
+the config and seed that made it, so that it can be evaluated and compared later.
+"""
+
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jsnnq import build, checkpoint, cost, data, emd, firing, train
+from jsnnq.config import Config, from_dict, to_dict
+from jsnnq.errors import InputError
+from jsnnq.evaluate import Evaluation, evaluate
+from jsnnq.monitor import Monitor
+from jsnnq.resnet import SEWResNet
+
+SAVE_EVERY_S = 60.0
+"""A run saves its state after an epoch if the last save is this long ago."""
+
+
+def start(
+    program: train.Program,
+    config: Config,
+    dataset: data.DataSet,
+    seed: int,
+    parent: Path | None = None,
+) -> train.TrainState:
+    """The state a run begins with.
+
+    Args:
+        program: what `build.program` made of `config`.
+        config: the row.
+        dataset: its images.
+        seed: of the run.
+        parent: checkpoint of the float network it starts from, unless from scratch.
+    """
+    streams = train.keys(seed)
+    bare = build.float_network(config.network, dataset.classes)
+    initial = lambda: build.initial_variables(bare, streams.init, dataset.image_shape)
+    if config.start == "scratch":
+        variables = initial()
+    else:
+        assert parent is not None
+        like = {**jax.eval_shape(initial), "quant": {}}
+        variables, _ = checkpoint.restore(parent, like)
+    if config.kind == "quantized":
+        images = calibration_images(dataset, config.calibration, streams.order)
+        variables = build.quantize(program.network, variables, streams.init, images)
+    return train.start(program, variables)
+
+
+def execute(
+    program: train.Program,
+    config: Config,
+    dataset: data.DataSet,
+    folder: Path,
+    *,
+    seed: int,
+    parent: Path | None = None,
+    label: str = "",
+    quiet: bool = False,
+) -> tuple[dict[str, Any], Evaluation]:
+    """Trains (unless post-training), evaluates and stores a network.
+
+    A run that was stopped continues from its last saved epoch.
+
+    Args:
+        program: what `build.program` made of `config`.
+        config: the row.
+        dataset: its images.
+        folder: where the run is kept.
+        seed: of the run.
+        parent: checkpoint of the float network it starts from, unless from scratch.
+        label: shown while training.
+        quiet: show no progress.
+
+    Returns:
+        The row for `results.json`, without distances, and the evaluation.
+
+    Raises:
+        Diverged: a loss or gradient was not finite; the last good state is kept as
+            the checkpoint `last_good`.
+    """
+    began = time.perf_counter()
+    state, before = start(program, config, dataset, seed, parent), 0.0
+    if config.start != "post-training":
+        with Monitor(label, folder, quiet) as monitor:
+            state, before = _train(
+                program, config, dataset, folder, seed, state, monitor
+            )
+    variables = state.variables()
+    evaluation = evaluate(program.network, variables, dataset)
+    metadata = {"config": to_dict(config), "seed": seed, "label": label}
+    checkpoint.save(folder / "checkpoint", variables, metadata)
+    save_firing(folder / "firing.npz", evaluation)
+    shutil.rmtree(folder / "partial", ignore_errors=True)
+    row = {
+        "kind": config.kind,
+        "start": config.start,
+        "config": to_dict(config),
+        "seed": seed,
+        **describe(program.network, variables, evaluation, dataset.image_shape),
+        "wall_s": before + time.perf_counter() - began,
+    }
+    return row, evaluation
+
+
+def _train(program, config, dataset, folder, seed, state, monitor):
+    """Trains from where the run was left; also the seconds spent before."""
+    partial, before = folder / "partial", 0.0
+    if partial.exists():
+        state, known = checkpoint.restore(partial, state)
+        before = known["wall_s"]
+    began = saved = time.perf_counter()
+
+    def keep(state):
+        nonlocal saved
+        now = time.perf_counter()
+        if now - saved > SAVE_EVERY_S:
+            checkpoint.save(partial, state, {"wall_s": before + now - began})
+            saved = now
+
+    try:
+        state = train.fit(
+            program,
+            state,
+            dataset.train,
+            seed=seed,
+            epochs=config.training.epochs,
+            monitor=monitor,
+            on_epoch=keep,
+        )
+    except train.Diverged as error:
+        checkpoint.save(folder / "last_good", error.last_good, {"step": error.step})
+        raise
+    return state, before
+
+
+def calibration_images(dataset: data.DataSet, count: int, key: jax.Array) -> jax.Array:
+    """The first training images of the run's own order, normalised, not augmented."""
+    order = np.asarray(data.epoch_order(key, 0, len(dataset.train)))
+    images, _ = dataset.train.read(order[: min(count, len(order))])
+    return data.normalise(jnp.asarray(images), dataset.mean, dataset.std, dataset.scale)
+
+
+def describe(
+    network: SEWResNet,
+    variables: Mapping[str, Any],
+    evaluation: Evaluation,
+    image_shape: tuple[int, int, int],
+    policy: str = "neurobench",
+) -> dict[str, Any]:
+    """Accuracy, firing and deployment cost of an evaluated network, as JSON values."""
+    seen = {"timesteps": evaluation.timesteps, "images": evaluation.images}
+    fired = firing.summary(evaluation.counts, **seen)
+    neurons = {name: counts.size for name, counts in evaluation.counts.items()}
+    spent = cost.deployment_cost(
+        network.synapses(),
+        build.kernels(network, variables),
+        evaluation.counts,
+        evaluation.nonzero,
+        evaluation.total,
+        **seen,
+        image_shape=image_shape,
+        weight_bits=build.weight_bits(network, variables),
+        state_bits=build.state_bits(network, variables, neurons),
+        policy=policy,
+    )
+    return {
+        "accuracy": evaluation.accuracy,
+        "mean_rate": fired.mean_rate,
+        "dead": fired.dead,
+        "saturated": fired.saturated,
+        "cost": spent._asdict(),
+    }
+
+
+class Network(NamedTuple):
+    """A network read back from disk.
+
+    Attributes:
+        network: the module.
+        variables: its parameters and collections.
+        config: what it was made from.
+        seed: of its run.
+        dataset: what it is evaluated on.
+        label: what its run was called.
+    """
+
+    network: SEWResNet
+    variables: dict[str, Any]
+    config: Config
+    seed: int
+    dataset: data.DataSet
+    label: str
+
+
+def load(
+    path: Path, *, data_name: str | None = None, data_dir: str | None = None
+) -> Network:
+    """Reads a network back.
+
+    Args:
+        path: a checkpoint, or the folder of a run that holds one.
+        data_name: evaluate on this data set instead of its own.
+        data_dir: where prepared data sets lie.
+
+    Raises:
+        InputError: there is no checkpoint, it is damaged, it is not a network, or
+            the data set does not fit it.
+    """
+    if (path / "checkpoint").is_dir():
+        path = path / "checkpoint"
+    metadata = checkpoint.read_metadata(path)
+    if "config" not in metadata:
+        raise InputError(
+            f"{str(path)!r} is a checkpoint, but not of a finished network: give the "
+            "folder that 'jsnnq train' or 'jsnnq study' made"
+        )
+    config = from_dict(metadata["config"])
+    dataset = data.load(data_name or config.data, data_dir=data_dir)
+    program = build.program(config, dataset)
+    bare = build.float_network(config.network, dataset.classes)
+    like = jax.eval_shape(
+        lambda: build.initial_variables(bare, jax.random.key(0), dataset.image_shape)
+    )
+    if config.kind == "quantized":
+        images = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
+        like = jax.eval_shape(
+            lambda variables, images: build.quantize(
+                program.network, variables, jax.random.key(0), images
+            ),
+            like,
+            images,
+        )
+    variables, _ = checkpoint.restore(path, {"quant": {}, **like})
+    return Network(
+        program.network,
+        variables,
+        config,
+        metadata["seed"],
+        dataset,
+        metadata["label"] or path.parent.name,
+    )
+
+
+# Firing records: counts on disk and their distances.
+
+
+def as_firing(evaluation: Evaluation) -> dict[str, Any]:
+    """The part of an evaluation that distances and histograms need."""
+    return {
+        "counts": evaluation.counts,
+        "timesteps": evaluation.timesteps,
+        "images": evaluation.images,
+    }
+
+
+def save_firing(path: Path, evaluation: Evaluation) -> None:
+    """Writes the counts of an evaluation."""
+    temporary = path.with_suffix(".partial.npz")
+    np.savez_compressed(
+        temporary,
+        timesteps=evaluation.timesteps,
+        images=evaluation.images,
+        **{f"counts/{name}": value for name, value in evaluation.counts.items()},
+    )
+    os.replace(temporary, path)
+
+
+def load_firing(path: Path) -> dict[str, Any]:
+    """Reads what `save_firing` wrote."""
+    with np.load(path) as stored:
+        return {
+            "counts": {
+                name.removeprefix("counts/"): stored[name]
+                for name in stored.files
+                if name.startswith("counts/")
+            },
+            "timesteps": int(stored["timesteps"]),
+            "images": int(stored["images"]),
+        }
+
+
+def distances(measure: Callable, one: Mapping, other: Mapping) -> emd.Distances:
+    """`emd.compare` or `emd.compare_matched` on two firing records."""
+    return measure(
+        one["counts"],
+        other["counts"],
+        a_total=one["timesteps"] * one["images"],
+        b_total=other["timesteps"] * other["images"],
+    )
+
+
+def as_dict(found: emd.Distances) -> dict[str, Any]:
+    """Distances as they stand in `results.json`."""
+    return {
+        "mean": float(found.mean),
+        "weighted": float(found.weighted),
+        "max": float(found.max),
+        "pooled": float(found.pooled),
+        "layers": {name: float(value) for name, value in found.layers.items()},
+    }
+
+
+def installed_commit() -> str | None:
+    """The commit of the installed source, if it is known.
+
+    An installation from version control records it; a checkout that is imported in
+    place is asked (`-dirty` marks uncommitted changes). Otherwise nothing is known.
+    """
+    try:
+        text = importlib.metadata.distribution("jsnnq").read_text("direct_url.json")
+    except importlib.metadata.PackageNotFoundError:
+        text = None
+    commit = json.loads(text or "{}").get("vcs_info", {}).get("commit_id")
+    if commit:
+        return commit
+    package = Path(__file__).parent
+    if not (package.parent / ".git").exists():
+        return None
+    try:
+        asked = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty"],
+            cwd=package,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return asked.stdout.strip() or None

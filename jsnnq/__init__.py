@@ -1,0 +1,1 @@
+"""Quantized spiking networks, judged by what quantization does to their behaviour."""

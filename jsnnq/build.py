@@ -288,7 +288,7 @@ def initial_variables(
     net: SEWResNet, key: jax.Array, image_shape: tuple[int, int, int]
 ) -> dict[str, Any]:
     """Parameters and running statistics of a network without quantizers."""
-    return net.init(key, jnp.zeros((1, *image_shape)))
+    return dict(net.init(key, jnp.zeros((1, *image_shape))))
 
 
 class _Place(NamedTuple):

@@ -107,16 +107,16 @@ def _say(line: str) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from jsnnq.study import train_one
+    from jsnnq.run import train_one
 
-    result = train_one(
+    row = train_one(
         _config(options),
         options.out,
         seed=options.seed,
         data_dir=options.data_dir,
         quiet=options.quiet,
     )
-    print(f"accuracy {100 * result['accuracy']:.2f} %; checkpoint: {options.out}")
+    print(f"accuracy {100 * row['accuracy']:.2f} %; network: {options.out}")
     return 0
 
 
@@ -146,41 +146,47 @@ def _config(options: argparse.Namespace):
 def _evaluate(options: argparse.Namespace) -> int:
     import json
 
-    from jsnnq.study import evaluate_checkpoint
+    from jsnnq import run
+    from jsnnq.evaluate import evaluate
 
-    found, _ = evaluate_checkpoint(
-        options.checkpoint,
-        data_name=options.data,
-        data_dir=options.data_dir,
-        policy=options.policy,
+    found = run.load(
+        options.checkpoint, data_name=options.data, data_dir=options.data_dir
     )
-    print(json.dumps(found, indent=1))
+    described = run.describe(
+        found.network,
+        found.variables,
+        evaluate(found.network, found.variables, found.dataset),
+        found.dataset.image_shape,
+        options.policy,
+    )
+    print(json.dumps({"dataset": found.dataset.note, **described}, indent=1))
     return 0
 
 
 def _compare(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from jsnnq.study import compare_checkpoints
+    from jsnnq import report, run
 
-    shown = compare_checkpoints(
-        options.a,
-        options.b,
-        data_name=options.data,
-        data_dir=options.data_dir,
-        unit=options.unit,
-        out=options.out,
-    )
-    Console().print(shown)
+    where = {"data_name": options.data, "data_dir": options.data_dir}
+    a, b = run.load(options.a, **where), run.load(options.b, **where)
+    found = run.compare(a, b, unit=options.unit)
+    Console().print(report.layer_table(found, (str(options.a), str(options.b))))
     if options.out is not None:
-        print(f"plots: {options.out}")
+        for path in report.write_comparison(options.out, found, (a.label, b.label)):
+            print(path)
     return 0
 
 
 def _prepare(options: argparse.Namespace) -> int:
+    from jsnnq.monitor import Transfer
     from jsnnq.prepare import prepare
 
-    print(prepare(options.name, options.data_dir, archive=options.archive))
+    with Transfer() as progress:
+        done = prepare(
+            options.name, options.data_dir, archive=options.archive, progress=progress
+        )
+    print(f"{done.path}: {done.note}")
     return 0
 
 

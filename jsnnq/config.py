@@ -11,7 +11,6 @@ The numbers are checked where they are used, when objects are built from a confi
 """
 
 import dataclasses
-import json
 import runpy
 from collections.abc import Mapping
 from pathlib import Path
@@ -297,8 +296,3 @@ def _same_network(one: Config, other: Config) -> bool:
         return config.data, dataclasses.replace(config.network, neuron=neuron)
 
     return without_placement(one) == without_placement(other)
-
-
-def fingerprint(values: Any) -> str:
-    """A canonical text of JSON values, to tell whether two configs are the same."""
-    return json.dumps(values, sort_keys=True, separators=(",", ":"))

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jsnnq import data, firing, losses
-from jsnnq.resnet import SEWResNet
+from jsnnq.resnet import SEWResNet, observe
 
 
 class Evaluation(NamedTuple):
@@ -57,7 +57,7 @@ def _observe(
     valid: Array,
 ) -> _Totals:
     """The counts of one batch."""
-    logits, seen = network.apply(variables, data.normalise(images, *pixels), False)
+    logits, seen = observe(network, variables, data.normalise(images, *pixels))
     logits = losses.readout(logits)
     weight = valid.astype(jnp.float32)
     between = {**seen.joins, **seen.pooled}

@@ -19,7 +19,7 @@ the authors' code; input with a time axis goes through the stem step by step.
 The network returns what it saw beside its logits; `jit` drops what nobody uses.
 """
 
-import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -118,9 +118,8 @@ class Block(nn.Module):
         last = self.units[-1]
         branch = x
         for unit in self.units:
-            start = (
-                self._zero_start() if self.zero_init and unit is last else (1.0, 0.0)
-            )
+            silent = self.zero_init and unit is last
+            start = self._silent_start() if silent else (1.0, 0.0)
             names = (f"conv{unit.suffix}", f"bn{unit.suffix}", f"sn{unit.suffix}")
             branch = self._fire(names, unit, start, branch, train, seen)
         shortcut = x
@@ -133,7 +132,7 @@ class Block(nn.Module):
         seen.joins[self._path("join")] = joined
         return joined
 
-    def _zero_start(self):
+    def _silent_start(self):
         return (0.0, 1.0 if self.connect == "and" else 0.0)
 
     def _path(self, name):
@@ -157,6 +156,18 @@ class Block(nn.Module):
         spikes = spike(current, train, shared_state(convolve))
         seen.spikes[self._path(sn)] = spikes
         return spikes
+
+
+def max_pool(x: Float[Array, "N H W C"]) -> Float[Array, "N I J C"]:
+    """Maximum over 3x3 windows, stride 2, padding 1 (nothing fires outside)."""
+    return jax.lax.reduce_window(
+        x,
+        -jnp.inf,
+        jax.lax.max,
+        (1, 3, 3, 1),
+        (1, 2, 2, 1),
+        ((0, 0), (1, 1), (1, 1), (0, 0)),
+    )
 
 
 def shared_state(layer: nn.Module) -> Any:
@@ -262,13 +273,7 @@ class SEWResNet(nn.Module):
         spikes = spike(current, train, shared_state(convolve))
         seen.spikes["sn1"] = spikes
         if imagenet:
-            pool = functools.partial(
-                nn.max_pool,
-                window_shape=(3, 3),
-                strides=(2, 2),
-                padding=((1, 1), (1, 1)),
-            )
-            spikes = seen.pooled["maxpool"] = fold(pool, spikes)
+            spikes = seen.pooled["maxpool"] = fold(max_pool, spikes)
         return spikes
 
     def blocks(self) -> list[tuple[str, tuple[Unit, ...], bool]]:
@@ -308,6 +313,14 @@ class SEWResNet(nn.Module):
         return (*found, Synapse("fc", "features", 1, 0))
 
 
+def observe(
+    network: SEWResNet, variables: Mapping[str, Any], x: Float[Array, "*T B H W C"]
+) -> tuple[Float[Array, "T B K"], Seen]:
+    """The network in evaluation mode: logits per timestep, and what it saw."""
+    found: Any = network.apply(dict(variables), x, False)
+    return found
+
+
 def init_state(
     network: SEWResNet, variables: dict, frame: Float[Array, "B H W C"]
 ) -> dict:
@@ -340,9 +353,10 @@ def step(
         Logits of this timestep (average them over time), what the network saw
         (`1 B ...`), and the next state.
     """
-    (logits, seen), changed = network.apply(
+    found: Any = network.apply(
         {**variables, "membrane": state}, frame[None], mutable=["membrane"]
     )
+    (logits, seen), changed = found
     return logits[0], seen, changed["membrane"]
 
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsnnq import build, checkpoint, cost, data, emd, firing, train
+from jsnnq import build, checkpoint, cost, data, emd, files, firing, train
 from jsnnq.config import Config, from_dict, to_dict
 from jsnnq.errors import InputError
 from jsnnq.evaluate import Evaluation, evaluate
@@ -162,7 +162,10 @@ def describe(
     policy: str = "neurobench",
 ) -> dict[str, Any]:
     """Accuracy, firing and deployment cost of an evaluated network, as JSON values."""
-    seen = {"timesteps": evaluation.timesteps, "images": evaluation.images}
+    seen: dict[str, Any] = {
+        "timesteps": evaluation.timesteps,
+        "images": evaluation.images,
+    }
     fired = firing.summary(evaluation.counts, **seen)
     neurons = {name: counts.size for name, counts in evaluation.counts.items()}
     spent = cost.deployment_cost(
@@ -184,6 +187,37 @@ def describe(
         "saturated": fired.saturated,
         "cost": spent._asdict(),
     }
+
+
+def train_one(
+    config: Config,
+    folder: Path,
+    *,
+    seed: int = 0,
+    data_dir: str | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Trains one network from scratch into a folder, or continues it.
+
+    Returns:
+        Its row: accuracy, firing, cost.
+
+    Raises:
+        InputError: the config cannot be built, the data are missing, or the folder
+            cannot be used.
+        Diverged: a loss or gradient was not finite.
+    """
+    dataset = data.load(config.data, data_dir=data_dir)
+    program = build.program(config, dataset)
+    files.claim(folder, "run.json", {"config": to_dict(config), "seed": seed})
+    done = folder / "row.json"
+    if done.exists():
+        return files.read_json(done)
+    row, _ = execute(
+        program, config, dataset, folder, seed=seed, label=folder.name, quiet=quiet
+    )
+    files.write_json(done, row)
+    return row
 
 
 class Network(NamedTuple):
@@ -255,6 +289,40 @@ def load(
     )
 
 
+def compare(a: Network, b: Network, *, unit: str = "neuron") -> dict[str, Any]:
+    """How far the firing of B is from that of A, on the data set of A.
+
+    Returns:
+        What a study's `results.json` holds, with A as the float row and B as the row
+        that is compared with it; and under `firing` the records of both.
+
+    Raises:
+        InputError: the two are not of one architecture.
+    """
+    evaluations = [evaluate(one.network, one.variables, a.dataset) for one in (a, b)]
+    shapes = [{n: c.shape for n, c in e.counts.items()} for e in evaluations]
+    if shapes[0] != shapes[1]:
+        raise InputError(
+            f"{a.label} and {b.label} have other neurons ({_unlike(*shapes)}): "
+            "only networks of one architecture can be compared"
+        )
+    firing_of = [as_firing(one) for one in evaluations]
+    return {
+        "rows": [
+            describe(one.network, one.variables, evaluation, a.dataset.image_shape)
+            for one, evaluation in zip((a, b), evaluations, strict=True)
+        ],
+        "firing": firing_of,
+        "emd": as_dict(distances(emd.compare, *firing_of, unit=unit)),
+        "matched": as_dict(distances(emd.compare_matched, *firing_of, unit=unit)),
+    }
+
+
+def _unlike(one, other):
+    name = next(n for n in {**one, **other} if one.get(n) != other.get(n))
+    return f"{name} is {one.get(name)} and {other.get(name)}"
+
+
 # Firing records: counts on disk and their distances.
 
 
@@ -270,11 +338,11 @@ def as_firing(evaluation: Evaluation) -> dict[str, Any]:
 def save_firing(path: Path, evaluation: Evaluation) -> None:
     """Writes the counts of an evaluation."""
     temporary = path.with_suffix(".partial.npz")
+    arrays: dict[str, Any] = {
+        f"counts/{name}": value for name, value in evaluation.counts.items()
+    }
     np.savez_compressed(
-        temporary,
-        timesteps=evaluation.timesteps,
-        images=evaluation.images,
-        **{f"counts/{name}": value for name, value in evaluation.counts.items()},
+        temporary, timesteps=evaluation.timesteps, images=evaluation.images, **arrays
     )
     os.replace(temporary, path)
 
@@ -293,13 +361,19 @@ def load_firing(path: Path) -> dict[str, Any]:
         }
 
 
-def distances(measure: Callable, one: Mapping, other: Mapping) -> emd.Distances:
+def distances(
+    measure: Callable[..., emd.Distances],
+    one: Mapping[str, Any],
+    other: Mapping[str, Any],
+    unit: str = "neuron",
+) -> emd.Distances:
     """`emd.compare` or `emd.compare_matched` on two firing records."""
     return measure(
         one["counts"],
         other["counts"],
         a_total=one["timesteps"] * one["images"],
         b_total=other["timesteps"] * other["images"],
+        unit=unit,
     )
 
 

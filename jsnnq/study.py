@@ -17,17 +17,15 @@ row trains nothing and has neither. Without its control an EMD says nothing.
 
 import dataclasses
 import itertools
-import json
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from jsnnq import build, data, emd, report
-from jsnnq.config import Config, check_rows, fingerprint, parent, to_dict
+from jsnnq import build, data, emd, files, report
+from jsnnq.config import Config, check_rows, parent, to_dict
 from jsnnq.errors import InputError
 from jsnnq.monitor import read_curve
 from jsnnq.run import (
@@ -75,7 +73,7 @@ def plan(rows: Mapping[str, Config], seeds: int, row_seeds: int) -> list[Job]:
     check_rows(rows)
     if not 1 <= row_seeds <= seeds:
         raise InputError(
-            f"row seeds {row_seeds} and seeds {seeds}: 1 <= row seeds <= seeds is needed"
+            f"row seeds {row_seeds}, seeds {seeds}: 1 <= row seeds <= seeds is needed"
         )
     order = ("float", "control", "quantized")
     found = []
@@ -131,14 +129,16 @@ class Study:
             name: build.program(config, self._datasets[config.data])
             for name, config in rows.items()
         }
-        self._claim(
+        files.claim(
+            self.out,
+            "study.json",
             {
                 "schema": SCHEMA,
                 "title": title,
                 "seeds": seeds,
                 "row_seeds": row_seeds,
                 "rows": {name: to_dict(config) for name, config in rows.items()},
-            }
+            },
         )
 
     def run(self) -> dict[str, Any]:
@@ -161,9 +161,9 @@ class Study:
                 lost.append(error)
                 continue
             self._say(_line(row))
-            _write_json(self.out / "results.json", self.results())
+            files.write_json(self.out / "results.json", self.results())
         results = self.results()
-        _write_json(self.out / "results.json", results)
+        files.write_json(self.out / "results.json", results)
         write_report(self.out)
         if lost:
             raise lost[0]
@@ -177,7 +177,7 @@ class Study:
     def results(self) -> dict[str, Any]:
         """The contents of `results.json` from the rows that are done."""
         done = [job for job in self.jobs if self._is_done(job)]
-        rows = [_read_json(self._folder(job) / "row.json") for job in done]
+        rows = [files.read_json(self._folder(job) / "row.json") for job in done]
         drifts = [row["emd"] for row in rows if row["kind"] == "control"]
         floor, floor_range = _summarise(self._between_floats(done))
         drift, drift_range = _summarise(drifts)
@@ -196,33 +196,6 @@ class Study:
             "drift_range": drift_range,
             "rows": rows,
         }
-
-    def _claim(self, identity: dict[str, Any]) -> None:
-        """Takes the folder for this study, or refuses it."""
-        if self.out.exists() and not self.out.is_dir():
-            raise InputError(f"{str(self.out)!r} is a file: give a folder as --out")
-        marker = self.out / "study.json"
-        if marker.exists():
-            difference = _difference(_read_json(marker), identity)
-            if difference:
-                raise InputError(
-                    f"{str(self.out)!r} holds another study ({difference}): "
-                    "give another folder as --out, or remove this one"
-                )
-            return
-        if self.out.exists() and any(self.out.iterdir()):
-            raise InputError(
-                f"{str(self.out)!r} is not empty and holds no study: "
-                "give an empty or new folder as --out"
-            )
-        try:
-            (self.out / "runs").mkdir(parents=True, exist_ok=True)
-            _write_json(marker, identity)
-        except OSError as error:
-            raise InputError(
-                f"cannot write into {str(self.out)!r} ({error.strerror}): "
-                "give a folder you may write to as --out"
-            ) from error
 
     def _folder(self, job: Job) -> Path:
         return self.out / "runs" / job.folder
@@ -254,7 +227,7 @@ class Study:
             known, found = load_firing(origin / "firing.npz"), as_firing(evaluation)
             row["emd"] = as_dict(distances(emd.compare, known, found))
             row["matched"] = as_dict(distances(emd.compare_matched, known, found))
-        _write_json(self._folder(job) / "row.json", row)
+        files.write_json(self._folder(job) / "row.json", row)
         return row
 
     def _between_floats(self, done: Iterable[Job]) -> list[dict[str, Any]]:
@@ -302,7 +275,7 @@ def write_report(out: Path) -> list[Path]:
             f"no results.json in {str(out)!r}: give the folder of a study, "
             "as made by 'jsnnq study --out DIR'"
         )
-    results = _read_json(path)
+    results = files.read_json(path)
     records, curves = {}, {}
     for row in results["rows"]:
         folder = out / "runs" / f"{row['name']}-seed{row['seed']}"
@@ -320,38 +293,3 @@ def _line(row):
         f"{row['name']}/seed{row['seed']}: accuracy {100 * row['accuracy']:.2f} %"
         f"{emd_mean}  ({row['wall_s']:.0f} s)"
     )
-
-
-def _write_json(path: Path, values: Any) -> None:
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(
-            f"{str(path)!r} is damaged ({error}): remove the folder and run the study "
-            "again"
-        ) from error
-
-
-def _difference(known: Any, wanted: Any, path: str = "") -> str:
-    """The first place where two configs differ, for a message; empty if none."""
-    wanted = json.loads(json.dumps(wanted))
-    if fingerprint(known) == fingerprint(wanted):
-        return ""
-    if not (isinstance(known, dict) and isinstance(wanted, dict)):
-        return f"{path} was {known!r}, is {wanted!r}"
-    for name in {**known, **wanted}:
-        here = f"{path}.{name}" if path else name
-        if name not in known:
-            return f"{here} is new"
-        if name not in wanted:
-            return f"{here} is gone"
-        difference = _difference(known[name], wanted[name], here)
-        if difference:
-            return difference
-    raise AssertionError("unequal texts of equal values")

@@ -15,7 +15,6 @@ import functools
 import inspect
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -27,7 +26,6 @@ from jsnnq.errors import InputError
 Derivative = Callable[[Float[Array, "..."]], Float[Array, "..."]]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
 def spike(x: Float[Array, "..."], derivative: Derivative) -> Float[Array, "..."]:
     """The step 1[x >= 0] whose gradient is `derivative(x)`.
 
@@ -38,18 +36,26 @@ def spike(x: Float[Array, "..."], derivative: Derivative) -> Float[Array, "..."]
     Returns:
         Spikes 0 or 1 in the dtype of `x`.
     """
+    return _spike(x, derivative)
+
+
+def _step(x: Array, derivative: Derivative) -> Array:
+    del derivative  # Only the backward pass needs it.
     return (x >= 0).astype(x.dtype)
 
 
+_spike = jax.custom_vjp(_step, nondiff_argnums=(1,))
+
+
 def _spike_forward(x, derivative):
-    return spike(x, derivative), x
+    return _step(x, derivative), x
 
 
 def _spike_backward(derivative, x, gradient):
     return (gradient * derivative(x),)
 
 
-spike.defvjp(_spike_forward, _spike_backward)
+_spike.defvjp(_spike_forward, _spike_backward)
 
 
 def _factory(make: Callable[[float], Derivative]) -> Callable[..., Derivative]:

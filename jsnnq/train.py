@@ -108,12 +108,13 @@ def loss_and_changes(
 ) -> tuple[Array, tuple[Array, dict[str, Any]]]:
     """Mean cross-entropy in nats, with the accuracy and the changed collections."""
     inputs = data.normalise(images, program.mean, program.std, program.scale)
-    (logits, _), changed = program.network.apply(
+    found: Any = program.network.apply(
         {**state.variables(), "params": params},
         inputs,
         True,
         mutable=["batch_stats", "quant"],
     )
+    (logits, _), changed = found
     logits = losses.readout(logits)
     loss = jnp.mean(losses.cross_entropy(logits, labels))
     accuracy = jnp.mean(losses.correct(logits, labels).astype(jnp.float32))
@@ -310,26 +311,30 @@ def _streamed_epoch(program, split, seed, state, order, key, report: Report):
     return _supervised(program, state, advances(), batch_of, key, report)
 
 
+def _advance(program, batch, key, state):
+    return jitted_update(program, state, *batch, key)
+
+
 def _supervised(program, state, advances, batch_of, key, report: Report):
     """Makes the steps, reports each, and stops at the first that is not finite."""
-    pending = None
+
+    def settle(before, numbers):
+        """Waits for a step's numbers; if they are not finite, says where it began."""
+        if not bool(numbers["finite"]):
+            raise diverged(program, before, *batch_of(before), key)
+        report(int(before.step) + 1, float(numbers["loss"]), float(numbers["accuracy"]))
+
+    pending: list[tuple] = []
     for advance in advances:
         before = state
         state, numbers = advance(state)
-        if pending is not None:
-            _settle(program, *pending, batch_of, key, report)
-        pending = (before, numbers)
-    if pending is not None:
-        _settle(program, *pending, batch_of, key, report)
+        # One step is always under way while the numbers of the last are read.
+        while pending:
+            settle(*pending.pop())
+        pending.append((before, numbers))
+    while pending:
+        settle(*pending.pop())
     return state
-
-
-def _settle(program, before, numbers, batch_of, key, report: Report):
-    """Waits for a step's numbers; if they are not finite, names where it began."""
-    number = int(before.step)
-    if not bool(numbers["finite"]):
-        raise diverged(program, before, *batch_of(before), key)
-    report(number + 1, float(numbers["loss"]), float(numbers["accuracy"]))
 
 
 def _scanned_epoch(program, images, labels, state, order, key, report: Report):
@@ -372,14 +377,14 @@ def diverged(
 
 def _first_bad_output(program, state, images):
     inputs = data.normalise(images, program.mean, program.std, program.scale)
-    _, captured = program.network.apply(
+    found: Any = program.network.apply(
         state.variables(),
         inputs,
         True,
         mutable=["batch_stats", "quant", "intermediates"],
         capture_intermediates=lambda module, _: module.name is not None,
     )
-    for path, value in _in_order(captured["intermediates"]):
+    for path, value in _in_order(found[1]["intermediates"]):
         if not all(
             bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(value)
         ):

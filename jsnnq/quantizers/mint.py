@@ -77,7 +77,6 @@ def _make_apply(squash, count):
     return apply
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def round_to_scale(
     x: Float[Array, "..."], alpha: Float[Array, ""], n: int
 ) -> Float[Array, "..."]:
@@ -87,12 +86,19 @@ def round_to_scale(
     dq/dalpha = round(n y) / n - y 1[inside] with y = clip(x / alpha, -1, 1), summed
     and scaled by 1 / sqrt(N n).
     """
+    return _round_to_scale(x, alpha, n)
+
+
+def _on_scale(x: Array, alpha: Array, n: int) -> Array:
     a = like(x, alpha)
     return (a / n * jnp.round(n * jnp.clip(x / a, -1, 1))).astype(x.dtype)
 
 
+_round_to_scale = jax.custom_vjp(_on_scale, nondiff_argnums=(2,))
+
+
 def _round_to_scale_forward(x, alpha, n):
-    return round_to_scale(x, alpha, n), (x, alpha)
+    return _on_scale(x, alpha, n), (x, alpha)
 
 
 def _round_to_scale_backward(n, residual, gradient):
@@ -104,4 +110,4 @@ def _round_to_scale_backward(n, residual, gradient):
     return jnp.where(inside, gradient, 0), for_alpha / math.sqrt(x.size * n)
 
 
-round_to_scale.defvjp(_round_to_scale_forward, _round_to_scale_backward)
+_round_to_scale.defvjp(_round_to_scale_forward, _round_to_scale_backward)

@@ -42,7 +42,6 @@ def like(x: Array, numbers: Shaped[Array, "*C"]) -> Array:
     return numbers.reshape((1,) * (x.ndim - numbers.ndim) + numbers.shape)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def round_to_grid(
     x: Float[Array, "..."], grid: Grid, outside: float
 ) -> Float[Array, "..."]:
@@ -56,14 +55,22 @@ def round_to_grid(
         outside: gradient for values outside the clipping range, 0 or 1; inside,
             both ends included, it is 1.
     """
+    return _round_to_grid(x, grid, outside)
+
+
+def _on_grid(x: Array, grid: Grid, outside: float) -> Array:
+    del outside  # Only the backward pass needs it.
     low, high, origin, span, count = (like(x, number) for number in grid)
     steps = jnp.round(count * (jnp.clip(x, low, high) - origin) / span)
     return (origin + span / count * steps).astype(x.dtype)
 
 
+_round_to_grid = jax.custom_vjp(_on_grid, nondiff_argnums=(2,))
+
+
 def _round_to_grid_forward(x, grid, outside):
     inside = (x >= like(x, grid.low)) & (x <= like(x, grid.high))
-    return round_to_grid(x, grid, outside), (inside, grid)
+    return _on_grid(x, grid, outside), (inside, grid)
 
 
 def _round_to_grid_backward(outside, residual, gradient):
@@ -72,7 +79,7 @@ def _round_to_grid_backward(outside, residual, gradient):
     return passed, jax.tree.map(jnp.zeros_like, grid)
 
 
-round_to_grid.defvjp(_round_to_grid_forward, _round_to_grid_backward)
+_round_to_grid.defvjp(_round_to_grid_forward, _round_to_grid_backward)
 
 
 def encode(x: Float[Array, "..."], levels: Float[Array, "L *C"]) -> Int[Array, "..."]:

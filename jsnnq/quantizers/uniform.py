@@ -21,6 +21,7 @@ kept as it was last for evaluation.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +37,8 @@ from jsnnq.quantizers.base import (
 from jsnnq.quantizers.primitives import Grid, round_to_grid
 
 GRIDS = ("even", "symmetric", "unsigned")
+
+_LEAST_CLIP = 1e-30
 
 
 def uniform(
@@ -70,18 +73,16 @@ def uniform(
         raise InputError(f"uniform got percentile={percentile!r}: 0 < p <= 100 needed")
     if outside not in (0, 1):
         raise InputError(f"uniform got outside={outside!r}: 0 or 1 is needed")
-    source = clip if isinstance(clip, str) else None
-    share = 100.0 if clip == "max" else float(percentile)
-    measure = functools.partial(_measure, share=share, channelwise=channelwise)
+    measure = None
+    if isinstance(clip, str):
+        measure = _measure(100.0 if clip == "max" else float(percentile), channelwise)
 
     def init(key, x):
         del key  # Nothing is random here.
-        return make_grid(bits, measure(x) if source else jnp.float32(clip), grid)
+        return make_grid(bits, measure(x) if measure else jnp.float32(clip), grid)
 
     return Quantizer(
-        apply=_make_apply(
-            float(outside), source and share, bool(source) and channelwise
-        ),
+        apply=_make_apply(float(outside), measure),
         init=init,
         bits=bits,
         # An offset and a step for each clip.
@@ -99,26 +100,31 @@ def make_grid(bits: int, clip: Float[Array, "*C"], grid: str) -> Grid:
     return Grid(-clip, clip, -clip, 2 * clip, jnp.float32(2**bits - 1))
 
 
-def _measure(x, *, share, channelwise):
-    """The clip that the data ask for, never zero (an all-zero tensor stays zero)."""
-    magnitude = jnp.abs(jax.lax.stop_gradient(x)).astype(jnp.float32)
-    values = per_channel(magnitude) if channelwise else magnitude.reshape(-1)
-    if share == 100.0:
-        clip = jnp.max(values, axis=0)
-    else:
-        clip = jnp.percentile(values, share, axis=0)
-    return jnp.maximum(clip, jnp.finfo(jnp.float32).tiny * 2**24)
+@functools.cache
+def _measure(percentile: float, channelwise: bool) -> Callable[[Array], Array]:
+    """The clip that data ask for, never zero: an all-zero tensor stays all zero."""
+
+    def measure(x):
+        magnitude = jnp.abs(jax.lax.stop_gradient(x)).astype(jnp.float32)
+        values = per_channel(magnitude) if channelwise else magnitude.reshape(-1)
+        if percentile == 100:
+            clip = jnp.max(values, axis=0)
+        else:
+            clip = jnp.percentile(values, percentile, axis=0)
+        return jnp.maximum(clip, _LEAST_CLIP)
+
+    return measure
 
 
 @functools.cache
-def _make_apply(outside, share, channelwise):
+def _make_apply(outside, measure):
     """One function for each program, so that equal settings compile once."""
 
     def apply(x, state, train):
-        if train and share is not None:
-            clip = _measure(x, share=share, channelwise=channelwise)
-            scale = clip / state.high
-            state = Grid(*(n * scale for n in state[:4]), state.count)
+        if train and measure is not None:
+            scale = measure(x) / state.high
+            low, high, origin, span = (number * scale for number in state[:4])
+            state = Grid(low, high, origin, span, state.count)
         return round_to_grid(x, state, outside), state
 
     return apply

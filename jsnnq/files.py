@@ -1,0 +1,81 @@
+"""JSON files that are whole or absent, and folders that belong to one purpose."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from jsnnq.errors import InputError
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Writes values under a temporary name and renames it."""
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read_json(path: Path) -> Any:
+    """Reads what `write_json` wrote.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"{str(path)!r} is damaged ({error}): remove it and give the same command "
+            "again"
+        ) from error
+
+
+def claim(folder: Path, marker: str, identity: dict[str, Any]) -> None:
+    """Takes a folder for what `identity` says, or refuses it.
+
+    The first time the identity is written into the folder as the file `marker`; later
+    the same identity is accepted, so that a command can go on where it stopped.
+
+    Raises:
+        InputError: it is a file, holds something else, or cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{str(folder)!r} is a file: give a folder as --out")
+    path = folder / marker
+    if path.exists():
+        difference = _difference(read_json(path), json.loads(json.dumps(identity)))
+        if difference:
+            raise InputError(
+                f"{str(folder)!r} was made by another configuration ({difference}): "
+                "give another folder as --out, or remove this one"
+            )
+        return
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise InputError(
+                f"{str(folder)!r} is not empty and has no {marker}: "
+                "give an empty or new folder as --out"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, identity)
+    except OSError as error:
+        raise InputError(
+            f"cannot write into {str(folder)!r} ({error.strerror}): "
+            "give a folder you may write to as --out"
+        ) from error
+
+
+def _difference(known: Any, wanted: Any, path: str = "") -> str:
+    """The first place where two JSON values differ, for a message; empty if none."""
+    if not (isinstance(known, dict) and isinstance(wanted, dict)):
+        return "" if known == wanted else f"{path} was {known!r}, is {wanted!r}"
+    for name in {**known, **wanted}:
+        here = f"{path}.{name}" if path else name
+        if name not in known:
+            return f"{here} is new"
+        if name not in wanted:
+            return f"{here} is gone"
+        difference = _difference(known[name], wanted[name], here)
+        if difference:
+            return difference
+    return ""

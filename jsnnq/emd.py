@@ -380,9 +380,8 @@ def _problem(x, y, a, b, p):
 @functools.cache
 def _ott():
     """Imports OTT, once and late: with it `import jsnnq` would take twice as long."""
-    # Its modules make arrays, which must not belong to a trace that happens to be the
-    # first to need them; and JAXopt, which it uses, warns of its own retirement.
-    with jax.ensure_compile_time_eval(), warnings.catch_warnings():
+    # JAXopt, which OTT uses, warns on import that it is no longer maintained.
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         from ott.geometry import costs, pointcloud
         from ott.problems.linear import linear_problem

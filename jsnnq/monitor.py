@@ -146,3 +146,39 @@ def _bar():
         console=Console(stderr=True),
         transient=True,
     )
+
+
+class Transfer:
+    """A progress bar for what is downloaded or written; a context manager.
+
+    Called as `transfer(what, done, total)`.
+    """
+
+    def __init__(self):
+        self._bar: Any = None
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> "Transfer":
+        """Opens the bar."""
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes it, whatever happened."""
+        self._bar.stop()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Shows how far one part has come."""
+        if what not in self._tasks:
+            self._tasks[what] = self._bar.add_task(what)
+        self._bar.update(self._tasks[what], completed=done, total=total)

@@ -489,11 +489,16 @@ def _controls(study: _Study) -> str:
     }
     controls = [(words, study.control(start)) for start, words in said.items()]
     return " ".join(
-        f"{words} {_distance(control.mean)} "
-        f"({_distance(control.low)} to {_distance(control.high)})."
+        f"{words} {_distance(control.mean)} ({_range(control)})."
         for words, control in controls
         if control is not None
     )
+
+
+def _range(control: _Control) -> str:
+    if control.low == control.high:
+        return "measured once"
+    return f"{_distance(control.low)} to {_distance(control.high)}"
 
 
 def _verdict(study: _Study) -> str:
@@ -577,7 +582,11 @@ def _caveats(study: _Study) -> list[str]:
     """What a reader must know before believing the verdict."""
     single = all(len(group.rows) == 1 for group in study.quantized)
     untrained = any(group.start == "post-training" for group in study.quantized)
+    accuracies = study.float_accuracies or [0.0]
+    apart = max(accuracies) - min(accuracies)
     sentences = {
+        f"Float networks of different seeds lie {100 * apart:.1f} points of accuracy "
+        "apart, so one point decides nothing.": apart > _KEPT,
         "Every quantized network was trained with one seed only, so a value close to "
         "the edge of its control's range decides nothing.": study.quantized and single,
         "Post-training rows train nothing: they have no control, and all of their EMD "
@@ -983,7 +992,7 @@ def _draw_control(
     """A line for the mean of a control and a band for its range."""
     look = {"color": theme.muted, "lw": 1.4, "zorder": 1.5}
     look |= {"linestyle": "dashed" if control.word == "floor" else "solid"}
-    words = f"{control.word} {_distance(control.mean)} (band: range)"
+    words = f"{control.word} {_distance(control.mean)} ({_range(control)})"
     axes.axvspan(control.low, control.high, color=theme.muted, alpha=0.22, lw=0)
     axes.axvline(control.mean, label=words, **look)
     place = {"rotation": 90, "ha": "right", "va": "bottom", "color": theme.muted}
@@ -1206,7 +1215,7 @@ def _draw_firing(
     study: _Study, groups: list[_Group], theme: _Theme
 ) -> "matplotlib.figure.Figure":
     """All neurons of a network as one histogram, one panel per network."""
-    figure, panels = _panels(len(groups), min(4, max(2, len(groups))))
+    figure, panels = _panels(len(groups), 4)
     most = 1
     for axes, group in zip(panels, groups, strict=True):
         _, *both = _firing(study, group)
@@ -1240,7 +1249,7 @@ def _draw_firing_layers(
     before = firings[0].before
     layers = _moved_most(groups, list(before))
     colours = _distinct([_colour(group, study, theme) for group in groups], theme)
-    figure, panels = _panels(len(layers), min(5, max(2, len(layers))))
+    figure, panels = _panels(len(layers), 5)
     for axes, layer in zip(panels, layers, strict=True):
         _draw_float_rates(axes, before[layer], theme)
         for (group, _, after), colour in zip(firings, colours, strict=True):
@@ -1265,10 +1274,11 @@ def _distinct(colours: Sequence[str], theme: _Theme) -> list[str]:
 
 
 def _panels(
-    count: int, across: int
+    count: int, most: int
 ) -> tuple["matplotlib.figure.Figure", list["matplotlib.axes.Axes"]]:
-    """A figure with `count` panels that share both axes."""
-    down = math.ceil(count / across)
+    """A figure with `count` panels that share both axes, `most` in a row."""
+    down = math.ceil(count / most)
+    across = max(2, math.ceil(count / down))
     figure = _figure(8.5, 0.95 + 1.4 * down)
     grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
     for axes in grid.flat[count:]:
@@ -1351,7 +1361,9 @@ def _draw_curves(
             look |= {"marker": _marker(group) if len(curve) == 1 else ""}
             loss.plot(epochs, _series(curve, "loss"), **look)
             accuracy.plot(epochs, 100 * _series(curve, "accuracy"), **look)
-    loss.set_yscale("log")
+    seen = [value for line in loss.lines for value in line.get_ydata() if value > 0]
+    if seen and max(seen) > 5 * min(seen):
+        loss.set_yscale("log")
     loss.set_ylabel("training loss")
     accuracy.set_ylabel("accuracy during training, %")
     for axes in (loss, accuracy):

@@ -157,13 +157,11 @@ def test_counts_equal_rational_arithmetic(n, m, total):
     assert abs(Fraction(distance) - exact(x, y, total)) < 2e-7 * exact(x, y, total)
 
 
-def test_counts_at_the_largest_sum_of_a_cifar_layer():
-    # 65,536 x 40,000 = 2.6e9 passes int32, and a float32 sum term by term loses digits.
-    silent, full = np.zeros(65_536, np.int32), np.full(65_536, TOTAL)
+@pytest.mark.parametrize("n", [65_536, 2**17 - 1])
+def test_counts_whose_sum_passes_32_bits(n):
+    # 65,536 neurons are the largest layer on CIFAR: the terms add up to 2.6e9.
+    silent, full = np.zeros(n, np.int32), np.full(n, TOTAL)
     assert float(emd.wasserstein_counts(silent, full, total=TOTAL)) == 1
-    one_more = np.append(silent[1:], 1)
-    distance = float(emd.wasserstein_counts(one_more, full, total=TOTAL))
-    assert abs(distance - (1 - 1 / (65_536 * TOTAL))) < 1e-7
 
 
 def test_counts_of_millions_of_images():
@@ -319,12 +317,13 @@ def test_gradients_through_weights():
 
 
 @pytest.mark.parametrize("p", [1, 2])
-@pytest.mark.parametrize("method", ["uniform", "quantile"])
-def test_gradients_between_equal_sets_are_finite(p, method):
-    x = jnp.array([0.0, 0.25, 0.25, 1.0])
-    distance = lambda x: emd.wasserstein(x, x[::-1], p=p, method=method)
-    gradient = jax.jit(jax.grad(distance))(x)
-    assert np.isfinite(gradient).all()
+def test_gradients_between_equal_sets_are_finite(p):
+    x, a = jnp.array([0.0, 0.25, 0.25, 1.0]), jnp.ones(4)
+    uniform = lambda x: emd.wasserstein(x, x[::-1], p=p)
+    weighted = lambda x, a: emd.wasserstein(x, x[::-1], x_weights=a, p=p)
+    assert np.isfinite(jax.jit(jax.grad(uniform))(x)).all()
+    for gradient in jax.jit(jax.grad(weighted, argnums=(0, 1)))(x, a):
+        assert np.isfinite(gradient).all()
 
 
 def test_gradients_of_counts_are_refused_by_name():

@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -338,6 +339,16 @@ def test_seeds_are_averaged_with_their_range():
     assert "one seed only" in words(small()[0])
 
 
+def test_what_spread_forbids_to_conclude_is_said():
+    results, _, _ = study(KNOWN[:1], SMALL)
+    assert "points of accuracy apart" not in words(results)
+    results["rows"][0]["accuracy"] = 0.975
+    assert "lie 1.6 points of accuracy apart, so one point decides" in words(results)
+    results["floor_range"] = None
+    results["floor"]["mean"] = 0.0123
+    assert "a float network by 0.0123 (measured once)." in words(results)
+
+
 def test_numbers_are_printed_in_their_units():
     results, _, _ = study(KNOWN[:1], SMALL)
     row = find(results, KNOWN[0][0])
@@ -448,8 +459,10 @@ def test_a_hostile_name_is_printed_and_nothing_more(tmp_path):
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "<script>" not in text
     lines = [line for line in text.splitlines() if line.startswith("| ")]
-    assert len({line.count(" | ") for line in lines}) == 1
-    assert HOSTILE in "".join(_terminal(results, 300).splitlines())
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+    lines = _terminal(results, 300).splitlines()
+    storage = f"{find(results, HOSTILE)['cost']['weight_bits'] / 8192:.1f}"
+    assert any(re.match(rf" *{re.escape(HOSTILE)} .*{storage} *$", s) for s in lines)
 
 
 def test_layers_that_were_not_measured_stay_empty_in_the_heat_map():
@@ -557,6 +570,9 @@ def test_bars_add_up_to_the_cost():
     assert ends[0] == pytest.approx([acs, acs + macs])
     assert ends[1] == pytest.approx([events])
     assert ends[2] == pytest.approx([weights, weights + state])
+    totals = [axes.texts[-1].get_text().strip() for axes in figure.axes]
+    assert totals[0] == f"{(acs + macs) / 1e6:.2f}M"
+    assert totals[2] == f"{(weights + state) / 8192:,.1f}"
 
 
 def test_the_input_is_left_alone():
@@ -585,9 +601,10 @@ def test_a_file_in_the_way_is_refused_and_kept(tmp_path):
 
 def test_a_full_disk_leaves_the_old_page_and_no_drafts(tmp_path, monkeypatch):
     (tmp_path / "report.html").write_text("old")
-    write_bytes = Path.write_bytes
+    write_bytes, names = Path.write_bytes, []
 
     def full(path, content):
+        names.append(path.name)
         if "html" in path.name:
             write_bytes(path, content[:10])
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -598,6 +615,8 @@ def test_a_full_disk_leaves_the_old_page_and_no_drafts(tmp_path, monkeypatch):
         report.write(tmp_path, {"schema": 1, "rows": []}, firing={}, curves={})
     assert (tmp_path / "report.html").read_text() == "old"
     assert not list(tmp_path.glob(".*"))
+    assert len(names) == 3  # csv, Markdown, page
+    assert all(name.startswith(".") for name in names)  # drafts, renamed when whole
 
 
 def test_importing_the_room_loads_neither_matplotlib_nor_jinja2():

@@ -1,0 +1,214 @@
+"""LQ-Net against its formulas typed in NumPy, and where float32 usually breaks it."""
+
+import itertools
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jsnnq.errors import InputError
+from jsnnq.quantizers import lqnet
+from jsnnq.quantizers.lqnet import minimise, refit, sorted_levels
+
+
+def nearest(x, basis, alphabet):
+    """Codes and levels of one group, by exhaustive search in float64."""
+    words = np.array(list(itertools.product(alphabet, repeat=len(basis))))
+    levels = words @ basis
+    order = np.argsort(levels, kind="stable")
+    words, levels = words[order], levels[order]
+    thresholds = (levels[1:] + levels[:-1]) / 2
+    index = (x[:, None] > thresholds).sum(1)
+    return words[index], levels[index]
+
+
+def solved(x, basis, alphabet, ridge=1e-4):
+    """One QEM iteration: the ridge system towards the old basis, in float64."""
+    codes, _ = nearest(x, basis, alphabet)
+    gram = codes.T @ codes / len(x) + ridge * np.eye(len(basis))
+    return np.linalg.solve(gram, codes.T @ x / len(x) + ridge * basis)
+
+
+def kernel(seed=0, shape=(3, 3, 5, 7)):
+    return np.random.default_rng(seed).normal(0, 0.05, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 6])
+def test_weights_go_to_the_nearest_level_of_their_channel(bits):
+    w = kernel()
+    quantizer = lqnet(bits)
+    state = quantizer.init(None, jnp.asarray(w))
+    found = np.asarray(quantizer.apply(jnp.asarray(w), state, False)[0])
+    for channel in range(w.shape[-1]):
+        basis = np.asarray(state.basis, np.float64)[:, channel]
+        _, expected = nearest(w[..., channel].ravel(), basis, (-1, 1))
+        np.testing.assert_allclose(
+            found[..., channel].ravel(), expected, atol=2e-7 * 2**bits
+        )
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+@pytest.mark.parametrize("signed", [True, False])
+def test_refit_solves_the_ridge_system(bits, signed):
+    rng = np.random.default_rng(bits)
+    x = np.abs(rng.normal(0, 0.5, (400, 3)))
+    if signed:
+        x *= rng.choice([-1, 1], x.shape)
+    basis = np.sort(rng.uniform(0.05, 0.5, (bits, 3)), axis=0)
+    found = refit(jnp.asarray(x, jnp.float32), jnp.asarray(basis, jnp.float32), signed)
+    alphabet = (-1, 1) if signed else (0, 1)
+    for group in range(3):
+        expected = solved(x[:, group], basis[:, group], alphabet)
+        np.testing.assert_allclose(found[:, group], expected, atol=2e-5)
+
+
+def test_one_bit_is_the_mean_magnitude():
+    w = kernel()
+    state = lqnet(1).init(None, jnp.asarray(w))
+    np.testing.assert_allclose(
+        np.abs(state.basis[0]), np.abs(w).mean((0, 1, 2)), rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("bits", [2, 3])
+def test_no_iteration_makes_the_error_larger(bits):
+    x = kernel(3).reshape(-1, 7)
+    basis = jnp.full((bits, 7), 0.02) * 2.0 ** jnp.arange(bits)[:, None]
+    errors = []
+    for _ in range(8):
+        error = 0.0
+        for group in range(7):
+            _, q = nearest(x[:, group], np.asarray(basis)[:, group], (-1, 1))
+            error += np.sum((x[:, group] - q) ** 2)
+        errors.append(error)
+        basis = refit(jnp.asarray(x), basis, True)
+    assert np.all(np.diff(errors) <= 1e-5 * errors[0])
+    assert errors[-1] < 0.9 * errors[0]
+
+
+def test_start_has_converged():
+    x = jnp.asarray(kernel().reshape(-1, 7))
+    basis = lqnet(2).init(None, jnp.asarray(kernel())).basis
+    np.testing.assert_allclose(refit(x, basis, True), basis, rtol=2e-4, atol=1e-7)
+
+
+def test_published_start_of_weights():
+    """v_j = 2^j s / 2^(K-1), s = 0.6745 sqrt(2 / (k k C_out)), for every channel."""
+    state = lqnet(3, start="published").init(None, jnp.asarray(kernel()))
+    s = 0.6745 * np.sqrt(2 / (3 * 3 * 7))
+    expected = np.array([1, 2, 4])[:, None] * s / 4 * np.ones(7)
+    np.testing.assert_allclose(state.basis, expected, rtol=1e-6)
+
+
+def test_published_start_of_membranes():
+    """v_j = 2^j 0.6745 2 / (2^K - 1)."""
+    quantizer = lqnet(2, 1.0, codes="unsigned", start="published")
+    state = quantizer.init(None, jnp.ones((2, 3)))
+    expected = np.array([[1], [2]]) * 0.6745 * 2 / 3
+    np.testing.assert_allclose(state.basis, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("debias", [True, False])
+def test_moving_average(debias):
+    quantizer = lqnet(2, debias=debias)
+    state = quantizer.init(None, jnp.asarray(kernel(0)))
+    basis = np.asarray(state.basis, np.float64)
+    average, weight = (0 * basis, 0.0) if debias else (basis, 1.0)
+    for seed in range(1, 5):
+        w = kernel(seed)
+        x_hat, after = quantizer.apply(jnp.asarray(w), state, True)
+        unmoved, _ = quantizer.apply(jnp.asarray(w), state, False)
+        np.testing.assert_array_equal(x_hat, unmoved)  # forward uses the stored basis
+        fresh = np.stack(
+            [
+                solved(w[..., c].ravel(), np.asarray(state.basis)[:, c], (-1, 1))
+                for c in range(7)
+            ],
+            axis=1,
+        )
+        average = 0.9 * average + 0.1 * fresh
+        weight = 0.9 * weight + 0.1
+        np.testing.assert_allclose(after.basis, average / weight, rtol=1e-3, atol=1e-6)
+        state = after
+
+
+def test_debiased_average_takes_the_first_solution_whole():
+    quantizer = lqnet(2, start="published")
+    w = jnp.asarray(kernel())
+    state = quantizer.init(None, w)
+    after = quantizer.apply(w, state, True)[1]
+    fresh = refit(w.reshape(-1, 7), state.basis, True)
+    np.testing.assert_allclose(after.basis, fresh, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(3, 3, 4, 2), (3, 3, 512, 2)])
+def test_degenerate_channels_keep_their_levels(size):
+    """All weights equal: codes are collinear and the Gram matrix is singular."""
+    w = np.full(size, 0.04, np.float32)
+    w[..., 1] = np.random.default_rng(0).choice([-0.03, 0.03], size[:-1])
+    w = jnp.asarray(w)
+    for debias in (True, False):
+        quantizer = lqnet(2, debias=debias)
+        state = quantizer.init(None, w)
+        for _ in range(200):
+            x_hat, state = quantizer.apply(w, state, True)
+        np.testing.assert_allclose(x_hat, w, atol=1e-7)
+
+
+def test_a_clip_comes_before_the_encoding():
+    w = jnp.asarray(np.linspace(-1, 1, 400, dtype=np.float32).reshape(1, 1, 400, 1))
+    narrow, wide = lqnet(2, 0.5), lqnet(2)
+    state = narrow.init(None, w)
+    clipped = jnp.clip(w, -0.5, 0.5)
+    np.testing.assert_allclose(
+        state.basis, wide.init(None, clipped).basis, rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_array_equal(
+        narrow.apply(w, state, False)[0], wide.apply(clipped, state, False)[0]
+    )
+
+
+def test_membrane_codes_keep_zero_and_ignore_what_is_negative():
+    v = jnp.asarray(np.random.default_rng(0).normal(0.2, 0.5, (4, 2, 3, 3, 5)), "f4")
+    quantizer = lqnet(2, 1.0, codes="unsigned")
+    state = quantizer.init(None, v)
+    v_hat, _ = quantizer.apply(v, state, False)
+    assert state.basis.shape == (2, 1)  # one basis for the layer
+    assert np.all(v_hat[v <= 0] == 0)
+    levels = np.unique(v_hat)
+    assert levels[0] == 0
+    assert len(levels) <= 4
+
+
+def test_sorted_levels_carry_their_codes():
+    basis = jnp.array([[0.3], [-0.5], [0.1]])  # signs and order do not matter
+    levels, codes = sorted_levels(basis, True)
+    assert np.all(np.diff(levels[:, 0]) >= 0)
+    np.testing.assert_allclose(
+        np.einsum("lk,k->l", codes[..., 0], basis[:, 0]), levels[:, 0], atol=1e-6
+    )
+
+
+def test_minimise_finds_separated_clusters_exactly():
+    levels = np.array([-0.7, -0.1, 0.1, 0.7], np.float32)
+    x = np.repeat(levels, 25)[:, None]
+    basis = minimise(jnp.asarray(x), jnp.array([[0.2], [0.5]]), True)
+    found = np.sort(np.asarray(sorted_levels(basis, True)[0])[:, 0])
+    np.testing.assert_allclose(found, levels, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "says"),
+    [
+        ((0,), {}, "bits=0"),
+        ((9,), {}, "bits=9"),
+        ((2, 0.0), {}, "clip=0.0"),
+        ((2, float("nan")), {}, "clip=nan"),
+        ((2,), {"codes": "unsigned"}, "no clip for unsigned codes"),
+        ((2,), {"codes": "ternary"}, "unknown codes"),
+        ((2,), {"start": "random"}, "unknown start"),
+    ],
+)
+def test_refuses(settings, options, says):
+    with pytest.raises(InputError, match=says):
+        lqnet(*settings, **options)

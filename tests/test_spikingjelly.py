@@ -1,0 +1,573 @@
+"""Parity with SpikingJelly 2.0 on the CPU, from one neuron to ten training steps.
+
+SpikingJelly is the witness: its networks are built, their weights imported by the
+names of their state dict, and every number compared. One flipped spike cascades, so
+layers are compared on equal inputs, and whole networks with their flips counted.
+
+Needs torch and spikingjelly (the extra `interop`); skipped without them.
+"""
+
+import importlib
+import importlib.util
+import itertools
+import re
+import sys
+import types
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jsnnq import losses, surrogate
+from jsnnq.layers import BatchNorm, Conv, Dense, Spiking, fold
+from jsnnq.neurons import Neuron, initial_decay, unroll
+from jsnnq.resnet import join, sew_resnet
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("spikingjelly")
+
+
+def _sew_module():
+    """SpikingJelly's SEW-ResNet; of torchvision it uses one download function."""
+    stubs = ("torchvision", "torchvision.models", "torchvision.models.utils")
+    missing = importlib.util.find_spec("torchvision") is None
+    if missing:
+        sys.modules.update({name: types.ModuleType(name) for name in stubs})
+        sys.modules[stubs[-1]].load_state_dict_from_url = None
+    try:
+        return importlib.import_module("spikingjelly.activation_based.model.sew_resnet")
+    finally:
+        for name in stubs if missing else ():
+            del sys.modules[name]
+
+
+sew = _sew_module()
+functional = importlib.import_module("spikingjelly.activation_based.functional")
+layer = importlib.import_module("spikingjelly.activation_based.layer")
+nodes = importlib.import_module("spikingjelly.activation_based.neuron")
+theirs = importlib.import_module("spikingjelly.activation_based.surrogate")
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+T = 4
+NODES = {"if": nodes.IFNode, "lif": nodes.LIFNode, "plif": nodes.ParametricLIFNode}
+SURROGATES = {
+    "sigmoid": theirs.Sigmoid,
+    "atan": theirs.ATan,
+    "piecewise_quadratic": theirs.PiecewiseQuadratic,
+    "piecewise_exp": theirs.PiecewiseExp,
+    "soft_sign": theirs.SoftSign,
+    "super_spike": theirs.SuperSpike,
+    "erf": theirs.Erf,
+    "rect": theirs.Rect,
+}
+
+
+# Building their networks and importing the weights.
+
+
+def node_settings(neuron, name="atan"):
+    """Keyword arguments of a SpikingJelly node that does what `neuron` says."""
+    settings = {
+        "v_threshold": neuron.v_threshold,
+        "v_reset": neuron.v_reset,
+        "detach_reset": neuron.detach_reset,
+        "surrogate_function": SURROGATES[name](),
+    }
+    if neuron.kind == "plif":
+        settings["init_tau"] = neuron.tau
+    if neuron.kind == "lif":
+        settings["tau"] = neuron.tau
+    if neuron.kind != "if":
+        settings["decay_input"] = neuron.decay_input
+    return settings
+
+
+class Narrow(torch.nn.Module):
+    """A SEW-ResNet of any channels with a CIFAR stem, out of SpikingJelly's blocks."""
+
+    def __init__(self, depths, channels, classes, inputs, connect, neuron):
+        super().__init__()
+        node, settings = NODES[neuron.kind], node_settings(neuron)
+        self.conv1 = layer.Conv2d(inputs, channels[0], 3, padding=1, bias=False)
+        self.bn1 = layer.BatchNorm2d(channels[0])
+        self.sn1 = node(**settings)
+        entering, self.stages = channels[0], len(depths)
+        for stage, (depth, features) in enumerate(zip(depths, channels, strict=True)):
+            blocks = []
+            for number in range(depth):
+                stride = 2 if stage and not number else 1
+                shortcut = None
+                if stride > 1 or entering != features:
+                    shortcut = torch.nn.Sequential(
+                        sew.conv1x1(entering, features, stride),
+                        layer.BatchNorm2d(features),
+                    )
+                blocks.append(
+                    sew.BasicBlock(
+                        entering,
+                        features,
+                        stride,
+                        shortcut,
+                        cnf=connect.upper(),
+                        spiking_neuron=node,
+                        **settings,
+                    )
+                )
+                entering = features
+            setattr(self, f"layer{stage + 1}", torch.nn.Sequential(*blocks))
+        self.avgpool = layer.AdaptiveAvgPool2d((1, 1))
+        self.fc = layer.Linear(entering, classes)
+        for module in self.modules():
+            if isinstance(module, layer.Conv2d):
+                torch.nn.init.kaiming_normal_(
+                    module.weight, mode="fan_out", nonlinearity="relu"
+                )
+        functional.set_step_mode(self, "m")
+
+    def forward(self, x):
+        x = self.sn1(self.bn1(self.conv1(x)))
+        for stage in range(self.stages):
+            x = getattr(self, f"layer{stage + 1}")(x)
+        return self.fc(torch.flatten(self.avgpool(x), 2))
+
+
+def published(depth, stem, connect, neuron, classes=10):
+    """SpikingJelly's own network; the CIFAR stem replaces conv1 and the max-pool."""
+    torch.manual_seed(0)
+    net = getattr(sew, f"sew_resnet{depth}")(
+        cnf=connect.upper(),
+        spiking_neuron=NODES[neuron.kind],
+        num_classes=classes,
+        **node_settings(neuron),
+    )
+    if stem == "cifar":
+        net.conv1 = layer.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
+        torch.nn.init.kaiming_normal_(
+            net.conv1.weight, mode="fan_out", nonlinearity="relu"
+        )
+        net.maxpool = torch.nn.Identity()
+    functional.set_step_mode(net, "m")
+    return net
+
+
+def imported(net):
+    """The state dict of a SpikingJelly network as our variables."""
+    trees = {"params": {}, "batch_stats": {}}
+    for key, value in net.state_dict().items():
+        *path, name = our_path(key).split("/")
+        if name == "num_batches_tracked":
+            continue
+        kind, name, value = _leaf(name, value.detach().numpy())
+        tree = trees[kind]
+        for part in path:
+            tree = tree.setdefault(part, {})
+        tree[name] = jnp.array(value)  # A copy: torch updates its own in place.
+    return trees
+
+
+def our_path(key):
+    key = re.sub(r"^(layer\d)\.(\d+)\.", r"\1_\2.", key)
+    key = key.replace("downsample.0", "downsample_conv")
+    return key.replace("downsample.1", "downsample_bn").replace(".", "/")
+
+
+def _leaf(name, value):
+    if name.startswith("running_"):
+        return "batch_stats", name.removeprefix("running_"), value
+    if name == "weight" and value.ndim == 4:
+        return "params", "kernel", value.transpose(2, 3, 1, 0)
+    if name == "weight" and value.ndim == 2:
+        return "params", "kernel", value.T
+    return "params", "scale" if name == "weight" else name, value
+
+
+def channels_last(tensor):
+    """`... C H W` as `... H W C`."""
+    values = tensor.detach().numpy()
+    return np.moveaxis(values, -3, -1) if values.ndim > 3 else values
+
+
+def images(batch, side, channels=3, seed=0):
+    shape = (batch, channels, side, side)
+    values = np.random.default_rng(seed).normal(size=shape)
+    return torch.tensor(values, dtype=torch.float32)
+
+
+def repeated(x):
+    return x[None].repeat(T, 1, 1, 1, 1)
+
+
+def run_theirs(net, x):
+    """Logits `T B K`, and input and output of every layer by our path."""
+    seen = {}
+
+    def hook(path):
+        def keep(module, inputs, output):
+            seen[path] = (inputs[0], output)
+
+        return keep
+
+    handles = [
+        module.register_forward_hook(hook(our_path(name)))
+        for name, module in net.named_modules()
+        if not list(module.children()) or isinstance(module, nodes.BaseNode)
+    ]
+    functional.reset_net(net)
+    logits = net(repeated(x))
+    for handle in handles:
+        handle.remove()
+    return logits, seen
+
+
+def with_other_statistics(net, x, seed=1):
+    """Normalisation away from its start, with statistics of `x`, as after training."""
+    generator = torch.Generator().manual_seed(seed)
+    normalisations = [m for m in net.modules() if isinstance(m, layer.BatchNorm2d)]
+    for module in normalisations:
+        size = module.weight.shape
+        with torch.no_grad():
+            module.weight.copy_(1 + 0.3 * torch.randn(size, generator=generator))
+            module.bias.copy_(0.6 + 0.3 * torch.randn(size, generator=generator))
+        module.momentum = 1.0
+    with torch.no_grad():
+        net.train()(repeated(x))
+    for module in normalisations:
+        module.momentum = 0.1
+    return net
+
+
+def flips(ours, seen):
+    """Spikes that differ, and all spikes decided."""
+    different = {
+        path: int((np.asarray(spikes) != channels_last(seen[path][1])).sum())
+        for path, spikes in ours.spikes.items()
+    }
+    return sum(different.values()), sum(s.size for s in ours.spikes.values())
+
+
+# Neurons and surrogates.
+
+
+_NEURONS = [
+    ("atan", *settings)
+    for settings in itertools.product(
+        NODES, [0.0, -0.25, None], [True, False], [True, False]
+    )
+] + [(name, "lif", 0.0, False, True) for name in SURROGATES]
+
+
+@pytest.mark.parametrize(("name", "kind", "v_reset", "detach", "decay_input"), _NEURONS)
+def test_neurons_and_surrogates(name, kind, v_reset, detach, decay_input):
+    neuron = Neuron(
+        kind=kind,
+        v_reset=v_reset,
+        detach_reset=detach,
+        decay_input=decay_input,
+        surrogate=surrogate.SURROGATES[name](),
+    )
+    random = np.random.default_rng(3)
+    x = random.normal(0.7, 1.0, (8, 200)).astype(np.float32)
+    weight = random.normal(size=(8, 200)).astype(np.float32)
+
+    node = NODES[kind](step_mode="m", store_v_seq=True, **node_settings(neuron, name))
+    current = torch.tensor(x, requires_grad=True)
+    spikes = node(current)
+    (spikes * torch.tensor(weight)).sum().backward()
+
+    decay = jnp.float32(initial_decay(neuron)) if kind == "plif" else None
+
+    def weighted(x, decay):
+        found, seen, _ = unroll(neuron, x, jnp.full(200, neuron.rest), decay)
+        return jnp.sum(found * weight), (found, seen)
+
+    slopes, (found, seen) = jax.grad(
+        weighted, argnums=(0, 1) if kind == "plif" else (0,), has_aux=True
+    )(jnp.asarray(x), decay)
+    np.testing.assert_array_equal(found, spikes.detach())
+    np.testing.assert_allclose(seen, node.v_seq.detach(), atol=1e-6)
+    np.testing.assert_allclose(slopes[0], current.grad, atol=1e-5)
+    if kind == "plif":
+        np.testing.assert_allclose(slopes[1], node.w.grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("tau", [1.5, 3.0])
+def test_other_time_constants(tau):
+    x = np.random.default_rng(0).normal(0.7, 1.0, (8, 500)).astype(np.float32)
+    for kind in ("lif", "plif"):
+        neuron = Neuron(kind=kind, tau=tau)
+        node = NODES[kind](step_mode="m", store_v_seq=True, **node_settings(neuron))
+        spikes = node(torch.tensor(x))
+        decay = jnp.float32(initial_decay(neuron)) if kind == "plif" else None
+        found, seen, _ = unroll(neuron, jnp.asarray(x), jnp.zeros(500), decay)
+        np.testing.assert_array_equal(found, spikes.detach())
+        np.testing.assert_allclose(seen, node.v_seq.detach(), atol=1e-5)
+
+
+# Architecture.
+
+
+@pytest.mark.parametrize(
+    ("depth", "stem"), [(18, "cifar"), (34, "imagenet"), (50, "imagenet")]
+)
+def test_state_dict_has_our_names_and_shapes(depth, stem):
+    neuron = Neuron(kind="plif")
+    found = imported(published(depth, stem, "add", neuron))
+    net = sew_resnet(f"sew_resnet{depth}", classes=10, stem=stem, neuron=neuron)
+    expected = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    assert jax.tree.map(jnp.shape, found) == jax.tree.map(
+        jnp.shape, flax.core.unfreeze(expected)
+    )
+
+
+# Layer by layer on their inputs.
+
+
+def _apply(module, variables, path, *inputs):
+    at = {kind: _at(tree, path) for kind, tree in variables.items() if _at(tree, path)}
+    return module.apply(at, *inputs)
+
+
+def _at(tree, path):
+    for part in path.split("/"):
+        tree = tree.get(part, {})
+    return tree
+
+
+def _our_layer(path, module, neuron):
+    """A function of (variables, input `T B ...`) for a layer of theirs."""
+    if isinstance(module, layer.Conv2d):
+        ours = Conv(
+            features=module.out_channels,
+            size=module.kernel_size[0],
+            stride=module.stride[0],
+        )
+    elif isinstance(module, layer.BatchNorm2d):
+        ours = BatchNorm()
+    elif isinstance(module, layer.Linear):
+        ours = Dense(features=module.out_features)
+    else:
+        return lambda variables, x: _apply(
+            Spiking(neuron=neuron), variables, path, x, False
+        )
+    return lambda variables, x: fold(
+        lambda y: _apply(ours, variables, path, y, False), x
+    )
+
+
+@pytest.mark.parametrize(
+    ("stem", "kind", "v_reset"),
+    [("cifar", "lif", 0.0), ("cifar", "plif", None), ("imagenet", "if", 0.0)],
+)
+def test_every_layer_on_their_input(stem, kind, v_reset):
+    neuron = Neuron(kind=kind, v_reset=v_reset)
+    x = images(2, 16 if stem == "cifar" else 32)
+    net = with_other_statistics(published(18, stem, "add", neuron), x).eval()
+    with torch.no_grad():
+        _, seen = run_theirs(net, x)
+    variables = imported(net)
+    modules = {our_path(name): module for name, module in net.named_modules()}
+    kinds = (layer.Conv2d, layer.BatchNorm2d, layer.Linear, nodes.BaseNode)
+    compared = 0
+    worst = 0.0
+    for path, (given, returned) in seen.items():
+        if not isinstance(modules[path], kinds):
+            continue
+        found = _our_layer(path, modules[path], neuron)(
+            variables, jnp.asarray(channels_last(given))
+        )
+        expected = channels_last(returned)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5, err_msg=path)
+        worst = max(worst, float(np.abs(found - expected).max()))
+        compared += 1
+    assert compared == 20 * 3 + 1
+    print(f"\n{stem} {kind}: {compared} layers, largest difference {worst:.1e}")
+
+
+@pytest.mark.parametrize("connect", ["add", "and", "iand"])
+def test_bottleneck_swaps_iand_and_basic_does_not(connect):
+    s, a = np.meshgrid([0.0, 1.0], [0.0, 1.0])
+    found = join(connect, jnp.asarray(s), jnp.asarray(a))
+    s, a = torch.tensor(s), torch.tensor(a)
+    basic = sew.sew_function(s, a, connect.upper())
+    bottleneck = sew.sew_function(a, s, connect.upper())
+    np.testing.assert_array_equal(found, basic)
+    assert np.array_equal(found, bottleneck) == (connect != "iand")
+
+
+# Whole networks.
+
+_WHOLE = [
+    (18, "cifar", "add", Neuron()),
+    (18, "cifar", "iand", Neuron(kind="if", v_reset=None)),
+    (18, "imagenet", "and", Neuron(kind="plif")),
+    (50, "imagenet", "add", Neuron(kind="if")),
+]
+
+
+@pytest.mark.parametrize(("depth", "stem", "connect", "neuron"), _WHOLE)
+def test_whole_network_in_evaluation_mode(depth, stem, connect, neuron):
+    x = images(2, 16 if stem == "cifar" else 64)
+    net = with_other_statistics(published(depth, stem, connect, neuron), x).eval()
+    with torch.no_grad():
+        logits, seen = run_theirs(net, x)
+    ours = sew_resnet(
+        f"sew_resnet{depth}", classes=10, stem=stem, connect=connect, neuron=neuron
+    )
+    found, saw = jax.jit(ours.apply)(imported(net), jnp.asarray(channels_last(x)))
+    different, decided = flips(saw, seen)
+    apart = float(np.abs(found - logits.numpy()).max())
+    print(
+        f"\n{depth} {stem} {connect} {neuron.kind}: {different} of {decided} spikes "
+        f"flipped, logits apart by {apart:.1e} of {float(logits.abs().max()):.2f}"
+    )
+    assert all(float(spikes.mean()) > 0.01 for spikes in saw.spikes.values())
+    assert different <= 1e-6 * decided
+    assert apart < 1e-5 or different
+
+
+def _narrow(neuron, connect="add", seed=0, inputs=1):
+    torch.manual_seed(seed)
+    theirs = Narrow((1, 1, 1), (16, 32, 64), 10, inputs, connect, neuron)
+    ours = sew_resnet(
+        "sew_resnet8", width=0.25, classes=10, connect=connect, neuron=neuron
+    )
+    return theirs, ours
+
+
+def _loss(ours, variables, params, x, labels):
+    (logits, seen), changed = ours.apply(
+        {**variables, "params": params}, x, True, mutable=["batch_stats"]
+    )
+    loss = jnp.mean(losses.cross_entropy(losses.readout(logits), labels))
+    return loss, (changed["batch_stats"], seen)
+
+
+def _our_step(ours):
+    return jax.jit(
+        jax.value_and_grad(
+            lambda params, variables, x, labels: _loss(
+                ours, variables, params, x, labels
+            ),
+            has_aux=True,
+        )
+    )
+
+
+def _as_torch_gradients(net):
+    """Their gradients in our tree: a network whose weights are its gradients."""
+    trees = {}
+    for key, parameter in net.named_parameters():
+        *path, name = our_path(key).split("/")
+        _, name, value = _leaf(name, parameter.grad.detach().numpy())
+        tree = trees
+        for part in path:
+            tree = tree.setdefault(part, {})
+        tree[name] = value
+    return trees
+
+
+@pytest.mark.parametrize("still", [True, False])
+@pytest.mark.parametrize(
+    "neuron",
+    [
+        Neuron(),
+        Neuron(detach_reset=False),
+        Neuron(v_reset=None, detach_reset=False),
+        Neuron(kind="plif"),
+        Neuron(kind="if"),
+    ],
+    ids=["lif", "lif-attached", "lif-soft-attached", "plif", "if"],
+)
+def test_training_mode_statistics_and_gradients(neuron, still):
+    """The stem runs once in ours if the image is still, and T times in theirs."""
+    net, ours = _narrow(neuron)
+    x = images(4, 8, channels=1)
+    net = with_other_statistics(net, x).train()
+    variables = imported(net)
+    labels = torch.tensor([3, 1, 4, 1])
+    logits, seen = run_theirs(net, x)
+    loss = torch.nn.functional.cross_entropy(logits.mean(0), labels)
+    loss.backward()
+
+    given = jnp.asarray(channels_last(x if still else repeated(x)))
+    (found, (stats, saw)), slopes = _our_step(ours)(
+        variables["params"], variables, given, jnp.asarray(labels.numpy())
+    )
+    different, decided = flips(saw, seen)
+    assert different == 0, f"{different} of {decided} spikes flipped"
+    np.testing.assert_allclose(found, loss.item(), rtol=1e-6)
+    for ours_, theirs_ in zip(
+        jax.tree.leaves(stats),
+        jax.tree.leaves(imported(net)["batch_stats"]),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours_, theirs_, rtol=1e-5, atol=1e-6)
+    worst = _largest_relative(slopes, _as_torch_gradients(net))
+    print(f"\n{neuron.kind} gradients: largest relative difference {worst:.1e}")
+    assert worst < 1e-4
+
+
+def _largest_relative(ours, theirs):
+    """max |a - b| / max |b| per parameter, the worst of them."""
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    return max(
+        float(np.abs(a - b).max() / np.abs(b).max())
+        for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
+    )
+
+
+def digits(count, seed=0):
+    """Real 8x8 digits as `N 1 H W`, normalised, in a seeded order."""
+    datasets = pytest.importorskip("sklearn.datasets")
+    pixels, labels = datasets.load_digits(return_X_y=True)
+    order = np.random.default_rng(seed).permutation(len(labels))[:count]
+    x = pixels[order].reshape(-1, 1, 8, 8).astype(np.float32) / 16
+    return (x - x.mean()) / x.std(), labels[order]
+
+
+def trajectories(neuron, steps, *, seed=0, batch=64, rate=0.1):
+    """Losses of SGD with momentum 0.9 from equal weights on equal batches."""
+    x, labels = digits(steps * batch, seed)
+    net, ours = _narrow(neuron, seed=seed)
+    net.train()
+    variables = imported(net)
+    their_optimizer = torch.optim.SGD(net.parameters(), lr=rate, momentum=0.9)
+    optimizer = optax.sgd(rate, momentum=0.9)
+    opt_state = optimizer.init(variables["params"])
+    our_step = _our_step(ours)
+    curves = ([], [])
+    for i in range(steps):
+        part = slice(i * batch, (i + 1) * batch)
+        functional.reset_net(net)
+        their_optimizer.zero_grad()
+        logits = net(repeated(torch.tensor(x[part])))
+        loss = torch.nn.functional.cross_entropy(
+            logits.mean(0), torch.tensor(labels[part])
+        )
+        loss.backward()
+        their_optimizer.step()
+        curves[1].append(loss.item())
+        (loss, (stats, _)), slopes = our_step(
+            variables["params"],
+            variables,
+            jnp.asarray(np.moveaxis(x[part], 1, -1)),
+            jnp.asarray(labels[part]),
+        )
+        updates, opt_state = optimizer.update(slopes, opt_state)
+        variables = {
+            "params": optax.apply_updates(variables["params"], updates),
+            "batch_stats": stats,
+        }
+        curves[0].append(float(loss))
+    return np.array(curves[0]), np.array(curves[1])
+
+
+def test_ten_steps_of_training_follow_theirs():
+    ours, theirs_ = trajectories(Neuron(), 10)
+    print("\nours  ", np.round(ours, 4), "\ntheirs", np.round(theirs_, 4))
+    np.testing.assert_allclose(ours[:3], theirs_[:3], rtol=0.005)
+    np.testing.assert_allclose(ours, theirs_, rtol=0.05)

@@ -273,7 +273,7 @@ def _uniform(
     valid = jnp.isfinite(x).all() & jnp.isfinite(y).all()
     problem, solvers = _problem(x, y, None, None, p)
     cost = solvers.uniform_solver(problem).ot_costs[0]
-    return jnp.where(valid, _root(p * cost, p), jnp.nan)
+    return jnp.where(valid, _root(cost, p), jnp.nan)
 
 
 @functools.partial(jax.jit, static_argnames="p")
@@ -288,7 +288,7 @@ def _quantile(
     x, y = _without_strays(x, y, a, b)
     problem, solvers = _problem(x, y, a / a.sum(), b / b.sum(), p)
     cost = solvers.quantile_solver(problem).ot_costs[0]
-    return jnp.where(valid, _root(p * cost, p), jnp.nan)
+    return jnp.where(valid, _root(cost, p), jnp.nan)
 
 
 @functools.partial(jax.jit, static_argnames="total")
@@ -369,11 +369,16 @@ def _mean_difference(
 
 
 def _problem(x, y, a, b, p):
-    """The problem in OTT's terms, with cost |x - y|^p / p, and OTT's solvers."""
+    """The problem in OTT's terms, with cost |x - y|^p, and OTT's solvers."""
     costs, pointcloud, linear_problem, univariate = _ott()
-    # OTT's default cost is the squared distance; PNormP(p) divides by p.
-    cost = costs.PNormP(p)
-    points = pointcloud.PointCloud(x[:, None], y[:, None], cost_fn=cost)
+
+    # OTT's default is the square, and its norms take the value 1 at 0 as soon as they
+    # are differentiated (0.6.0), which rates that tie would bring into the distance.
+    class Power(costs.CostFn):
+        def __call__(self, x, y):
+            return (jnp.abs(x - y) ** p).sum()
+
+    points = pointcloud.PointCloud(x[:, None], y[:, None], cost_fn=Power())
     return linear_problem.LinearProblem(points, a, b), univariate
 
 

@@ -25,7 +25,7 @@ from typing import Any
 import jax
 
 from jsnnq import build, data, emd, files, report
-from jsnnq.config import Config, check_rows, parent, to_dict
+from jsnnq.config import Config, check_rows, from_dict, parent, to_dict
 from jsnnq.errors import InputError
 from jsnnq.monitor import read_curve
 from jsnnq.run import (
@@ -284,7 +284,19 @@ def write_report(out: Path) -> list[Path]:
             records[key] = load_firing(folder / "firing.npz")
         if (folder / "log.jsonl").exists():
             curves[key] = read_curve(folder / "log.jsonl")
-    return report.write(out, results, firing=records, curves=curves)
+    return report.write(
+        out, results, firing=records, curves=curves, planned=_planned(out)
+    )
+
+
+def _planned(out: Path) -> list[str]:
+    """The keys of all rows of the study in a folder, so that the missing are named."""
+    marker = out / "study.json"
+    if not marker.is_file():
+        return []
+    known = files.read_json(marker)
+    rows = {name: from_dict(config) for name, config in known["rows"].items()}
+    return [job.key for job in plan(rows, known["seeds"], known["row_seeds"])]
 
 
 def _line(row):

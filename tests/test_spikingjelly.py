@@ -241,12 +241,14 @@ def with_other_statistics(net, x, seed=1):
 
 
 def flips(ours, seen):
-    """Spikes that differ, and all spikes decided."""
+    """Spikes that differ, by layer in the order of the data, where any do."""
     different = {
-        path: int((np.asarray(spikes) != channels_last(seen[path][1])).sum())
-        for path, spikes in ours.spikes.items()
+        path: int((np.asarray(ours.spikes[path]) != channels_last(output)).sum())
+        for path, (_, output) in seen.items()
+        if path in ours.spikes
     }
-    return sum(different.values()), sum(s.size for s in ours.spikes.values())
+    assert different.keys() == ours.spikes.keys()
+    return {path: count for path, count in different.items() if count}
 
 
 # Neurons and surrogates.
@@ -418,15 +420,32 @@ def test_whole_network_in_evaluation_mode(depth, stem, connect, neuron):
         f"sew_resnet{depth}", classes=10, stem=stem, connect=connect, neuron=neuron
     )
     found, saw = jax.jit(ours.apply)(imported(net), jnp.asarray(channels_last(x)))
-    different, decided = flips(saw, seen)
+    different = flips(saw, seen)
+    decided = sum(spikes.size for spikes in saw.spikes.values())
     apart = float(np.abs(found - logits.numpy()).max())
     print(
-        f"\n{depth} {stem} {connect} {neuron.kind}: {different} of {decided} spikes "
-        f"flipped, logits apart by {apart:.1e} of {float(logits.abs().max()):.2f}"
+        f"\n{depth} {stem} {connect} {neuron.kind}: {sum(different.values())} of "
+        f"{decided} spikes flipped (first {dict(list(different.items())[:1])}), "
+        f"logits apart by {apart:.1e} of {float(logits.abs().max()):.2f}"
     )
     assert all(float(spikes.mean()) > 0.01 for spikes in saw.spikes.values())
-    assert different <= 1e-6 * decided
-    assert apart < 1e-5 or different
+    if different:
+        # A membrane within float32 rounding of the threshold; the rest follows from it.
+        path, count = next(iter(different.items()))
+        assert count <= 3
+        assert _closest_to_threshold(seen[path][0], neuron) < 1e-6
+    else:
+        assert apart < 1e-5
+
+
+def _closest_to_threshold(current, neuron):
+    node = NODES[neuron.kind](step_mode="s", **node_settings(neuron))
+    distance = np.inf
+    for now in current:
+        h = node.v + now if neuron.kind == "if" else node.v + (now - node.v) / 2
+        distance = min(distance, float((h - neuron.v_threshold).abs().min()))
+        node(now)
+    return distance
 
 
 def _narrow(neuron, connect="add", seed=0, inputs=1):
@@ -497,8 +516,7 @@ def test_training_mode_statistics_and_gradients(neuron, still):
     (found, (stats, saw)), slopes = _our_step(ours)(
         variables["params"], variables, given, jnp.asarray(labels.numpy())
     )
-    different, decided = flips(saw, seen)
-    assert different == 0, f"{different} of {decided} spikes flipped"
+    assert not flips(saw, seen)
     np.testing.assert_allclose(found, loss.item(), rtol=1e-6)
     for ours_, theirs_ in zip(
         jax.tree.leaves(stats),

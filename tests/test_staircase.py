@@ -1,0 +1,60 @@
+"""The import contract of pyproject.toml, held by import-linter."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def restored():
+    """import-linter changes the working directory and the path; both come back."""
+    directory, path = Path.cwd(), list(sys.path)
+    yield
+    os.chdir(directory)
+    sys.path[:] = path
+
+
+def test_no_room_breaks_the_contract(restored, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert lint_imports(str(ROOT / "pyproject.toml"), no_cache=True) == 0
+
+
+def test_the_contract_names_every_room_and_a_broken_one_is_seen(tmp_path):
+    """A room that climbs the stairs, in a copy of the tree, fails the same check."""
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for package in ("jsnnq", "experiments"):
+        shutil.copytree(ROOT / package, tmp_path / package)
+    room = tmp_path / "jsnnq" / "losses.py"
+    room.write_text(room.read_text() + "\nfrom jsnnq import train as _train\n")
+    found = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from importlinter.cli import lint_imports_command as c; c()",
+            "--no-cache",
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 1
+    assert "jsnnq.losses -> jsnnq.train" in found.stdout
+
+
+def test_every_room_has_a_floor():
+    """`exhaustive` is what makes a new file without a floor fail."""
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    stairs = options["tool"]["importlinter"]["contracts"][0]
+    assert stairs["exhaustive"] is True
+    floors = {room.strip() for floor in stairs["layers"] for room in floor.split("|")}
+    rooms = {path.stem for path in (ROOT / "jsnnq").glob("*.py")} | {"quantizers"}
+    assert rooms - {"__init__", "__main__"} == floors

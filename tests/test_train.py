@@ -1,0 +1,483 @@
+"""Training against NumPy, against itself resumed, and when its numbers explode."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jsnnq import build, checkpoint, data, run, train
+from jsnnq.config import (
+    Config,
+    LQNet,
+    NetworkConfig,
+    TrainingConfig,
+    Uniform,
+    kernels,
+    neurons,
+)
+from jsnnq.errors import InputError
+from jsnnq.monitor import Monitor
+
+# The same in test_run, test_study and test_cli, which then share its compilations.
+SMALL = Config(
+    network=NetworkConfig(name="sew_resnet_tiny", timesteps=2),
+    training=TrainingConfig(epochs=2, batch=128, optimizer="adam", rate=0.01),
+)
+STEPS = 1437 // 128
+CLIP = 0.1
+ROWS = {
+    "float": SMALL,
+    "uniform": dataclasses.replace(SMALL, weights=kernels(Uniform(2, clip=CLIP))),
+    "lqnet-weights": dataclasses.replace(SMALL, weights=kernels(LQNet(2))),
+    "lqnet-membrane": dataclasses.replace(SMALL, membranes=neurons(LQNet(2))),
+}
+
+
+class Recorder(Monitor):
+    """A monitor that keeps what it is told."""
+
+    def __init__(self):
+        super().__init__(quiet=True)
+        self.steps, self.losses = [], []
+
+    def step(self, step, loss, accuracy):
+        assert 0 <= accuracy <= 1
+        self.steps.append(step)
+        self.losses.append(loss)
+
+
+@functools.cache
+def digits():
+    return data.load("digits")
+
+
+@functools.cache
+def begun(row):
+    """The program of a row and the state it begins with."""
+    program = build.program(ROWS[row], digits())
+    return program, run.start(program, ROWS[row], digits(), seed=0)
+
+
+def fit(row, state, epochs, **options):
+    program, _ = begun(row)
+    # A scan may take its state's memory, and these tests use their states again.
+    state = jax.tree.map(jnp.copy, state)
+    return train.fit(program, state, digits().train, seed=0, epochs=epochs, **options)
+
+
+@functools.cache
+def trained(row):
+    """A row after each of its two epochs."""
+    states = []
+    fit(row, begun(row)[1], 2, on_epoch=states.append)
+    return states
+
+
+def assert_same(one, other):
+    """Equal structures of equal bits."""
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(one):
+        found = leaf_at(other, path)
+        assert leaf.dtype == found.dtype, jax.tree_util.keystr(path)
+        np.testing.assert_array_equal(leaf, found, jax.tree_util.keystr(path))
+
+
+def leaf_at(tree, path):
+    return dict(jax.tree_util.tree_leaves_with_path(tree))[path]
+
+
+def all_finite(tree):
+    return all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(tree))
+
+
+# One step against NumPy.
+
+
+def softmax_of(logits):
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def test_one_step_is_adam_on_the_mean_cross_entropy():
+    """Loss, accuracy and the classifier's update, typed a second time in NumPy."""
+    program, before = begun("float")
+    images, labels = digits().train.images, digits().train.labels
+    order = data.epoch_order(train.keys(0).order, 0, len(labels))
+    after, numbers = train.jitted_step(
+        program, before, images, labels, order, train.keys(0).augment
+    )
+    rows = np.asarray(order)[:128]
+    shifted = data.augment(
+        jax.random.fold_in(train.keys(0).augment, 0), images[rows], pad=1, flip=False
+    )
+    pixels = (np.asarray(shifted) / 16.0 - program.mean[0]) / program.std[0]
+    (logits, seen), _ = program.network.apply(
+        before.variables(), jnp.float32(pixels), True, mutable=["batch_stats", "quant"]
+    )
+    mean_logits = np.asarray(logits, np.float64).mean(axis=0)
+    probabilities = softmax_of(mean_logits)
+    truth = labels[rows]
+    loss = -np.log(probabilities[np.arange(128), truth]).mean()
+    np.testing.assert_allclose(numbers["loss"], loss, rtol=1e-5)
+    correct = np.mean(mean_logits.argmax(axis=1) == truth)
+    np.testing.assert_allclose(numbers["accuracy"], correct, atol=1e-6)
+    assert bool(numbers["finite"])
+
+    error = (probabilities - np.eye(10)[truth]) / 128
+    features = np.asarray(seen.pooled["features"], np.float64).mean(axis=0)
+    for name, gradient in (("bias", error.sum(axis=0)), ("kernel", features.T @ error)):
+        moved = np.asarray(after.params["fc"][name]) - before.params["fc"][name]
+        # Adam's first step: rate g / (|g| + 1e-8), the rate not yet decayed.
+        clear = np.abs(gradient) > 1e-5
+        assert clear.mean() > 0.3
+        expected = -0.01 * gradient / (np.abs(gradient) + 1e-8)
+        np.testing.assert_allclose(moved[clear], expected[clear], rtol=2e-3, atol=1e-7)
+    assert int(after.step) == 1
+
+
+# The two forms of an epoch.
+
+
+def test_the_scanned_epoch_agrees_with_the_dispatched_one():
+    """Stated tolerance: 1e-5 of the largest entry of each leaf after one epoch."""
+    dispatched, scanned = Recorder(), Recorder()
+    one = fit("float", begun("float")[1], 1, scan=False, monitor=dispatched)
+    other = fit("float", begun("float")[1], 1, scan=True, monitor=scanned)
+    assert scanned.steps == dispatched.steps == list(range(1, STEPS + 1))
+    np.testing.assert_allclose(scanned.losses, dispatched.losses, rtol=1e-5)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(one):
+        leaf, found = np.asarray(leaf), np.asarray(leaf_at(other, path))
+        scale = np.abs(leaf).max() if leaf.size else 0.0
+        np.testing.assert_allclose(
+            found, leaf, rtol=0, atol=1e-5 * scale, err_msg=jax.tree_util.keystr(path)
+        )
+
+
+def test_a_cpu_dispatches_unless_told_otherwise(monkeypatch):
+    monkeypatch.setattr(train, "jitted_epoch", None)
+    recorder = Recorder()
+    fit("float", begun("float")[1], 1, monitor=recorder)
+    assert recorder.steps == list(range(1, STEPS + 1))
+
+
+def test_a_scanned_fit_leaves_the_callers_state_alone():
+    program, state = begun("float")
+    state = jax.tree.map(jnp.copy, state)
+    train.fit(program, state, digits().train, seed=0, epochs=1, scan=True)
+    assert_same(state, begun("float")[1])
+
+
+# Resuming.
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_resumed_run_continues_bit_for_bit(row, tmp_path):
+    program, _ = begun(row)
+    after_one, after_two = trained(row)
+    checkpoint.save(tmp_path / "state", after_one, {})
+    fresh = run.start(program, ROWS[row], digits(), seed=5)  # nothing of it survives
+    restored, _ = checkpoint.restore(tmp_path / "state", fresh)
+    assert_same(restored, after_one)
+    recorder = Recorder()
+    assert_same(fit(row, restored, 2, monitor=recorder), after_two)
+    assert recorder.steps == list(range(STEPS + 1, 2 * STEPS + 1))
+    assert int(after_two.step) == 2 * STEPS
+
+
+def test_a_run_left_in_the_middle_of_an_epoch_continues_there():
+    program, state = begun("float")
+    split = digits().train
+    order = data.epoch_order(train.keys(0).order, 0, len(split))
+    for _ in range(4):
+        state, _ = train.jitted_step(
+            program, state, split.images, split.labels, order, train.keys(0).augment
+        )
+    assert_same(fit("float", state, 2), trained("float")[1])
+
+
+def test_another_seed_trains_on_another_order():
+    program, state = begun("float")
+    other = train.fit(program, state, digits().train, seed=1, epochs=1)
+    same = (
+        np.asarray(other.params["fc"]["bias"])
+        == trained("float")[0].params["fc"]["bias"]
+    )
+    assert not same.all()
+
+
+def test_a_finished_run_makes_no_step():
+    recorder = Recorder()
+    done = trained("float")[1]
+    assert_same(fit("float", done, 2, monitor=recorder), done)
+    assert recorder.steps == []
+
+
+# Compilations.
+
+
+def test_a_whole_run_compiles_its_step_once():
+    """From the first step of a run from scratch to its end, one program."""
+    program, state = begun("float")
+    program = dataclasses.replace(program, batch=64)
+    small = data.Split(digits().train.images[:192], digits().train.labels[:192])
+    before = train.jitted_step._cache_size()
+    train.fit(program, state, small, seed=0, epochs=2)
+    assert train.jitted_step._cache_size() == before + 1
+
+
+def signatures(rows):
+    """How often the step is traced for these rows, without compiling it."""
+    traced = []
+
+    def step(program, *arguments):
+        traced.append(program)
+        return train.step(program, *arguments)
+
+    jitted = jax.jit(step, static_argnums=0)
+    split = digits().train
+    order = data.epoch_order(train.keys(0).order, 0, len(split))
+    for row in rows:
+        program = build.program(row, digits())
+        state = run.start(program, row, digits(), seed=0)
+        for _ in range(2):
+            state, _ = jitted.eval_shape(
+                program, state, split.images, split.labels, order, train.keys(0).augment
+            )
+    return len(traced)
+
+
+def test_uniform_rows_share_a_compilation_whatever_their_clip_and_bits():
+    rows = [
+        dataclasses.replace(SMALL, weights=kernels(Uniform(bits, clip=clip)))
+        for bits, clip in ((2, 1.0), (4, 10.0), (8, 0.3))
+    ]
+    assert signatures(rows) == 1
+
+
+def test_lqnet_compiles_once_per_bit_width():
+    rows = [
+        dataclasses.replace(SMALL, weights=kernels(LQNet(bits, clip=clip)))
+        for bits, clip in ((2, 1.0), (2, 10.0), (3, 1.0))
+    ]
+    assert signatures(rows) == 2
+
+
+# Quantizers in training.
+
+
+def test_the_gradient_reaches_latent_kernels_inside_the_clip_only():
+    """Uniform's published gradient, seen in what Adam moved: 1 inside, 0 outside."""
+    program, before = begun("uniform")
+    after = trained("uniform")[0]
+    for path in build.kernel_names(program.network):
+        start, end = (
+            np.asarray(at(state.params, path)["kernel"]) for state in (before, after)
+        )
+        if path in ("conv1", "fc"):
+            assert (start != end).mean() > 0.9
+            continue
+        outside = np.abs(start) > CLIP
+        assert 0.05 < outside.mean() < 0.95
+        np.testing.assert_array_equal(start[outside], end[outside])
+        assert (start != end)[~outside].mean() > 0.9
+
+
+@pytest.mark.parametrize("row", ["lqnet-weights", "lqnet-membrane"])
+def test_lqnet_trains_every_kernel_and_its_basis(row):
+    before, after = begun(row)[1], trained(row)[0]
+    for path in build.kernel_names(begun(row)[0].network):
+        assert np.any(
+            at(before.params, path)["kernel"] != at(after.params, path)["kernel"]
+        )
+    bases = [
+        (start, end)
+        for start, end in zip(
+            jax.tree.leaves(before.quant), jax.tree.leaves(after.quant), strict=True
+        )
+        if start.ndim == 2
+    ]
+    assert len(bases) > 4
+    assert all(np.any(start != end) for start, end in bases)
+
+
+def at(tree, path):
+    for name in path.split("/"):
+        tree = tree[name]
+    return tree
+
+
+def test_bfloat16_computes_in_it_and_keeps_float32_parameters():
+    row = dataclasses.replace(
+        SMALL, network=dataclasses.replace(SMALL.network, dtype="bfloat16")
+    )
+    program = build.program(row, digits())
+    state = run.start(program, row, digits(), seed=0)
+    recorder = Recorder()
+    after = train.fit(
+        program, state, digits().train, seed=0, epochs=1, monitor=recorder
+    )
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(after.params))
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(after.batch_stats))
+    assert all_finite(after)
+    whole = Recorder()
+    fit("float", begun("float")[1], 1, monitor=whole)
+    # The same start on the same images: near, and not the same numbers.
+    assert recorder.losses[0] == pytest.approx(whole.losses[0], rel=0.05)
+    assert recorder.losses[0] != whole.losses[0]
+    assert recorder.losses[-1] < recorder.losses[0]
+
+
+# What cannot be trained.
+
+
+@pytest.mark.parametrize("batch", [1438, 0, -1])
+def test_a_batch_that_does_not_fit_the_data_is_refused(batch):
+    program, state = begun("float")
+    program = dataclasses.replace(program, batch=batch)
+    with pytest.raises(InputError, match=r"1,?437"):
+        train.fit(program, state, digits().train, seed=0, epochs=1)
+
+
+def poisoned(path):
+    """The float row's first state with NaN in one kernel."""
+    state = begun("float")[1]
+    params = jax.tree.map(lambda leaf: leaf, state.params)
+    kernel = at(params, path)["kernel"]
+    at(params, path)["kernel"] = kernel.at[(0,) * kernel.ndim].set(jnp.nan)
+    return state._replace(params=params)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("path", ["conv1", "layer1_0/conv1", "layer2_0/conv2", "fc"])
+def test_nan_in_a_kernel_names_step_and_layer(path, scan):
+    with pytest.raises(train.Diverged) as caught:
+        fit("float", poisoned(path), 1, scan=scan)
+    assert caught.value.step == 0
+    assert "step 0" in str(caught.value)
+    assert f" {path} " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def exploding(momentum):
+    """A first state whose first update throws one weight far out.
+
+    Adam's memory of the gradient is made huge, which is what a far too large rate
+    does to one weight, without another compilation.
+    """
+    state = begun("float")[1]
+    adam, *rest = state.opt_state
+    mu = jax.tree.map(lambda leaf: leaf, adam.mu)
+    kernel = mu["layer1_0"]["conv1"]["kernel"]
+    mu["layer1_0"]["conv1"]["kernel"] = kernel.at[0, 0, 0, 0].set(momentum)
+    return state._replace(opt_state=(adam._replace(mu=mu), *rest))
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_an_explosion_is_named_at_its_step_and_the_last_good_state_kept(scan):
+    program, _ = begun("float")
+    start, recorder = exploding(1e35), Recorder()
+    with pytest.raises(train.Diverged, match="step 1: .*layer1_0") as caught:
+        fit("float", start, 1, scan=scan, monitor=recorder)
+    split = digits().train
+    order = data.epoch_order(train.keys(0).order, 0, len(split))
+    expected, _ = train.jitted_step(
+        program, start, split.images, split.labels, order, train.keys(0).augment
+    )
+    assert caught.value.step == 1
+    assert all_finite(caught.value.last_good)
+    assert_same(caught.value.last_good, expected)
+    assert all(np.isfinite(recorder.losses))
+
+
+def test_an_update_that_overflows_never_becomes_the_last_good_state():
+    """Loss and gradient of step 0 are finite here, what Adam makes of them is not."""
+    with pytest.raises(train.Diverged) as caught:
+        fit("float", exploding(1e37), 1)
+    assert all_finite(caught.value.last_good)
+
+
+def silent_nan(x):
+    """A surrogate that is NaN far from the threshold: only gradients suffer."""
+    return jnp.where(jnp.abs(x) < 0.5, 1.0, jnp.nan)
+
+
+def test_a_gradient_that_is_not_finite_is_caught_though_the_loss_is():
+    program, state = begun("float")
+    network = program.network
+    network = network.clone(
+        neuron=dataclasses.replace(network.neuron, surrogate=silent_nan)
+    )
+    program = dataclasses.replace(
+        program, network=network, optimizer=optax.sgd(0.01), batch=8
+    )
+    split = data.Split(digits().train.images[:8], digits().train.labels[:8])
+    state = train.start(program, state.variables())
+    with pytest.raises(train.Diverged, match="step 0: the gradient of layer2_0/"):
+        train.fit(program, state, split, seed=0, epochs=1)
+
+
+# Data that is read while it is trained on.
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Memory(data.Records):
+    """Records whose images are the digits as they are, and a diary of what was read."""
+
+    diary: list = dataclasses.field(default_factory=list)
+
+    def read(self, indices, seed=0):
+        self.diary.append((seed, [int(index) for index in indices]))
+        return digits().train.read(indices)
+
+
+class Nothing:
+    def __len__(self):
+        return len(digits().train)
+
+    def __getitems__(self, keys):
+        raise AssertionError("the fake reads nothing from its source")
+
+
+def streamed(state, epochs, **options):
+    program, _ = begun("float")
+    records = Memory(Nothing(), True, "memory")
+    state = train.fit(program, state, records, seed=0, epochs=epochs, **options)
+    return state, records.diary
+
+
+def test_streamed_data_train_the_same_loop():
+    """The same order, the same keys, the same step: the same network."""
+    recorder = Recorder()
+    found, diary = streamed(begun("float")[1], 1, monitor=recorder)
+    assert recorder.steps == list(range(1, STEPS + 1))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(trained("float")[0]):
+        leaf, other = np.asarray(leaf), np.asarray(leaf_at(found, path))
+        scale = np.abs(leaf).max() if leaf.size else 0.0
+        np.testing.assert_allclose(
+            other, leaf, rtol=0, atol=1e-5 * scale, err_msg=jax.tree_util.keystr(path)
+        )
+    order = np.asarray(data.epoch_order(train.keys(0).order, 0, 1437))
+    read = sorted(diary, key=lambda entry: entry[1] != order[:128].tolist())
+    assert read[0] == ((0, 0), order[:128].tolist())
+    assert sorted(sum((rows for _, rows in diary), [])) == sorted(order[: STEPS * 128])
+
+
+def test_streamed_data_resume_bit_for_bit(tmp_path):
+    states = []
+    whole, _ = streamed(begun("float")[1], 2, on_epoch=states.append)
+    checkpoint.save(tmp_path / "state", states[0], {})
+    restored, _ = checkpoint.restore(tmp_path / "state", begun("float")[1])
+    found, diary = streamed(restored, 2)
+    assert_same(found, whole)
+    assert {seed for seed, _ in diary} == {(0, 1)}
+    assert len(diary) == STEPS
+
+
+def test_streamed_data_name_the_step_that_exploded():
+    with pytest.raises(train.Diverged, match="step 1: .*layer1_0") as caught:
+        streamed(exploding(1e35), 1)
+    assert all_finite(caught.value.last_good)

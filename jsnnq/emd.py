@@ -86,10 +86,10 @@ def wasserstein(
     * `"counts"`: exact integers, see `wasserstein_counts`; takes counts with their
       `total`, p = 1 and no weights.
     * `"uniform"`: sorted values are paired (OTT's `uniform_solver`); takes equal
-      sizes and no weights. Within about 1e-9 of SciPy on rates.
+      sizes and no weights. On rates only the rounding to float32 is lost, 6e-8.
     * `"quantile"`: inverse distribution functions (OTT's `quantile_solver`); takes
       any sizes and weights. Cumulative weights are rounded to float32, an error of
-      about 1e-7 in W_p^p; so a W_2 near 0 may be wrong by the root of that.
+      about 2e-7 in W_p^p; so a W_2 near 0 may be wrong by the root of that.
     * `"auto"`: the first of these that takes what is given.
 
     Differentiable in rates and weights: piecewise linear for p = 1; where two paired
@@ -365,7 +365,12 @@ def _mean_difference(
 ) -> Float[Array, ""]:
     difference = x - y
     valid = jnp.isfinite(difference).all()
-    return jnp.where(valid, jnp.abs(difference).mean(), jnp.nan)
+    return jnp.where(valid, _absolute(difference).mean(), jnp.nan)
+
+
+def _absolute(d: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """|d|, with derivative 0 at 0, where that of jnp.abs is 1."""
+    return jnp.maximum(d, -d)
 
 
 def _problem(x, y, a, b, p):
@@ -376,7 +381,7 @@ def _problem(x, y, a, b, p):
     # are differentiated (0.6.0), which rates that tie would bring into the distance.
     class Power(costs.CostFn):
         def __call__(self, x, y):
-            return (jnp.abs(x - y) ** p).sum()
+            return (_absolute(x - y) ** p).sum()
 
     points = pointcloud.PointCloud(x[:, None], y[:, None], cost_fn=Power())
     return linear_problem.LinearProblem(points, a, b), univariate
@@ -395,7 +400,7 @@ def _ott():
 
 
 def _root(cost: Float[Array, ""], p: int | float) -> Float[Array, ""]:
-    """cost^(1/p), with derivative 0 at 0."""
+    """cost^(1/p), with derivative 1 at 0, where for p > 1 it is infinite."""
     zero = cost == 0
     return jnp.where(zero, cost, jnp.where(zero, 1.0, cost) ** (1 / p))
 

@@ -319,6 +319,12 @@ def test_values_and_gradients_agree_where_rates_tie(p, method):
     np.testing.assert_allclose(gradient, by_formula, rtol=0, atol=1e-6)
 
 
+def test_gradients_of_matched():
+    x, y = jnp.array([[0.0, 0.5], [0.25, 1.0]]), jnp.array([[0.0, 0.75], [0.0, 1.0]])
+    gradient = jax.grad(emd.matched)(x, y)
+    np.testing.assert_array_equal(gradient, np.array([[0, -1], [1, 0]]) / 4)
+
+
 def test_gradients_through_weights():
     x, y = random_pair(9, 7, seed=4)
     a, b = np.random.default_rng(5).random(9) + 0.1, np.full(7, 0.5)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,8 @@ from jsnnq.config import (
 )
 from jsnnq.errors import InputError
 from jsnnq.monitor import Monitor
+from jsnnq.neurons import Neuron
+from jsnnq.resnet import SEWResNet
 
 # The same in test_run, test_study and test_cli, which then share its compilations.
 SMALL = Config(
@@ -69,12 +72,44 @@ def fit(row, state, epochs, **options):
     return train.fit(program, state, digits().train, seed=0, epochs=epochs, **options)
 
 
+class Run(NamedTuple):
+    """What a run left: states by epoch, what it said, how often it compiled."""
+
+    states: list
+    recorder: Recorder
+    compilations: int
+
+
 @functools.cache
+def whole_run(row):
+    program, state = begun(row)
+    states, recorder, before = [], Recorder(), train.jitted_step._cache_size()
+    train.fit(
+        program,
+        state,
+        digits().train,
+        seed=0,
+        epochs=2,
+        on_epoch=states.append,
+        monitor=recorder,
+    )
+    return Run(states, recorder, train.jitted_step._cache_size() - before)
+
+
 def trained(row):
     """A row after each of its two epochs."""
-    states = []
-    fit(row, begun(row)[1], 2, on_epoch=states.append)
-    return states
+    return whole_run(row).states
+
+
+@functools.cache
+def scanned_run():
+    """The first epoch of the float row as one scan; also the state it began with."""
+    program, state = begun("float")
+    state, recorder = jax.tree.map(jnp.copy, state), Recorder()
+    after = train.fit(
+        program, state, digits().train, seed=0, epochs=1, scan=True, monitor=recorder
+    )
+    return state, Run([after], recorder, 0)
 
 
 def assert_same(one, other):
@@ -84,6 +119,16 @@ def assert_same(one, other):
         found = leaf_at(other, path)
         assert leaf.dtype == found.dtype, jax.tree_util.keystr(path)
         np.testing.assert_array_equal(leaf, found, jax.tree_util.keystr(path))
+
+
+def assert_close(one, other):
+    """Equal within 1e-5 of the largest entry of each leaf."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(other):
+        leaf, found = np.asarray(leaf), np.asarray(leaf_at(one, path))
+        scale = np.abs(leaf).max()
+        np.testing.assert_allclose(
+            found, leaf, rtol=0, atol=1e-5 * scale, err_msg=jax.tree_util.keystr(path)
+        )
 
 
 def leaf_at(tree, path):
@@ -112,12 +157,18 @@ def test_one_step_is_adam_on_the_mean_cross_entropy():
     )
     rows = np.asarray(order)[:128]
     shifted = data.augment(
-        jax.random.fold_in(train.keys(0).augment, 0), images[rows], pad=1, flip=False
+        jax.random.fold_in(train.keys(0).augment, 0),
+        jnp.asarray(images[rows]),
+        pad=1,
+        flip=False,
     )
     pixels = (np.asarray(shifted) / 16.0 - program.mean[0]) / program.std[0]
-    (logits, seen), _ = program.network.apply(
-        before.variables(), jnp.float32(pixels), True, mutable=["batch_stats", "quant"]
+    forward = jax.jit(
+        lambda x: program.network.apply(
+            before.variables(), x, True, mutable=["batch_stats", "quant"]
+        )[0]
     )
+    logits, seen = forward(jnp.float32(pixels))
     mean_logits = np.asarray(logits, np.float64).mean(axis=0)
     probabilities = softmax_of(mean_logits)
     truth = labels[rows]
@@ -144,17 +195,12 @@ def test_one_step_is_adam_on_the_mean_cross_entropy():
 
 def test_the_scanned_epoch_agrees_with_the_dispatched_one():
     """Stated tolerance: 1e-5 of the largest entry of each leaf after one epoch."""
-    dispatched, scanned = Recorder(), Recorder()
-    one = fit("float", begun("float")[1], 1, scan=False, monitor=dispatched)
-    other = fit("float", begun("float")[1], 1, scan=True, monitor=scanned)
-    assert scanned.steps == dispatched.steps == list(range(1, STEPS + 1))
-    np.testing.assert_allclose(scanned.losses, dispatched.losses, rtol=1e-5)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(one):
-        leaf, found = np.asarray(leaf), np.asarray(leaf_at(other, path))
-        scale = np.abs(leaf).max() if leaf.size else 0.0
-        np.testing.assert_allclose(
-            found, leaf, rtol=0, atol=1e-5 * scale, err_msg=jax.tree_util.keystr(path)
-        )
+    dispatched, (_, scanned) = whole_run("float"), scanned_run()
+    assert scanned.recorder.steps == list(range(1, STEPS + 1))
+    np.testing.assert_allclose(
+        scanned.recorder.losses, dispatched.recorder.losses[:STEPS], rtol=1e-5
+    )
+    assert_close(scanned.states[0], dispatched.states[0])
 
 
 def test_a_cpu_dispatches_unless_told_otherwise(monkeypatch):
@@ -165,10 +211,7 @@ def test_a_cpu_dispatches_unless_told_otherwise(monkeypatch):
 
 
 def test_a_scanned_fit_leaves_the_callers_state_alone():
-    program, state = begun("float")
-    state = jax.tree.map(jnp.copy, state)
-    train.fit(program, state, digits().train, seed=0, epochs=1, scan=True)
-    assert_same(state, begun("float")[1])
+    assert_same(scanned_run()[0], begun("float")[1])
 
 
 # Resuming.
@@ -219,14 +262,10 @@ def test_a_finished_run_makes_no_step():
 # Compilations.
 
 
-def test_a_whole_run_compiles_its_step_once():
-    """From the first step of a run from scratch to its end, one program."""
-    program, state = begun("float")
-    program = dataclasses.replace(program, batch=64)
-    small = data.Split(digits().train.images[:192], digits().train.labels[:192])
-    before = train.jitted_step._cache_size()
-    train.fit(program, state, small, seed=0, epochs=2)
-    assert train.jitted_step._cache_size() == before + 1
+@pytest.mark.parametrize("row", ROWS)
+def test_a_whole_run_compiles_its_step_at_most_once(row):
+    """Two epochs from the very first step; another test may have compiled it before."""
+    assert whole_run(row).compilations <= 1
 
 
 def signatures(rows):
@@ -243,7 +282,7 @@ def signatures(rows):
     for row in rows:
         program = build.program(row, digits())
         state = run.start(program, row, digits(), seed=0)
-        for _ in range(2):
+        for _ in range(3):
             state, _ = jitted.eval_shape(
                 program, state, split.images, split.labels, order, train.keys(0).augment
             )
@@ -323,12 +362,13 @@ def test_bfloat16_computes_in_it_and_keeps_float32_parameters():
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(after.params))
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(after.batch_stats))
     assert all_finite(after)
-    whole = Recorder()
-    fit("float", begun("float")[1], 1, monitor=whole)
     # The same start on the same images: near, and not the same numbers.
-    assert recorder.losses[0] == pytest.approx(whole.losses[0], rel=0.05)
-    assert recorder.losses[0] != whole.losses[0]
-    assert recorder.losses[-1] < recorder.losses[0]
+    first = whole_run("float").recorder.losses[0]
+    assert recorder.losses[0] == pytest.approx(first, rel=0.05)
+    assert recorder.losses[0] != first
+    for path in build.kernel_names(program.network):
+        start, end = (at(one.params, path)["kernel"] for one in (state, after))
+        assert np.any(start != end), path
 
 
 # What cannot be trained.
@@ -351,8 +391,16 @@ def poisoned(path):
     return state._replace(params=params)
 
 
-@pytest.mark.parametrize("scan", [False, True])
-@pytest.mark.parametrize("path", ["conv1", "layer1_0/conv1", "layer2_0/conv2", "fc"])
+@pytest.mark.parametrize(
+    ("path", "scan"),
+    [
+        ("conv1", False),
+        ("layer1_0/conv1", False),
+        ("layer2_0/conv2", False),
+        ("fc", False),
+        ("layer1_0/conv1", True),
+    ],
+)
 def test_nan_in_a_kernel_names_step_and_layer(path, scan):
     with pytest.raises(train.Diverged) as caught:
         fit("float", poisoned(path), 1, scan=scan)
@@ -378,8 +426,9 @@ def exploding(momentum):
 
 @pytest.mark.parametrize("scan", [False, True])
 def test_an_explosion_is_named_at_its_step_and_the_last_good_state_kept(scan):
+    """Step 1 has an infinite variance, which hides itself: x / inf is 0."""
     program, _ = begun("float")
-    start, recorder = exploding(1e35), Recorder()
+    start, recorder = exploding(1e30), Recorder()
     with pytest.raises(train.Diverged, match="step 1: .*layer1_0") as caught:
         fit("float", start, 1, scan=scan, monitor=recorder)
     split = digits().train
@@ -400,23 +449,23 @@ def test_an_update_that_overflows_never_becomes_the_last_good_state():
     assert all_finite(caught.value.last_good)
 
 
-def silent_nan(x):
-    """A surrogate that is NaN far from the threshold: only gradients suffer."""
+def nan_far_out(x):
+    """A surrogate that is NaN away from the threshold: only gradients suffer."""
     return jnp.where(jnp.abs(x) < 0.5, 1.0, jnp.nan)
 
 
 def test_a_gradient_that_is_not_finite_is_caught_though_the_loss_is():
-    program, state = begun("float")
-    network = program.network
-    network = network.clone(
-        neuron=dataclasses.replace(network.neuron, surrogate=silent_nan)
+    """The classifier's gradient passes no neuron, so the block is hit first."""
+    network = SEWResNet(
+        depths=(1,), channels=(2,), classes=10, neuron=Neuron(surrogate=nan_far_out)
     )
+    variables = build.initial_variables(network, jax.random.key(0), (8, 8, 1))
     program = dataclasses.replace(
-        program, network=network, optimizer=optax.sgd(0.01), batch=8
+        begun("float")[0], network=network, optimizer=optax.sgd(0.01), batch=8
     )
     split = data.Split(digits().train.images[:8], digits().train.labels[:8])
-    state = train.start(program, state.variables())
-    with pytest.raises(train.Diverged, match="step 0: the gradient of layer2_0/"):
+    state = train.start(program, variables)
+    with pytest.raises(train.Diverged, match="step 0: the gradient of layer1_0/"):
         train.fit(program, state, split, seed=0, epochs=1)
 
 
@@ -454,12 +503,7 @@ def test_streamed_data_train_the_same_loop():
     recorder = Recorder()
     found, diary = streamed(begun("float")[1], 1, monitor=recorder)
     assert recorder.steps == list(range(1, STEPS + 1))
-    for path, leaf in jax.tree_util.tree_leaves_with_path(trained("float")[0]):
-        leaf, other = np.asarray(leaf), np.asarray(leaf_at(found, path))
-        scale = np.abs(leaf).max() if leaf.size else 0.0
-        np.testing.assert_allclose(
-            other, leaf, rtol=0, atol=1e-5 * scale, err_msg=jax.tree_util.keystr(path)
-        )
+    assert_close(found, trained("float")[0])
     order = np.asarray(data.epoch_order(train.keys(0).order, 0, 1437))
     read = sorted(diary, key=lambda entry: entry[1] != order[:128].tolist())
     assert read[0] == ((0, 0), order[:128].tolist())
@@ -479,5 +523,5 @@ def test_streamed_data_resume_bit_for_bit(tmp_path):
 
 def test_streamed_data_name_the_step_that_exploded():
     with pytest.raises(train.Diverged, match="step 1: .*layer1_0") as caught:
-        streamed(exploding(1e35), 1)
+        streamed(exploding(1e30), 1)
     assert all_finite(caught.value.last_good)

@@ -1,0 +1,141 @@
+"""How every picture looks: its inks on light and on dark paper, its letters, its PNG.
+
+A figure is laid out and drawn in the inks of light paper. `darken` then exchanges them
+for those of dark paper, so that the second picture costs no second layout. Figures are
+made without pyplot: no state outlives them.
+"""
+
+import contextlib
+import io
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+# The hues are those of Okabe and Ito. What is not among these inks (the colours and
+# numbers of a heat map) is the same on both papers.
+PAPER, INK, MUTED = "#ffffff", "#1b1f24", "#6b7480"
+ALARM, CALM = "#fff0d9", "#e6f3ec"
+BARS = ("#4a5a70", "#aab6c5")
+ORANGE, BLUE, GREEN, PURPLE = "#d55e00", "#0072b2", "#009e73", "#aa4a8a"
+METHODS = {"uniform": ORANGE, "lqnet": BLUE, "snntorch": GREEN, "mint": PURPLE}
+METHODS |= {"float": INK, "control": MUTED}
+"""The colour of each kind of network."""
+_SPARE = ("#8a6d00", "#5b4bb5", "#7a4a21")
+_DARK = {
+    PAPER: "#171a1f",
+    INK: "#e8eaed",
+    MUTED: "#9aa3ad",
+    ALARM: "#3a2c14",
+    CALM: "#173026",
+    **dict(zip(BARS, ("#a9bad0", "#56657a"), strict=True)),
+    ORANGE: "#f0843c",
+    BLUE: "#56b4e9",
+    GREEN: "#2bc49a",
+    PURPLE: "#de8fc4",
+    **dict(zip(_SPARE, ("#f0e442", "#a99cf5", "#c9996b"), strict=True)),
+}
+_MARKERS = {"float": "*", "control": "P", "weights": "o", "membrane": "s", "both": "D"}
+
+
+def paint(draw: Callable[[], "Figure"], dataset: str, alarm: bool) -> "Figure":
+    """A figure in the style of the house, with its data set in the corner.
+
+    Args:
+        draw: makes the figure.
+        dataset: what the images are.
+        alarm: whether they are synthetic, so that the corner must say so aloud.
+    """
+    import matplotlib
+
+    inked = ("text.", "axes.edge", "axes.label", "axes.title", "xtick.", "ytick.")
+    style: dict[Any, Any] = {f"{part}color": INK for part in inked}
+    style |= dict.fromkeys(("figure.facecolor", "axes.facecolor"), PAPER)
+    style |= {"font.size": 9, "axes.linewidth": 0.6, "legend.frameon": False}
+    style |= {"axes.spines.top": False, "axes.spines.right": False}
+    with matplotlib.rc_context(style):
+        figure = draw()
+        words = "SYNTHETIC DATA" if alarm else plain(dataset)
+        look = {"color": ORANGE, "weight": "bold"} if alarm else {"color": MUTED}
+        figure.supxlabel(words, x=0.995, ha="right", size=7.5, **look)
+    return figure
+
+
+def png(figure: "Figure") -> bytes:
+    """The figure as a PNG file; from then on its layout stays as it is."""
+    content, canvas = io.BytesIO(), cast("FigureCanvasAgg", figure.canvas)
+    canvas.print_png(content)
+    figure.set_layout_engine("none")
+    return content.getvalue()
+
+
+def darken(figure: "Figure") -> None:
+    """Exchanges the inks of light paper for those of dark paper."""
+    for artist in figure.findobj():
+        for part in ("color", "facecolor", "edgecolor", "markeredgecolor"):
+            with contextlib.suppress(AttributeError):
+                dark = _DARK.get(_hex(getattr(artist, f"get_{part}")()))
+                if dark is not None:
+                    getattr(artist, f"set_{part}")(dark)
+
+
+def _hex(colour: Any) -> str:
+    from matplotlib.colors import to_hex, to_rgba_array
+
+    rows = to_rgba_array(colour)
+    return to_hex(rows[0]) if len(rows) == 1 else ""
+
+
+def figure(width: float, height: float) -> "Figure":
+    """An empty figure, so many inches wide and high."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    made = Figure(figsize=(width, height), dpi=140, layout="constrained")
+    FigureCanvasAgg(made)
+    return made
+
+
+def legend(figure: "Figure", panels: Iterable["Axes"]) -> None:
+    """One legend above all panels, each word once."""
+    found: dict[str, Any] = {}
+    for axes in panels:
+        handles, labels = axes.get_legend_handles_labels()
+        found |= dict(zip(labels, handles, strict=True))
+    place = {"loc": "outside upper center", "ncols": 4, "fontsize": 8.5}
+    figure.legend(list(found.values()), list(found), **place)
+
+
+def plain(text: str, longest: int = 40) -> str:
+    """A name as matplotlib shall print it: no mathematics, not endless."""
+    short = text if len(text) <= longest else text[: longest - 1] + "…"
+    return short.replace("$", r"\$")
+
+
+def name_layers(axes: "Axes", layers: Sequence[str]) -> None:
+    """Writes the layers below the places 0, 1, 2, ...; of too many, every n-th."""
+    every = -(-len(layers) // 45)
+    look = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
+    names = [plain(layer) for layer in layers[::every]]
+    axes.set_xticks(range(0, len(layers), every), names, **look)
+    axes.tick_params(length=0, labelsize=8)
+
+
+def colour(method: str, methods: Sequence[str]) -> str:
+    """The colour of a kind of network; those without one of their own share a few.
+
+    Args:
+        method: quantizer, `float` or `control`.
+        methods: all that occur in the study.
+    """
+    others = sorted(set(methods) - set(METHODS))
+    shared = {name: _SPARE[i % len(_SPARE)] for i, name in enumerate(others)}
+    return (METHODS | shared)[method]
+
+
+def marker(place: str, kind: str) -> str:
+    """The marker of what is quantized, or of a float network."""
+    return _MARKERS.get(place or kind, "^")

@@ -1,0 +1,183 @@
+"""The networks of a study as a table: one definition for terminal, page, Markdown, CSV.
+
+The page shows every column, the terminal and Markdown show some of them, and the CSV
+file holds the rows themselves, one per seed.
+"""
+
+import csv
+import dataclasses
+import html
+import io
+import statistics
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import rich.box
+import rich.table
+import rich.text
+
+from jsnnq.results import Group, Study, amount, distance, kib, percent, times
+
+
+class Cell(NamedTuple):
+    """What is printed, what the column is sorted by, and the range over seeds."""
+
+    text: str
+    sort: str | float
+    spread: str = ""
+
+
+class Column(NamedTuple):
+    """A heading, what it means, and the cell of a network."""
+
+    title: str
+    help: str
+    cell: Callable[[Study, Group], Cell]
+    is_text: bool = False
+
+
+_EMPTY = Cell("–", "")
+
+
+def _text(say: Callable[[Group], str]) -> Callable[[Study, Group], Cell]:
+    return lambda study, group: Cell(say(group), say(group))
+
+
+def _whole(say: Callable[[Group], int | None]) -> Callable[[Study, Group], Cell]:
+    def cell(study: Study, group: Group) -> Cell:
+        number = say(group)
+        return Cell(str(number), number) if number else _EMPTY
+
+    return cell
+
+
+def _number(
+    path: str, show: Callable[[float], str], spread: bool = False
+) -> Callable[[Study, Group], Cell]:
+    """Cells with the mean over seeds, and their range where asked for."""
+
+    def cell(study: Study, group: Group) -> Cell:
+        values = group.values(path)
+        if not values:
+            return _EMPTY
+        mean, ends = statistics.fmean(values), [show(min(values)), show(max(values))]
+        differ = spread and ends[0] != ends[1]
+        return Cell(show(mean), mean, "–".join(ends) if differ else "")
+
+    return cell
+
+
+def _ratio(study: Study, group: Group) -> Cell:
+    ratio, control = study.ratio(group), study.control(group.start)
+    if ratio is None or control is None:
+        return _EMPTY
+    return Cell(f"{times(ratio)} {control.word}", ratio)
+
+
+def _reading(study: Study, group: Group) -> Cell:
+    words = study.reading(group).words
+    return Cell(words, words)
+
+
+COLUMNS = (
+    Column("Network", "row of the study", _text(lambda g: g.name), True),
+    Column("Acc. %", "held-out accuracy", _number("accuracy", percent, True)),
+    Column("EMD", "mean over layers", _number("emd.mean", distance, True)),
+    Column("Against", "EMD as a multiple of its control", _ratio),
+    Column("Reading", "accuracy and EMD together", _reading, True),
+    Column("Family", "what is quantized, and how", _text(lambda g: g.family), True),
+    Column("Bits", "of a weight or membrane potential", _whole(lambda g: g.label.bits)),
+    Column("Clip", "largest magnitude", _text(lambda g: g.label.clip or "–")),
+    Column("Start", "what training began from", _text(lambda g: g.start), True),
+    Column("Seeds", "number of seeds", _whole(lambda g: len(g.rows))),
+    Column("Weighted", "EMD weighted by neurons", _number("emd.weighted", distance)),
+    Column("Max", "EMD of the worst layer", _number("emd.max", distance)),
+    Column("Pooled", "EMD of all neurons at once", _number("emd.pooled", distance)),
+    Column("Matched", "neuron by neuron", _number("matched.mean", distance)),
+    Column("Rate", "mean firing rate", _number("mean_rate", distance)),
+    Column("Dead %", "rate below 0.05", _number("dead", percent)),
+    Column("Satur. %", "rate above 0.95", _number("saturated", percent)),
+    Column("ACs", "accumulates per image", _number("cost.acs", amount)),
+    Column("MACs", "multiply-accumulates per image", _number("cost.macs", amount)),
+    Column("Events", "per image", _number("cost.events", amount)),
+    Column("Weights KiB", "scales included", _number("cost.weight_bits", kib)),
+    Column("State KiB", "membrane potentials", _number("cost.state_bits", kib)),
+    Column("Time s", "wall clock", _number("wall_s", "{:.1f}".format)),
+)
+_TERMINAL = ("Network", "Acc. %", "EMD", "Against", "Dead %", "ACs", "MACs")
+_TERMINAL += ("Weights KiB",)
+_NOT_IN_MARKDOWN = ("Family", "Bits", "Clip", "Time s")
+
+
+def terminal(study: Study, title: str, caption: str) -> rich.table.Table:
+    """One line per network, so narrow that default names fit 80 columns."""
+    made = rich.table.Table(
+        title=rich.text.Text(title),
+        caption=rich.text.Text(caption),
+        caption_justify="left",
+        box=rich.box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=0,
+    )
+    columns = [column for column in COLUMNS if column.title in _TERMINAL]
+    for column in columns:
+        side = "left" if column.is_text else "right"
+        heading = column.title.replace(" ", "\n")
+        made.add_column(heading, justify=side, overflow="fold")
+    styles = {"silent": "bold yellow", "drowned": "red"}
+    for group in study.groups:
+        style = styles.get(study.reading(group).code, "")
+        cells = [column.cell(study, group).text for column in columns]
+        made.add_row(*(rich.text.Text(cell, style=style) for cell in cells))
+    return made
+
+
+def markdown(study: Study) -> list[str]:
+    """The lines of a Markdown table, one per network."""
+    columns = [c for c in COLUMNS if c.title not in _NOT_IN_MARKDOWN]
+    rows = [[column.title for column in columns]]
+    for group in study.groups:
+        cells = [column.cell(study, group) for column in columns]
+        rows.append([f"{c.text} ({c.spread})" if c.spread else c.text for c in cells])
+    lines = [f"| {' | '.join(map(escape, row))} |" for row in rows]
+    ruler = ["---" if column.is_text else "---:" for column in columns]
+    return [lines[0], f"| {' | '.join(ruler)} |", *lines[1:]]
+
+
+def escape(text: str) -> str:
+    """Text that neither Markdown's tables nor a browser take for markup."""
+    for character in "\\`*_[]|":
+        text = text.replace(character, "\\" + character)
+    return html.escape(" ".join(text.split()), quote=False)
+
+
+def as_csv(study: Study) -> str:
+    """One line per row and seed; nested keys become dotted columns."""
+    lines = []
+    for group in study.groups:
+        control = study.control(group.start)
+        for row in group.rows:
+            alone = dataclasses.replace(group, rows=(row,))
+            judged = group.kind == "quantized"
+            line = {"dataset": study.dataset, **row}
+            line["control"] = control.word if control else None
+            line["ratio"] = study.ratio(alone)
+            line["reading"] = study.reading(alone).words if judged else None
+            lines.append(_flat(line))
+    columns = list(dict.fromkeys(key for line in lines for key in line))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` becomes `{"a.b": 1}`; what is None has no column."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,570 @@
+"""Layers against NumPy formulas typed a second time, with quantizers made here."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jaxtyping import Array
+
+from jsnnq.layers import BatchNorm, Conv, Dense, Rules, Spiking, fan_out_normal, fold
+from jsnnq.neurons import Neuron
+from jsnnq.quantizers.base import Quantizer, identity
+
+
+def _random(shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+# Quantizers whose every call can be seen.
+
+
+class _Count(NamedTuple):
+    """A quantizer's state: what it multiplies by, and how often it learned."""
+
+    factor: Array
+    updates: Array
+    last: Array  # sum of what it learned from last
+
+
+def _apply_count(x, state, train):
+    x_hat = x * state.factor
+    if train:
+        total = jnp.sum(jax.lax.stop_gradient(x))
+        state = _Count(state.factor / 2, state.updates + 1, total)
+    return x_hat, state
+
+
+def _counting(**fields):
+    return Quantizer(apply=_apply_count, init=lambda key, x: None, bits=4, **fields)
+
+
+def _count(factor):
+    return _Count(jnp.float32(factor), jnp.int32(0), jnp.float32(0))
+
+
+def _halve(x, state, train):
+    return x / 2, state
+
+
+# Rules.
+
+
+def _named(number):
+    return Quantizer(apply=functools.partial(_halve), init=lambda k, x: (), bits=number)
+
+
+def test_first_full_match_wins():
+    one, two = _named(1), _named(2)
+    rules = Rules(((r"layer1_0/conv\d", one), (r"layer\d_\d/.*", two)))
+    assert rules("layer1_0/conv2") is one
+    assert rules("layer1_1/conv2") is two
+    assert rules("layer1_0/downsample_conv") is two
+    assert Rules(rules.rules[::-1])("layer1_0/conv2") is two
+
+
+@pytest.mark.parametrize("path", ["layer1_0/conv1", "conv12", "aconv1", "conv", ""])
+def test_a_partial_match_is_none(path):
+    assert Rules((("conv1", _named(1)),))(path) is identity
+
+
+def test_no_rules_leave_everything_float():
+    assert Rules()("conv1") is identity
+
+
+# Folding.
+
+
+def test_fold_hands_time_and_batch_over_as_one_axis():
+    x = _random((3, 2, 5, 4))
+    shapes = []
+
+    def layer(y):
+        shapes.append(y.shape)
+        return jnp.sum(y, axis=1)
+
+    found = fold(layer, jnp.asarray(x))
+    assert shapes == [(6, 5, 4)]
+    np.testing.assert_allclose(found, x.sum(axis=2), rtol=1e-6)
+
+
+def test_fold_keeps_time_before_batch():
+    steps = jnp.broadcast_to(jnp.arange(12.0).reshape(3, 4, 1), (3, 4, 2))
+    np.testing.assert_array_equal(fold(lambda y: y, steps), steps)
+
+
+# Starts.
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 64, 128), (1, 1, 256, 200), (7, 7, 3, 600)])
+def test_fan_out_normal_has_kaimings_deviation(key, shape):
+    values = np.asarray(fan_out_normal(key, shape))
+    size, _, _, out = shape
+    deviation = np.sqrt(2 / (size * size * out))
+    # Standard errors: deviation / sqrt(n) of the mean, deviation / sqrt(2 n).
+    assert abs(values.mean()) < 5 * deviation / np.sqrt(values.size)
+    error = deviation / np.sqrt(2 * values.size)
+    assert abs(values.std() - deviation) < 5 * error
+    assert np.abs(values).max() > 3 * deviation  # not truncated
+
+
+def test_dense_starts_uniform_within_one_over_root_of_inputs(key):
+    params = Dense(features=500).init(key, jnp.zeros((1, 100)), False)["params"]
+    for values in (params["kernel"], params["bias"]):
+        reach = 0.1
+        assert np.abs(values).max() <= reach
+        error = reach**2 / 3 * np.sqrt(4 / 5 / values.size)  # of a uniform's variance
+        assert abs(np.mean(np.square(values)) - reach**2 / 3) < 5 * error
+    assert params["kernel"].shape == (100, 500)
+    assert params["bias"].shape == (500,)
+
+
+# Convolution and classifier.
+
+
+def _convolved(x, kernel, stride):
+    """sum over window and inputs of x[s i + a - m, s j + b - m] w[a, b]."""
+    size = len(kernel)
+    margin = (size - 1) // 2
+    padded = np.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+    rows = (padded.shape[1] - size) // stride + 1
+    columns = (padded.shape[2] - size) // stride + 1
+    y = np.zeros((len(x), rows, columns, kernel.shape[-1]))
+    for i in range(rows):
+        for j in range(columns):
+            top, left = stride * i, stride * j
+            window = padded[:, top : top + size, left : left + size]
+            y[:, i, j] = np.einsum("nabc,abcd->nd", window, kernel)
+    return y
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("side", [8, 7])
+def test_conv_equals_numpy(size, stride, side):
+    x, kernel = _random((2, side, side + 1, 3)), _random((size, size, 3, 5), 1)
+    layer = Conv(features=5, size=size, stride=stride)
+    found = layer.apply({"params": {"kernel": kernel}}, x, False)
+    np.testing.assert_allclose(found, _convolved(x, kernel, stride), atol=1e-4)
+
+
+def test_conv_has_one_kernel_and_no_bias(key):
+    variables = Conv(features=5, size=3).init(key, jnp.zeros((1, 4, 4, 2)), False)
+    assert jax.tree.map(jnp.shape, variables) == {"params": {"kernel": (3, 3, 2, 5)}}
+
+
+def test_dense_equals_numpy():
+    x, kernel, bias = _random((4, 6)), _random((6, 3), 1), _random((3,), 2)
+    found = Dense(features=3).apply(
+        {"params": {"kernel": kernel, "bias": bias}}, x, True
+    )
+    np.testing.assert_allclose(found, x @ kernel + bias, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "x"),
+    [
+        (Conv(features=5, dtype=jnp.bfloat16), _random((2, 4, 4, 3))),
+        (Dense(features=5, dtype=jnp.bfloat16), _random((2, 3))),
+    ],
+)
+def test_bfloat16_products_of_float32_parameters(key, layer, x):
+    variables = layer.init(key, x, False)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
+    found = layer.apply(variables, x, False)
+    assert found.dtype == jnp.bfloat16
+    exact = layer.clone(dtype=jnp.float32).apply(variables, x, False)
+    np.testing.assert_allclose(found.astype(jnp.float32), exact, atol=0.1)
+    assert float(jnp.max(jnp.abs(found - exact))) > 0
+
+
+# Quantized kernels.
+
+_KERNELS = {
+    "conv": (Conv(features=2, size=1), (1, 3, 3, 4), (1, 1, 4, 2)),
+    "dense": (Dense(features=2), (5, 4), (4, 2)),
+}
+
+
+def _with_kernel(kind, quantizer, collection, factor):
+    layer, x, kernel = _KERNELS[kind]
+    params = {"kernel": jnp.asarray(_random(kernel, 1))}
+    if kind == "dense":
+        params["bias"] = jnp.zeros(2)
+    variables = {"params": params}
+    variables.setdefault(collection, {})["quantizer"] = _count(factor)
+    return layer.clone(quantizer=quantizer), jnp.asarray(_random(x)), variables
+
+
+@pytest.mark.parametrize("kind", _KERNELS)
+def test_the_kernel_is_used_as_its_quantizer_returns_it(kind):
+    layer, x, variables = _with_kernel(kind, _counting(), "quant", 3.0)
+    found = layer.apply(variables, x, False)
+    plain = layer.clone(quantizer=identity).apply(variables, x, False)
+    np.testing.assert_allclose(found, 3 * plain, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", _KERNELS)
+def test_kernel_quantizers_learn_in_training_only(kind):
+    layer, x, variables = _with_kernel(kind, _counting(), "quant", 3.0)
+    y, changed = layer.apply(variables, x, False, mutable=["quant"])
+    assert changed["quant"]["quantizer"].updates == 0
+    z, changed = layer.apply(variables, x, True, mutable=["quant"])
+    assert changed["quant"]["quantizer"].updates == 1
+    assert changed["quant"]["quantizer"].factor == 1.5
+    np.testing.assert_allclose(
+        changed["quant"]["quantizer"].last,
+        np.sum(variables["params"]["kernel"]),
+        rtol=1e-5,
+    )
+    np.testing.assert_array_equal(y, z)  # The step itself uses the state before it.
+
+
+def test_a_trainable_state_lives_among_the_parameters_and_gets_gradients():
+    quantizer = _counting(trainable=True)
+    layer, x, variables = _with_kernel("dense", quantizer, "params", 3.0)
+
+    def total(params):
+        y, changed = layer.apply({"params": params}, x, True, mutable=["quant"])
+        return jnp.sum(y), changed
+
+    slope, changed = jax.grad(total, has_aux=True, allow_int=True)(variables["params"])
+    assert "quant" not in changed
+    expected = np.sum(x @ variables["params"]["kernel"])
+    np.testing.assert_allclose(slope["quantizer"].factor, expected, rtol=1e-5)
+
+
+def test_initialising_leaves_the_quantizer_alone(key):
+    for layer, x in (
+        (Conv(quantizer=_counting()), jnp.zeros((1, 3, 3, 2))),
+        (Dense(quantizer=_counting()), jnp.zeros((1, 2))),
+        (Spiking(quantizer=_counting()), jnp.zeros((2, 1, 2))),
+    ):
+        variables = layer.init(key, x, True)
+        assert set(variables) <= {"params"}
+        assert "quantizer" not in variables.get("params", {})
+
+
+# Normalisation.
+
+
+def _normalised(x, scale, bias, mean, var, epsilon=1e-5):
+    return (x - mean) / np.sqrt(var + epsilon) * scale + bias
+
+
+def _statistics(x):
+    """Mean and biased variance over all axes but the last, in float64."""
+    rows = x.astype(np.float64).reshape(-1, x.shape[-1])
+    return rows.mean(axis=0), ((rows - rows.mean(axis=0)) ** 2).mean(axis=0)
+
+
+def _normalisation(channels=3, **fields):
+    layer = BatchNorm(**fields)
+    variables = {
+        "params": {"scale": _random((channels,), 5), "bias": _random((channels,), 6)},
+        "batch_stats": {
+            "mean": _random((channels,), 7),
+            "var": np.abs(_random((channels,), 8)) + 0.5,
+        },
+    }
+    return layer, jax.tree.map(jnp.asarray, variables)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    offset=st.floats(-100, 100),
+    spread=st.floats(0.01, 10),
+    repeats=st.integers(1, 8),
+    seed=st.integers(0, 99),
+)
+def test_batch_norm_in_training(offset, spread, repeats, seed):
+    layer, variables = _normalisation()
+    x = (spread * _random((4, 3, 2, 3), seed) + offset).astype(np.float32)
+    found, changed = layer.apply(
+        variables, jnp.asarray(x), True, repeats, mutable=["batch_stats"]
+    )
+    mean, var = _statistics(x)
+    params, running = variables["params"], variables["batch_stats"]
+    expected = _normalised(x, params["scale"], params["bias"], mean, var)
+    # float32 holds a value near the offset to 6e-8 of it.
+    rounding = 1e-4 + 2e-6 * (abs(offset) + spread) / spread
+    np.testing.assert_allclose(found, expected, atol=5 * rounding)
+    n = 4 * 3 * 2 * repeats
+    np.testing.assert_allclose(
+        changed["batch_stats"]["mean"],
+        0.9 * running["mean"] + 0.1 * mean,
+        rtol=1e-5,
+        atol=1e-5,
+    )
+    np.testing.assert_allclose(
+        changed["batch_stats"]["var"],
+        0.9 * running["var"] + 0.1 * var * n / (n - 1),
+        rtol=1e-5,
+    )
+
+
+def test_repeats_change_the_running_variance_and_nothing_else():
+    layer, variables = _normalisation()
+    x = jnp.asarray(_random((2, 2, 1, 3)))
+    once, changed = layer.apply(variables, x, True, 1, mutable=["batch_stats"])
+    often, otherwise = layer.apply(variables, x, True, 4, mutable=["batch_stats"])
+    np.testing.assert_array_equal(once, often)
+    changed, otherwise = changed["batch_stats"], otherwise["batch_stats"]
+    np.testing.assert_array_equal(changed["mean"], otherwise["mean"])
+    kept = 0.9 * np.asarray(variables["batch_stats"]["var"])
+    # 4 / 3 of the variance against 16 / 15: n = 4 values, and each four times.
+    np.testing.assert_allclose(
+        (changed["var"] - kept) / (otherwise["var"] - kept), (4 / 3) / (16 / 15), 1e-4
+    )
+
+
+def test_repeats_equal_repeated_values():
+    layer, variables = _normalisation()
+    x = jnp.asarray(_random((2, 3, 3, 3)))
+    _, once = layer.apply(variables, x, True, 4, mutable=["batch_stats"])
+    _, repeated = layer.apply(
+        variables, jnp.concatenate([x] * 4), True, mutable=["batch_stats"]
+    )
+    for ours, expected in zip(
+        jax.tree.leaves(once), jax.tree.leaves(repeated), strict=True
+    ):
+        np.testing.assert_allclose(ours, expected, rtol=1e-6)
+
+
+def test_batch_norm_in_evaluation_uses_the_running_statistics():
+    layer, variables = _normalisation()
+    x = _random((4, 3, 2, 3)) + 2
+    found, changed = layer.apply(
+        variables, jnp.asarray(x), False, mutable=["batch_stats"]
+    )
+    params, running = variables["params"], variables["batch_stats"]
+    expected = _normalised(
+        x, params["scale"], params["bias"], running["mean"], running["var"]
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    for new, old in zip(changed["batch_stats"], running, strict=True):
+        assert new is old
+
+
+def test_training_without_mutable_statistics_leaves_them():
+    layer, variables = _normalisation()
+    x = _random((4, 3, 2, 3)) + 2
+    found = layer.apply(variables, jnp.asarray(x), True)
+    params = variables["params"]
+    expected = _normalised(x, params["scale"], params["bias"], *_statistics(x))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_single_value_leaves_finite_statistics():
+    layer, variables = _normalisation()
+    x = jnp.ones((1, 1, 1, 3))
+    y, changed = layer.apply(variables, x, True, mutable=["batch_stats"])
+    np.testing.assert_allclose(y[0, 0, 0], variables["params"]["bias"], atol=1e-6)
+    np.testing.assert_allclose(
+        changed["batch_stats"]["var"], 0.9 * variables["batch_stats"]["var"], rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("settings", [{}, {"scale": 0.0, "bias": 1.0}])
+def test_batch_norm_starts_as_told(key, settings):
+    x = jnp.asarray(_random((2, 3, 3, 4)))
+    for train in (False, True):
+        variables = BatchNorm(**settings).init(key, x, train)
+        expected = {
+            "params": {
+                "scale": np.full(4, settings.get("scale", 1.0)),
+                "bias": np.full(4, settings.get("bias", 0.0)),
+            },
+            "batch_stats": {"mean": np.zeros(4), "var": np.ones(4)},
+        }
+        jax.tree.map(np.testing.assert_array_equal, dict(variables), expected)
+
+
+def test_batch_norm_of_bfloat16_keeps_the_type_and_float32_statistics():
+    layer, variables = _normalisation()
+    x = jnp.asarray(_random((16, 4, 4, 3)) + 10, jnp.bfloat16)
+    y, changed = layer.apply(variables, x, True, mutable=["batch_stats"])
+    assert y.dtype == jnp.bfloat16
+    running = changed["batch_stats"]
+    assert running["mean"].dtype == running["var"].dtype == jnp.float32
+    mean, var = _statistics(np.asarray(x.astype(jnp.float32)))
+    expected = 0.9 * variables["batch_stats"]["var"] + 0.1 * var * 256 / 255
+    np.testing.assert_allclose(running["var"], expected, rtol=1e-5)
+    assert layer.apply(variables, x, False).dtype == jnp.bfloat16
+
+
+def test_gradient_of_batch_norm_against_finite_differences():
+    layer, variables = _normalisation(channels=2)
+    x, weight = _random((2, 2, 1, 2)), _random((2, 2, 1, 2), 1)
+    params = jax.tree.map(lambda p: np.asarray(p, np.float64), variables["params"])
+
+    def by_hand(x, scale, bias):
+        return np.sum(weight * _normalised(x, scale, bias, *_statistics(x)))
+
+    def ours(x, scale, bias):
+        given = {**variables, "params": {"scale": scale, "bias": bias}}
+        return jnp.sum(weight * layer.apply(given, x, True))
+
+    arguments = [x.astype(np.float64), params["scale"], params["bias"]]
+    slopes = jax.grad(ours, argnums=(0, 1, 2))(
+        *(jnp.asarray(a, jnp.float32) for a in arguments)
+    )
+    step = 1e-6
+    for which, slope in enumerate(slopes):
+        for at in np.ndindex(slope.shape):
+            moved = []
+            for sign in (1, -1):
+                copies = [a.copy() for a in arguments]
+                copies[which][at] += sign * step
+                moved.append(by_hand(*copies))
+            difference = (moved[0] - moved[1]) / (2 * step)
+            np.testing.assert_allclose(slope[at], difference, atol=1e-4)
+
+
+# Spiking.
+
+_IF = Neuron(kind="if")
+
+
+def _currents(time=4, shape=(2, 3), seed=0):
+    return jnp.asarray(0.4 + _random((time, *shape), seed))
+
+
+def _if_loop(x, quantize=lambda v: v):
+    """An IF layer with hard reset to 0 and threshold 1: spikes and what is stored."""
+    v, spikes, potentials = np.zeros(x.shape[1:]), [], []
+    for current in np.asarray(x, np.float64):
+        h = v + current
+        s = h >= 1
+        potentials.append(np.where(s, 0, h))
+        v = quantize(potentials[-1])
+        spikes.append(s)
+    return np.array(spikes, float), np.array(potentials), v
+
+
+def test_spiking_equals_a_loop():
+    x = _currents()
+    spikes, _, _ = _if_loop(x)
+    np.testing.assert_array_equal(Spiking(neuron=_IF).apply({}, x, False), spikes)
+    assert 0 < spikes.mean() < 1
+
+
+def test_membranes_and_potentials_are_kept_where_asked_for():
+    x = _currents()
+    layer = Spiking(neuron=_IF)
+    _, potentials, last = _if_loop(x)
+    _, changed = layer.apply({}, x, False, mutable=["membrane", "potentials"])
+    np.testing.assert_allclose(changed["membrane"]["v"], last, atol=1e-6)
+    np.testing.assert_allclose(changed["potentials"]["v"], potentials, atol=1e-6)
+    _, changed = layer.apply({}, x, False, mutable=["potentials"])
+    assert set(changed) == {"potentials"}
+    _, changed = layer.apply({}, x, False, mutable=["batch_stats"])
+    assert not changed
+
+
+@pytest.mark.parametrize("v_reset", [0.0, None, -0.5])
+def test_membranes_travel_from_call_to_call(v_reset):
+    x = _currents(time=6)
+    layer = Spiking(neuron=Neuron(v_reset=v_reset))
+    whole = layer.apply({}, x, False)
+    first, changed = layer.apply({}, x[:2], False, mutable=["membrane"])
+    second, changed = layer.apply(changed, x[2:], False, mutable=["membrane"])
+    np.testing.assert_array_equal(whole, jnp.concatenate([first, second]))
+    assert float(jnp.min(changed["membrane"]["v"])) != 0
+
+
+def test_a_layer_without_membranes_starts_at_the_reset_value():
+    # At rest -0.5 with threshold 0.4 a current of 0.8 does not fire; from 0 it would.
+    neuron = Neuron(kind="if", v_reset=-0.5, v_threshold=0.4)
+    layer = Spiking(neuron=neuron)
+    spikes, changed = layer.apply(
+        {}, jnp.full((1, 1, 1), 0.8), False, mutable=["membrane"]
+    )
+    assert spikes == 0
+    np.testing.assert_allclose(changed["membrane"]["v"], 0.3, atol=1e-6)
+
+
+def test_the_membrane_quantizer_acts_between_timesteps():
+    x = _currents()
+    layer = Spiking(neuron=_IF, quantizer=_counting())
+    variables = {"quant": {"quantizer": _count(0.25)}}
+    spikes, changed = layer.apply(
+        variables, x, False, mutable=["membrane", "potentials", "quant"]
+    )
+    expected, potentials, last = _if_loop(x, lambda v: v / 4)
+    np.testing.assert_array_equal(spikes, expected)
+    np.testing.assert_allclose(changed["membrane"]["v"], last, atol=1e-6)
+    np.testing.assert_allclose(changed["potentials"]["v"], potentials, atol=1e-6)
+    assert changed["quant"]["quantizer"].updates == 0
+    assert not np.array_equal(expected, _if_loop(x)[0])
+
+
+def test_membrane_quantizers_learn_once_per_call_from_all_timesteps():
+    x = _currents()
+    layer = Spiking(neuron=_IF, quantizer=_counting())
+    variables = {"quant": {"quantizer": _count(0.25)}}
+    spikes, changed = layer.apply(variables, x, True, mutable=["quant"])
+    expected, potentials, _ = _if_loop(x, lambda v: v / 4)
+    np.testing.assert_array_equal(spikes, expected)  # with the state before the call
+    state = changed["quant"]["quantizer"]
+    assert state.updates == 1
+    assert state.factor == 0.125
+    np.testing.assert_allclose(state.last, potentials.sum(), rtol=1e-5)
+    np.testing.assert_array_equal(layer.apply(variables, x, True), expected)
+
+
+def test_a_shared_quantizer_uses_the_kernels_state_and_sends_gradients_there():
+    x = _currents()
+    quantizer = _counting(trainable=True, shared=True)
+    layer = Spiking(neuron=_IF, quantizer=quantizer)
+    spikes = layer.apply({}, x, False, _count(0.25))
+    np.testing.assert_array_equal(spikes, _if_loop(x, lambda v: v / 4)[0])
+
+    def total(factor):
+        state = _Count(factor, jnp.int32(0), jnp.float32(0))
+        spikes, changed = layer.apply({}, x, True, state, mutable=["quant"])
+        assert not changed
+        return jnp.sum(spikes)
+
+    assert float(jax.grad(total)(jnp.float32(0.25))) != 0
+
+
+def test_an_own_trainable_quantizer_is_found_among_the_parameters():
+    layer = Spiking(neuron=_IF, quantizer=_counting(trainable=True))
+    x = _currents()
+    spikes = layer.apply({"params": {"quantizer": _count(0.25)}}, x, True)
+    np.testing.assert_array_equal(spikes, _if_loop(x, lambda v: v / 4)[0])
+
+
+@pytest.mark.parametrize(("tau", "w"), [(2.0, 0.0), (5.0, -np.log(4))])
+def test_plif_has_one_parameter_and_is_lif_at_the_start(key, tau, w):
+    x = _currents()
+    layer = Spiking(neuron=Neuron(kind="plif", tau=tau))
+    variables = layer.init(key, x, False)
+    assert jax.tree.map(jnp.shape, variables) == {"params": {"w": ()}}
+    np.testing.assert_allclose(variables["params"]["w"], w, atol=1e-6)
+    lif = Spiking(neuron=Neuron(kind="lif", tau=tau)).apply({}, x, False)
+    np.testing.assert_array_equal(layer.apply(variables, x, False), lif)
+    slope = jax.grad(lambda v: jnp.sum(layer.apply(v, x, False)))(variables)
+    assert float(slope["params"]["w"]) != 0
+
+
+def test_if_and_lif_have_no_parameters(key):
+    for kind in ("if", "lif"):
+        assert not Spiking(neuron=Neuron(kind=kind)).init(key, _currents(), False)
+
+
+def test_spikes_of_bfloat16_currents_come_from_float32_membranes():
+    x = _currents().astype(jnp.bfloat16)
+    spikes, changed = Spiking(neuron=_IF).apply(
+        {}, x, False, mutable=["membrane", "potentials"]
+    )
+    assert spikes.dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves(changed)} == {jnp.dtype("float32")}
+    np.testing.assert_array_equal(
+        spikes.astype(jnp.float32), _if_loop(x.astype(jnp.float32))[0]
+    )

@@ -6,7 +6,7 @@ Everything a config can get wrong is refused here, before anything compiles.
 import functools
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ from jsnnq.config import (
     TrainingConfig,
     Uniform,
 )
-from jsnnq.errors import InputError, choose
+from jsnnq.errors import InputError, check_integer, check_number, choose
 from jsnnq.layers import STATE, Rules
 from jsnnq.neurons import Neuron
 from jsnnq.quantizers import Quantizer, identity, lqnet, mint, snntorch, uniform
@@ -123,12 +123,14 @@ def network(config: Config, classes: int) -> SEWResNet:
     net = float_network(config.network, classes)
     threshold = config.network.neuron.v_threshold
     net = net.clone(
-        weights=_rules("weights", config.weights, weight_quantizer, kernel_names(net)),
+        weights=_rules(
+            "weights", config.weights, weight_quantizer, net.kernel_layers()
+        ),
         membranes=_rules(
             "membranes",
             config.membranes,
             functools.partial(membrane_quantizer, threshold=threshold),
-            neuron_names(net),
+            net.neuron_layers(),
         ),
     )
     _check_shared(net)
@@ -151,21 +153,15 @@ def float_network(config: NetworkConfig, classes: int) -> SEWResNet:
     )
 
 
-def kernel_names(net: SEWResNet) -> list[str]:
-    """Paths of all layers with a kernel, in the order of the data."""
-    return [synapse.name for synapse in net.synapses()]
-
-
-def neuron_names(net: SEWResNet) -> list[str]:
-    """Paths of all neuron layers, in the order of the data."""
-    return [_neurons_of(name) for name in kernel_names(net) if name != "fc"]
-
-
 def _neurons_of(kernel: str) -> str:
     return re.sub(r"conv(\d?)$", r"sn\1", kernel)
 
 
 def _rules(what, rules: Iterable[Rule], make, layers):
+    if isinstance(rules, str):
+        raise InputError(
+            f"{what} is {rules!r}: a tuple of (pattern, quantizer) is needed"
+        )
     built = []
     for pattern, config in rules:
         try:
@@ -184,7 +180,7 @@ def _rules(what, rules: Iterable[Rule], make, layers):
 
 
 def _check_shared(net):
-    for kernel in kernel_names(net)[:-1]:
+    for kernel in net.kernel_layers()[:-1]:
         layer = _neurons_of(kernel)
         if net.membranes(layer).shared and not net.weights(kernel).trainable:
             raise InputError(
@@ -208,7 +204,7 @@ def decisions(config: Config, net: SEWResNet) -> list[tuple[str, str, str]]:
             say(config.weights, kernel),
             "" if kernel == "fc" else say(config.membranes, _neurons_of(kernel)),
         )
-        for kernel in kernel_names(net)
+        for kernel in net.kernel_layers()
     ]
 
 
@@ -218,16 +214,10 @@ def optimizer(config: TrainingConfig, steps_per_epoch: int) -> Any:
     Raises:
         InputError: a name is unknown or a number out of range.
     """
-    for name in ("rate", "epochs"):
-        if not getattr(config, name) > 0:
-            raise InputError(
-                f"{name} is {getattr(config, name)}: a positive number is needed"
-            )
+    check_number("rate", config.rate, above=0)
+    check_integer("epochs", config.epochs)
     for name in ("weight_decay", "momentum", "warmup"):
-        if not getattr(config, name) >= 0:
-            raise InputError(
-                f"{name} is {getattr(config, name)}: a number from 0 is needed"
-            )
+        check_number(name, getattr(config, name), least=0)
     choose("optimizer", config.optimizer, ("sgd", "adam", "adamw"))
     choose("schedule", config.schedule, ("cosine", "constant"))
     return _optimizer(config, config.epochs * steps_per_epoch, steps_per_epoch)
@@ -270,6 +260,8 @@ def _kernels_only(params):
 def program(config: Config, dataset: data.DataSet) -> Program:
     """What a row compiles to."""
     training = config.training
+    check_integer("batch", training.batch)
+    check_integer("calibration", config.calibration)
     steps_per_epoch = data.steps_per_epoch(len(dataset.train), training.batch)
     return Program(
         network=network(config, dataset.classes),
@@ -287,7 +279,19 @@ def initial_variables(
     net: SEWResNet, key: jax.Array, image_shape: tuple[int, int, int]
 ) -> dict[str, Any]:
     """Parameters and running statistics of a network without quantizers."""
-    return _initializer(net, image_shape, jax.default_backend())(key)
+    return _initializer(cast(Any, net), image_shape, jax.default_backend())(key)
+
+
+def abstract_variables(
+    net: SEWResNet, image_shape: tuple[int, int, int]
+) -> dict[str, Any]:
+    """The shapes and dtypes of `initial_variables`, without computing them."""
+    key = jax.random.key(0)
+    return jax.eval_shape(lambda key: _initialize(net, image_shape, key), key)
+
+
+def _initialize(net, image_shape, key):
+    return dict(net.init(key, jnp.zeros((1, *image_shape))))
 
 
 @functools.cache
@@ -296,8 +300,7 @@ def _initializer(net, image_shape, backend):
     # is what takes the time, not optimizing it saves 4 of 5 seconds.
     options = {"xla_backend_optimization_level": 0} if backend == "cpu" else None
     return jax.jit(
-        lambda key: dict(net.init(key, jnp.zeros((1, *image_shape)))),
-        compiler_options=options,
+        functools.partial(_initialize, net, image_shape), compiler_options=options
     )
 
 
@@ -341,9 +344,9 @@ def quantize(
 
 
 def _places(net, variables, images):
-    for path in kernel_names(net):
+    for path in net.kernel_layers():
         yield _Place(path, net.weights(path), _at(variables["params"], path)["kernel"])
-    names = neuron_names(net)
+    names = net.neuron_layers()
     if all(net.membranes(name) == identity for name in names):
         return
     potentials = _potentials(net, variables, images)
@@ -389,7 +392,7 @@ def _merged(tree, more):
 def kernels(net: SEWResNet, variables: Mapping[str, Any]) -> dict[str, Array]:
     """Every kernel as the deployed network multiplies with it, by layer."""
     found = {}
-    for path in kernel_names(net):
+    for path in net.kernel_layers():
         quantizer = net.weights(path)
         kernel = _at(variables["params"], path)["kernel"]
         state = _state(variables, quantizer, path)
@@ -404,7 +407,7 @@ def weight_bits(net: SEWResNet, variables: Mapping[str, Any]) -> dict[str, int]:
     numbers per channel it folds into.
     """
     found = {}
-    for path in kernel_names(net):
+    for path in net.kernel_layers():
         kernel = _at(variables["params"], path)["kernel"]
         quantizer = net.weights(path)
         state = _state(variables, quantizer, path)

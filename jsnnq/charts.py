@@ -36,23 +36,20 @@ def draw_layers(study: Study, groups: Sequence[Group]) -> "Figure":
     """
     from matplotlib.colors import LogNorm
 
-    rows = [(w, "", dig(study.results, f"{w}.layers")) for w in CONTROLS.values()]
-    rows = [row for row in rows if row[2]]
-    rows += [(group.name, group.family, group.layers()) for group in groups]
-    names, families, emds = zip(*rows, strict=True)
-    layers = list(dict.fromkeys(layer for row in emds for layer in row))
-    grid = np.array([[row.get(layer, np.nan) for layer in layers] for row in emds])
+    names, families, emds = zip(*_lines(study, groups), strict=True)
+    layers = list(dict.fromkeys(layer for line in emds for layer in line))
+    grid = np.array([[line.get(layer, np.nan) for layer in layers] for line in emds])
     grid *= 1000
     top = max(np.nanmax(grid), 1e-3)
     low = max(np.nanmin(grid[grid > 0], initial=top), top / 300)
-    figure = drawing.figure(8.5, 1.9 + 0.24 * len(rows))
+    figure = drawing.figure(8.5, 1.9 + 0.24 * len(names))
     axes = figure.add_subplot()
     norm = LogNorm(low, max(top, 1.01 * low))
     image = axes.imshow(np.maximum(grid, low), "viridis", norm, aspect="auto")
     drawing.name_layers(axes, layers)
     axes.set_yticks(range(len(names)), map(drawing.plain, names))
     axes.spines[:].set_visible(False)
-    for line in range(1, len(rows)):
+    for line in range(1, len(names)):
         if families[line] != families[line - 1]:
             axes.axhline(line - 0.5, color=drawing.PAPER, lw=3)
     if grid.shape[1] <= 20 and grid.size <= 500:
@@ -61,12 +58,19 @@ def draw_layers(study: Study, groups: Sequence[Group]) -> "Figure":
     return figure
 
 
+def _lines(study: Study, groups: Sequence[Group]) -> list[tuple[str, str, dict]]:
+    """Name, family and EMD per layer: the controls first, then the networks."""
+    controls = [(w, "", dig(study.results, f"{w}.layers")) for w in CONTROLS.values()]
+    networks = [(group.name, group.family, group.layers()) for group in groups]
+    return [*(line for line in controls if line[2]), *networks]
+
+
 def _write_cells(
     axes: "Axes", grid: Float[np.ndarray, "rows layers"], image: Any
 ) -> None:
     """Prints each value in its cell, dark on bright and bright on dark."""
     size = 7 if grid.shape[1] < 15 else 5.5
-    look = {"ha": "center", "va": "center", "fontsize": size}
+    look = {"ha": "center", "va": "center", "fontsize": size, "clip_on": True}
     for (row, column), value in np.ndenumerate(grid):
         if math.isfinite(value):
             shade = image.cmap(image.norm(max(value, image.norm.vmin)))
@@ -74,9 +78,7 @@ def _write_cells(
             is_bright = np.dot(shade[:3], (0.3, 0.6, 0.1)) > 0.46
             colour = "#000000" if is_bright else "#fefefe"
             words = f"{value:.1f}" if value < 99.5 else f"{value:.0f}"
-            axes.text(
-                column, row, words, color="#000000" if bright else "#fefefe", **look
-            )
+            axes.text(column, row, words, color=colour, **look)
 
 
 def _add_colour_bar(figure: "Figure", axes: "Axes", image: Any) -> None:
@@ -198,7 +200,7 @@ def draw_cost(study: Study, groups: Sequence[Group]) -> "Figure":
     }
     for axes, (title, (parts, show)) in zip(panels, wanted.items(), strict=True):
         _draw_bars(axes, groups, parts, show)
-        axes.set_title(drawing.plain(title), fontsize=8.5, loc="left")
+        axes.set_title(drawing.plain(title), fontsize=8.5, loc="left", y=1.0)
     names = [drawing.plain(group.name) for group in groups]
     panels[0].set_yticks(range(len(groups)), names)
     panels[0].set_ylim(len(groups) - 0.4, -0.6)

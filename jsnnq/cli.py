@@ -31,9 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cannot be used, 130 after Ctrl-C.
     """
     typed = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser().parse_args(typed)
-    options.typed = shlex.join(["jsnnq", *typed])
     try:
+        options = _parser().parse_args(typed)
+        options.typed = shlex.join(["jsnnq", *typed])
         return options.command(options)
     except InputError as error:
         return _complain(str(error), 2)
@@ -190,8 +190,15 @@ def _prepare(options: argparse.Namespace) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, like everything else."""
+
+    def error(self, message):
+        raise InputError(f"{message}; see '{self.prog} --help'")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="jsnnq",
         description="Quantized spiking networks, judged by what quantization does to "
         "their behaviour and not by accuracy alone.",

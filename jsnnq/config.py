@@ -244,16 +244,17 @@ def load_experiment(path: str | Path) -> tuple[str, dict[str, Config]]:
         )
     try:
         module = runpy.run_path(str(path), run_name="jsnnq_experiment")
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        what = (str(error).splitlines() or ["no message"])[0]
         raise InputError(
-            f"the experiment {str(path)!r} fails with {type(error).__name__}: {error}"
+            f"the experiment {str(path)!r} fails with {type(error).__name__}: {what}"
         ) from error
     rows = module.get("ROWS")
     if not isinstance(rows, dict) or not rows:
         raise InputError(f"the experiment {str(path)!r} has no ROWS, name -> Config")
     check_rows(rows)
-    title = (module.get("__doc__") or path.stem).strip().splitlines()[0]
-    return title, rows
+    title = (module.get("__doc__") or "").strip() or path.stem
+    return title.splitlines()[0], rows
 
 
 def check_rows(rows: Mapping[str, Config]) -> None:
@@ -266,7 +267,7 @@ def check_rows(rows: Mapping[str, Config]) -> None:
     for name, row in rows.items():
         if not isinstance(row, Config):
             raise InputError(f"row {name!r} is a {type(row).__name__}, not a Config")
-        if not name or any(c in name for c in '/\\:*?"<>| ') or name.startswith("."):
+        if not isinstance(name, str) or not re.fullmatch(r"[\w+=-][\w+=.-]*", name):
             raise InputError(
                 f"row name {name!r} cannot name a folder: use letters, digits, - and _"
             )
@@ -280,6 +281,26 @@ def check_rows(rows: Mapping[str, Config]) -> None:
                 f"row {name!r} starts from a checkpoint, but no row trains a float "
                 "network of the same data and network from scratch: add one"
             )
+    _check_controls(rows)
+
+
+def _check_controls(rows: Mapping[str, Config]) -> None:
+    """One study has one floor and one drift, so one float network and one control."""
+    for kind, control in (("float", "floor"), ("control", "drift")):
+        found = [name for name, row in rows.items() if row.kind == kind]
+        if len(found) > 1:
+            raise InputError(
+                f"rows {found[0]!r} and {found[1]!r} are both {kind} networks, but a "
+                f"study has one {control}: make one study for each"
+            )
+        if kind == "control" and found:
+            tuned = rows[found[0]].training
+            for name, row in rows.items():
+                if row.start == "checkpoint" and row.training != tuned:
+                    raise InputError(
+                        f"row {name!r} is trained otherwise than its control "
+                        f"{found[0]!r}: both must have the same steps and rate"
+                    )
 
 
 def parent(rows: Mapping[str, Config], row: Config) -> str | None:

@@ -202,6 +202,8 @@ def load(
         InputError: the name is unknown, the set is not prepared, or its files are
             damaged or hold what no image data set holds.
     """
+    if not isinstance(name, str):
+        raise InputError(f"data is {name!r}: the name of a data set is needed")
     choose("kind of labels", labels, ("fine", "coarse"))
     if labels == "coarse" and name != "cifar100":
         raise InputError(f"{name} has no coarse labels: only cifar100 has")

@@ -7,7 +7,7 @@ made without pyplot: no state outlives them.
 
 import contextlib
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -41,13 +41,10 @@ _DARK = {
 _MARKERS = {"float": "*", "control": "P", "weights": "o", "membrane": "s", "both": "D"}
 
 
-def paint(draw: Callable[[], "Figure"], dataset: str, alarm: bool) -> "Figure":
-    """A figure in the style of the house, with its data set in the corner.
+def style() -> contextlib.AbstractContextManager[None]:
+    """Letters and lines of the house, while figures are made and while they are drawn.
 
-    Args:
-        draw: makes the figure.
-        dataset: what the images are.
-        alarm: whether they are synthetic, so that the corner must say so aloud.
+    A figure takes some of them, for example the room of a tick, only when it is drawn.
     """
     import matplotlib
 
@@ -56,18 +53,21 @@ def paint(draw: Callable[[], "Figure"], dataset: str, alarm: bool) -> "Figure":
     style |= dict.fromkeys(("figure.facecolor", "axes.facecolor"), PAPER)
     style |= {"font.size": 9, "axes.linewidth": 0.6, "legend.frameon": False}
     style |= {"axes.spines.top": False, "axes.spines.right": False}
-    with matplotlib.rc_context(style):
-        figure = draw()
-        words = "SYNTHETIC DATA" if alarm else plain(dataset)
-        look = {"color": ORANGE, "weight": "bold"} if alarm else {"color": MUTED}
-        figure.supxlabel(words, x=0.995, ha="right", size=7.5, **look)
-    return figure
+    return matplotlib.rc_context(style)
+
+
+def sign(figure: "Figure", dataset: str, alarm: bool) -> None:
+    """Writes into the corner what the images are, and aloud if they are synthetic."""
+    words = "SYNTHETIC DATA" if alarm else plain(dataset)
+    look = {"color": ORANGE, "weight": "bold"} if alarm else {"color": MUTED}
+    figure.supxlabel(words, x=0.995, ha="right", size=7.5, **look)
 
 
 def png(figure: "Figure") -> bytes:
     """The figure as a PNG file; from then on its layout stays as it is."""
     content, canvas = io.BytesIO(), cast("FigureCanvasAgg", figure.canvas)
-    canvas.print_png(content)
+    # At level 3 a file is 7 % larger than at 6, and written a third faster.
+    canvas.print_png(content, pil_kwargs={"compress_level": 3})
     figure.set_layout_engine("none")
     return content.getvalue()
 
@@ -76,7 +76,7 @@ def darken(figure: "Figure") -> None:
     """Exchanges the inks of light paper for those of dark paper."""
     for artist in figure.findobj():
         for part in ("color", "facecolor", "edgecolor", "markeredgecolor"):
-            with contextlib.suppress(AttributeError):
+            if hasattr(artist, f"get_{part}"):
                 dark = _DARK.get(_hex(getattr(artist, f"get_{part}")()))
                 if dark is not None:
                     getattr(artist, f"set_{part}")(dark)

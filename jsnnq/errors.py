@@ -6,6 +6,7 @@ to do. The command line prints that sentence and exits with status 2; any other
 exception is a defect of jsnnq and keeps its traceback.
 """
 
+import math
 from collections.abc import Iterable
 
 
@@ -29,3 +30,37 @@ def choose(what: str, given: object, accepted: Iterable[str]) -> None:
         raise InputError(
             f"unknown {what} {given!r}: accepted are {', '.join(map(repr, names))}"
         )
+
+
+def check_number(
+    name: str, value: object, *, above: float | None = None, least: float | None = None
+) -> float:
+    """Returns `value` as a float if it is a finite number in range.
+
+    Args:
+        name: what the number is.
+        value: the number that was given.
+        above: it must be larger than this.
+        least: it must be at least this.
+
+    Raises:
+        InputError: it is no number, not finite, or out of range.
+    """
+    bound = f" above {above}" if above is not None else ""
+    bound += f" from {least}" if least is not None else ""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        fits = math.isfinite(value) and (above is None or value > above)
+        if fits and (least is None or value >= least):
+            return float(value)
+    raise InputError(f"{name} is {value!r}: a finite number{bound} is needed")
+
+
+def check_integer(name: str, value: object, least: int = 1) -> int:
+    """Returns `value` if it is an integer of at least `least`.
+
+    Raises:
+        InputError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{name} is {value!r}: an integer from {least} is needed")
+    return value

@@ -100,7 +100,8 @@ def evaluate(
     return Evaluation(
         accuracy=int(sums.correct) / len(images),
         loss=float(sums.loss) / len(images),
-        counts=sums.counts,
+        # `jit` sorts dictionaries by name; the order of the data is easier to read.
+        counts={name: sums.counts[name] for name in network.neuron_layers()},
         nonzero=sums.nonzero,
         total=sums.total,
         timesteps=network.timesteps,

@@ -9,10 +9,21 @@ from jsnnq.errors import InputError
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Writes values under a temporary name and renames it."""
+    """Writes values under a temporary name and renames it.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(
+            f"cannot write {str(path)!r} ({error.strerror}): give a folder you may "
+            "write to, on a disk with space left, and type the same command again"
+        ) from error
 
 
 def read_json(path: Path) -> Any:
@@ -51,7 +62,7 @@ def claim(folder: Path, marker: str, identity: dict[str, Any]) -> None:
             )
         return
     try:
-        if folder.exists() and any(folder.iterdir()):
+        if folder.exists() and any(not _is_left_over(x) for x in folder.iterdir()):
             raise InputError(
                 f"{str(folder)!r} is not empty and has no {marker}: "
                 "give an empty or new folder as --out"
@@ -63,6 +74,11 @@ def claim(folder: Path, marker: str, identity: dict[str, Any]) -> None:
             f"cannot write into {str(folder)!r} ({error.strerror}): "
             "give a folder you may write to as --out"
         ) from error
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether a file is what `write_json` left when it was killed."""
+    return path.name.startswith(".") and path.name.endswith(".partial")
 
 
 def _difference(known: Any, wanted: Any, path: str = "") -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _BINS = 40
 _NOTHING = 1e-12  # an empty bin has no logarithm: it is drawn far below the axis
 _MOST = 24  # layers drawn one by one; a reader does not compare more
+_ALL = "all layers"
 
 _Rates = Float[np.ndarray, "_"]
 
@@ -60,9 +61,7 @@ def draw_pooled(study: Study, groups: Sequence[Group]) -> "Figure":
     """
     panels = []
     for group in groups:
-        before, after = (
-            np.concatenate(list(each.values())) for each in _firing(study, group)
-        )
+        before, after = map(_pool, _firing(study, group))
         emd = group.mean("emd.pooled")
         line = _Line(group.quantizer, _colour(study, group), after)
         note = "" if emd is None else f"EMD {distance(emd)}"
@@ -89,20 +88,13 @@ def draw_layers(study: Study, groups: Sequence[Group]) -> "Figure":
     firings = [_firing(study, group) for group in groups]
     before = firings[0][0]
     colours = _distinct([_colour(study, group) for group in groups])
-    names = [group.name for group in groups]
-    panels = [
-        _Panel(
-            layer,
-            _float_line(before[layer]),
-            [
-                _Line(name, colour, after[layer])
-                for name, colour, (_, after) in zip(
-                    names, colours, firings, strict=True
-                )
-            ],
-        )
-        for layer in _moved_most(list(before), [group.layers() for group in groups])
-    ]
+    panels = []
+    for layer in _moved_most(list(before), [group.layers() for group in groups]):
+        lines = [
+            _Line(group.name, colour, after[layer])
+            for group, colour, (_, after) in zip(groups, colours, firings, strict=True)
+        ]
+        panels.append(_Panel(layer, _float_line(before[layer]), lines))
     return _draw(panels, 5)
 
 
@@ -115,19 +107,19 @@ def draw_two(found: Mapping[str, Any], names: tuple[str, str]) -> "Figure":
     """
     emd, unit = found["emd"], found.get("unit", "neuron")
     one, other = (_rates(record, unit) for record in found["firing"])
-    chosen = _moved_most(list(one), [emd["layers"]])
-    parts = {"all layers": list(one)} | {layer: [layer] for layer in chosen}
-    emds = {"all layers": emd["pooled"], **emd["layers"]}
+    layers = _moved_most(list(one), [emd["layers"]])
+    one, other = ({_ALL: _pool(rates), **rates} for rates in (one, other))
+    emds = {_ALL: emd["pooled"], **emd["layers"]}
     panels = [
         _Panel(
-            title,
-            _Line(f"A: {names[0]}", drawing.MUTED, _join(one, layers)),
-            [_Line(f"B: {names[1]}", drawing.BLUE, _join(other, layers))],
-            f"EMD {distance(emds[title])}",
+            layer,
+            _Line(names[0], drawing.MUTED, one[layer]),
+            [_Line(names[1], drawing.BLUE, other[layer])],
+            f"EMD {distance(emds[layer])}",
         )
-        for title, layers in parts.items()
+        for layer in (_ALL, *layers)
     ]
-    return _draw(panels, 4)
+    return _draw(panels, 4, unit)
 
 
 # What is drawn
@@ -160,6 +152,10 @@ def _rates(record: Mapping[str, Any], unit: str = "neuron") -> dict[str, _Rates]
     }
 
 
+def _pool(rates: Mapping[str, _Rates]) -> _Rates:
+    return np.concatenate(list(rates.values()))
+
+
 def _float_line(values: _Rates) -> _Line:
     return _Line("float network", drawing.MUTED, values)
 
@@ -186,7 +182,7 @@ def _moved_most(
 # How it is drawn
 
 
-def _draw(panels: Sequence[_Panel], across: int) -> "Figure":
+def _draw(panels: Sequence[_Panel], across: int, unit: str = "neuron") -> "Figure":
     """All panels share both axes."""
     down = math.ceil(len(panels) / across)
     across = max(2, math.ceil(len(panels) / down))
@@ -203,12 +199,13 @@ def _draw(panels: Sequence[_Panel], across: int) -> "Figure":
     most = max(panel.base.rates.size for panel in panels)
     used[0].set_yscale("log")
     used[0].set_ylim(0.5 / most, 1.5)
+    used[0].set_yticks(10.0 ** -np.arange(1 + int(math.log10(2 * most))))
     used[0].set_xlim(0, 1)
     used[0].set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     for axes in grid.flat:
         axes.minorticks_off()
     used[-1].set_xlabel("firing rate", fontsize=8)
-    figure.supylabel("share of neurons", fontsize=8.5)
+    figure.supylabel(f"share of {unit}s", fontsize=8.5)
     drawing.legend(figure, used)
     return figure
 
@@ -220,7 +217,7 @@ def _draw_panel(axes: "Axes", panel: _Panel, longest: int) -> None:
     for border in (0.05, 0.95):
         axes.axvline(border, color=drawing.MUTED, lw=0.7, linestyle="dotted")
     axes.tick_params(labelsize=7.5)
-    axes.set_title(drawing.plain(panel.title, longest), fontsize=7.5, loc="left")
+    axes.set_title(drawing.plain(panel.title, longest), fontsize=7.5, loc="left", y=1.0)
     place = {"transform": axes.transAxes, "ha": "right", "va": "top"}
     axes.text(0.92, 0.94, panel.note, fontsize=7.5, **place)
 
@@ -231,7 +228,3 @@ def _draw_rates(axes: "Axes", line: _Line, **look: Any) -> None:
     edges, words = np.linspace(0, 1, _BINS + 1), drawing.plain(line.label)
     look |= {"baseline": _NOTHING, "color": line.colour, "label": words}
     axes.stairs(share, edges, **look)
-
-
-def _join(rates: Mapping[str, _Rates], layers: Sequence[str]) -> _Rates:
-    return np.concatenate([rates[layer] for layer in layers])

@@ -174,8 +174,9 @@ class BatchNorm(nn.Module):
                 it, the correction n / (n - 1) of the running variance does.
         """
         channels = (x.shape[-1],)
-        gain = self.param("scale", lambda key: jnp.full(channels, self.scale))
-        shift = self.param("bias", lambda key: jnp.full(channels, self.bias))
+        filled = lambda start: lambda key: jnp.full(channels, start, jnp.float32)
+        gain = self.param("scale", filled(self.scale))
+        shift = self.param("bias", filled(self.bias))
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels)
         if train:

@@ -159,26 +159,32 @@ class Transfer:
         self._tasks: dict[str, Any] = {}
 
     def __enter__(self) -> "Transfer":
-        """Opens the bar."""
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TaskProgressColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._bar.start()
+        """Shows nothing yet: what is refused at once needs no bar."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Closes it, whatever happened."""
-        self._bar.stop()
+        """Closes the bar, whatever happened."""
+        if self._bar is not None:
+            self._bar.stop()
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Shows how far one part has come."""
+        if self._bar is None:
+            self._bar = _transfer_bar()
+            self._bar.start()
         if what not in self._tasks:
             self._tasks[what] = self._bar.add_task(what)
         self._bar.update(self._tasks[what], completed=done, total=total)
+
+
+def _transfer_bar() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )

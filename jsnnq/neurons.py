@@ -28,7 +28,7 @@ from collections.abc import Callable
 import jax
 from jaxtyping import Array, Float
 
-from jsnnq.errors import InputError, choose
+from jsnnq.errors import InputError, check_number, choose
 from jsnnq.surrogate import Derivative, atan, spike
 
 PLACEMENTS = ("stored", "before_fire")
@@ -68,10 +68,10 @@ class Neuron:
     def __post_init__(self):
         choose("neuron", self.kind, ("if", "lif", "plif"))
         choose("membrane placement", self.placement, PLACEMENTS)
-        if not (1 < self.tau < math.inf):
-            raise InputError(f"tau is {self.tau}: a number above 1 is needed")
-        if not math.isfinite(self.v_threshold):
-            raise InputError(f"v_threshold is {self.v_threshold}: not a finite number")
+        check_number("tau", self.tau, above=1)
+        check_number("v_threshold", self.v_threshold)
+        if self.v_reset is not None:
+            check_number("v_reset", self.v_reset)
         if not self.rest < self.v_threshold:
             raise InputError(
                 f"v_threshold {self.v_threshold} is not above the reset value "

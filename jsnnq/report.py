@@ -11,7 +11,6 @@ no control, so its table and plots show distances and judge nothing.
 """
 
 import base64
-import functools
 import importlib.resources
 import json
 import os
@@ -25,6 +24,7 @@ import rich.text
 
 from jsnnq import charts, drawing, histograms, scatter, tables, verdict
 from jsnnq.errors import InputError
+from jsnnq.firing import rates
 from jsnnq.results import Group, Study, distance, is_synthetic, percent, read
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def layer_table(found: Mapping[str, Any], names: tuple[str, str]) -> rich.table.
 
     Args:
         found: what `jsnnq.run.compare` returned.
-        names: what the two are called.
+        names: what the two networks are called.
 
     Returns:
         One line per layer: mean rate in A and in B, EMD and matched distance; then
@@ -111,14 +111,14 @@ def layer_table(found: Mapping[str, Any], names: tuple[str, str]) -> rich.table.
     for heading in ("Rate A", "Rate B", "EMD", "Matched"):
         made.add_column(heading, justify="right")
     for layer in found["emd"]["layers"]:
-        rates = [_layer_rate(record, layer) for record in found["firing"]]
-        numbers = [*rates, *(each["layers"][layer] for each in measured)]
+        both = [_layer_rate(record, layer) for record in found["firing"]]
+        numbers = [*both, *(each["layers"][layer] for each in measured)]
         made.add_row(rich.text.Text(layer), *map(distance, numbers))
     made.add_section()
     for key, words in _SUMMARY.items():
-        rates = [distance(row["mean_rate"]) for row in found["rows"]]
-        rates = rates if key == "pooled" else ["", ""]
-        made.add_row(words, *rates, *(distance(each[key]) for each in measured))
+        both = [distance(row["mean_rate"]) for row in found["rows"]]
+        both = both if key == "pooled" else ["", ""]
+        made.add_row(words, *both, *(distance(each[key]) for each in measured))
     return made
 
 
@@ -146,18 +146,21 @@ def write_comparison(
     Raises:
         InputError: `out` cannot be written.
     """
-    plots = {
-        "emd_layers.png": lambda: charts.draw_distances(found, names),
-        "firing.png": lambda: histograms.draw_two(found, names),
-    }
     known = {key: value for key, value in found.items() if key != "firing"}
     text = json.dumps({"names": names, **known}, indent=1) + "\n"
-    dataset = _dataset(found)
-    files = {"comparison.json": text.encode()} | {
-        name: drawing.png(drawing.paint(draw, dataset, is_synthetic(dataset)))
-        for name, draw in plots.items()
-    }
+    files = {"comparison.json": text.encode()}
+    for name, draw in _COMPARISON_PLOTS.items():
+        with drawing.style():
+            figure = draw(found, _letter(names))
+            drawing.sign(figure, _dataset(found), is_synthetic(_dataset(found)))
+            files[name] = drawing.png(figure)
     return _publish(out, files)
+
+
+_COMPARISON_PLOTS = {
+    "emd_layers.png": charts.draw_distances,
+    "firing.png": histograms.draw_two,
+}
 
 
 def _dataset(found: Mapping[str, Any]) -> str:
@@ -165,16 +168,20 @@ def _dataset(found: Mapping[str, Any]) -> str:
 
 
 def _layer_rate(record: Mapping[str, Any], layer: str) -> float:
-    chances = int(record["timesteps"]) * int(record["images"])
-    return float(record["counts"][layer].mean()) / chances
+    total = {"timesteps": record["timesteps"], "images": record["images"]}
+    return float(rates(record["counts"][layer], **total).mean())
+
+
+def _letter(names: tuple[str, str]) -> tuple[str, str]:
+    return f"A: {names[0]}", f"B: {names[1]}"
 
 
 def _describe(found: Mapping[str, Any], names: tuple[str, str]) -> str:
     """Both networks in a line each."""
     return "\n".join(
-        f"{letter}: {name}: accuracy {percent(row['accuracy'])} %, "
+        f"{name}: accuracy {percent(row['accuracy'])} %, "
         f"dead {percent(row['dead'])} %, saturated {percent(row['saturated'])} %"
-        for letter, name, row in zip("AB", names, found["rows"], strict=True)
+        for name, row in zip(_letter(names), found["rows"], strict=True)
     )
 
 
@@ -228,11 +235,12 @@ def _picture(plot: _Plot, study: Study) -> _Picture:
     groups = plot.shows(study)
     names = [f"{group.name}: {verdict.item(study, group)}" for group in groups]
     alt = f"Plot: {plot.title}. Shown are {'; '.join(names)}."
-    draw = functools.partial(plot.draw, study, groups)
-    figure = drawing.paint(draw, study.dataset, study.is_synthetic)
-    light = drawing.png(figure)
-    drawing.darken(figure)
-    return _Picture(plot.file, plot.title, alt, light, drawing.png(figure))
+    with drawing.style():
+        figure = plot.draw(study, groups)
+        drawing.sign(figure, study.dataset, study.is_synthetic)
+        light = drawing.png(figure)
+        drawing.darken(figure)
+        return _Picture(plot.file, plot.title, alt, light, drawing.png(figure))
 
 
 # Files

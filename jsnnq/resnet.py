@@ -29,7 +29,7 @@ from jaxtyping import Array, Float
 
 from jsnnq import encode
 from jsnnq.cost import Synapse
-from jsnnq.errors import InputError, choose
+from jsnnq.errors import InputError, check_integer, check_number, choose
 from jsnnq.layers import STATE, BatchNorm, Conv, Dense, Rules, Spiking, fold
 from jsnnq.neurons import Neuron
 
@@ -213,9 +213,8 @@ class SEWResNet(nn.Module):
         choose("block", self.block, BLOCKS)
         choose("connect", self.connect, CONNECTS)
         choose("stem", self.stem, STEMS)
-        for name, value in (("timesteps", self.timesteps), ("classes", self.classes)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} is {value!r}: an integer from 1 is needed")
+        check_integer("timesteps", self.timesteps)
+        check_integer("classes", self.classes)
         super().__post_init__()
 
     @nn.compact
@@ -291,6 +290,26 @@ class SEWResNet(nn.Module):
                 found.append((f"layer{stage + 1}_{number}", units, downsample))
                 entering = leaving
         return found
+
+    def layers_in_order(self) -> tuple[str, ...]:
+        """Paths of all convolutions, normalisations and neurons, then `fc`."""
+        found = ["conv1", "bn1", "sn1"]
+        for name, units, downsample in self.blocks():
+            for unit in units:
+                found += [
+                    f"{name}/{kind}{unit.suffix}" for kind in ("conv", "bn", "sn")
+                ]
+            if downsample:
+                found += [f"{name}/downsample_{kind}" for kind in ("conv", "bn", "sn")]
+        return (*found, "fc")
+
+    def kernel_layers(self) -> tuple[str, ...]:
+        """Paths of the layers with a kernel, in the order of the data."""
+        return tuple(p for p in self.layers_in_order() if "conv" in p or p == "fc")
+
+    def neuron_layers(self) -> tuple[str, ...]:
+        """Paths of the neuron layers, in the order of the data."""
+        return tuple(p for p in self.layers_in_order() if "sn" in p)
 
     def synapses(self) -> tuple[Synapse, ...]:
         """Every kernel with what feeds it, in the order of the data."""
@@ -394,6 +413,7 @@ def sew_resnet(name: str, *, width: float = 1.0, **fields: Any) -> SEWResNet:
     """
     choose("network", name, SIZES)
     size = SIZES[name]
+    check_number("width", width, above=0)
     channels = tuple(round(width * count) for count in size.channels)
     if min(channels) < 1:
         raise InputError(

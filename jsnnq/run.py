@@ -47,12 +47,12 @@ def start(
     """
     streams = train.keys(seed)
     bare = build.float_network(config.network, dataset.classes)
-    initial = lambda: build.initial_variables(bare, streams.init, dataset.image_shape)
+    shape = dataset.image_shape
     if config.start == "scratch":
-        variables = initial()
+        variables = build.initial_variables(bare, streams.init, shape)
     else:
         assert parent is not None
-        like = {**jax.eval_shape(initial), "quant": {}}
+        like = {**build.abstract_variables(bare, shape), "quant": {}}
         variables, _ = checkpoint.restore(parent, like)
     if config.kind == "quantized":
         images = calibration_images(dataset, config.calibration, streams.order)
@@ -266,9 +266,7 @@ def load(
     dataset = data.load(data_name or config.data, data_dir=data_dir)
     program = build.program(config, dataset)
     bare = build.float_network(config.network, dataset.classes)
-    like = jax.eval_shape(
-        lambda: build.initial_variables(bare, jax.random.key(0), dataset.image_shape)
-    )
+    like = build.abstract_variables(bare, dataset.image_shape)
     if config.kind == "quantized":
         images = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
         like = jax.eval_shape(

@@ -173,12 +173,12 @@ def _draw_quadrants(axes: "Axes", control: Control | None) -> None:
 
 def _draw_control(axes: "Axes", control: Control) -> None:
     """A line for the mean of a control and a band for its range."""
-    line = "dashed" if control.word == "floor" else "solid"
+    look = {"color": drawing.MUTED, "lw": 1.4, "zorder": 1.5}
+    look |= {"linestyle": "dashed" if control.word == "floor" else "solid"}
     words = f"{control.word} {distance(control.mean)} ({control.span})"
-    muted = {"color": drawing.MUTED}
-    axes.axvspan(control.low, control.high, alpha=0.22, lw=0, **muted)
-    axes.axvline(control.mean, label=words, lw=1.4, linestyle=line, zorder=1.5, **muted)
-    place = {"rotation": 90, "ha": "right", "va": "bottom"} | muted
+    axes.axvspan(control.low, control.high, color=drawing.MUTED, alpha=0.22, lw=0)
+    axes.axvline(control.mean, label=words, **look)
+    place = {"rotation": 90, "ha": "right", "va": "bottom", "color": drawing.MUTED}
     spot = (control.low, 0.2)
     axes.text(*spot, control.word, transform=axes.get_xaxis_transform(), **place)
 
@@ -247,7 +247,7 @@ def _write(axes: "Axes", point: _Point, words: str, colour: str) -> "Annotation"
 def _choose(spot: _Spot, half: _Spot, taken: Sequence[_Box], frame: _Box) -> _Spot:
     """The centre of a label of half this size: the best of all ways and distances."""
     ways = [np.array([np.cos(a), np.sin(a)]) for a in np.arange(16) * np.pi / 8]
-    reach = [half + distance for distance in (8, 14, 24, 38, 54, 72)]
+    reach = [half + distance for distance in (6, 12, 22, 36, 52, 70)]
     rose = [spot + way * far for far in reach for way in ways]
     return min(rose, key=lambda centre: _clutter(centre, half, spot, taken, frame))
 

@@ -67,6 +67,10 @@ def _number(
     return cell
 
 
+def _bits(group: Group) -> int | None:
+    return group.label.bits
+
+
 def _ratio(study: Study, group: Group) -> Cell:
     ratio, control = study.ratio(group), study.control(group.start)
     if ratio is None or control is None:
@@ -86,7 +90,7 @@ COLUMNS = (
     Column("Against", "EMD as a multiple of its control", _ratio),
     Column("Reading", "accuracy and EMD together", _reading, True),
     Column("Family", "what is quantized, and how", _text(lambda g: g.family), True),
-    Column("Bits", "of a weight or membrane potential", _whole(lambda g: g.label.bits)),
+    Column("Bits", "bits of a weight or membrane potential", _whole(_bits)),
     Column("Clip", "largest magnitude", _text(lambda g: g.label.clip or "–")),
     Column("Start", "what training began from", _text(lambda g: g.start), True),
     Column("Seeds", "number of seeds", _whole(lambda g: len(g.rows))),

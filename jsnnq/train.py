@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Int, UInt8
+from jaxtyping import Array, ArrayLike, Bool, Int, UInt8
 
 from jsnnq import data, losses
 from jsnnq.monitor import Monitor
@@ -138,8 +138,7 @@ def update(
         key: of this step; shifts and flips are drawn from it.
 
     Returns:
-        The state after the step; `loss`, `accuracy`, and `finite`, whether loss and
-        gradients are.
+        The state after the step; `loss`, `accuracy`, and `finite` (see `is_sound`).
     """
     images = data.augment(key, images, pad=program.pad, flip=program.flip)
     differentiate = jax.value_and_grad(
@@ -149,7 +148,6 @@ def update(
     updates, opt_state = program.optimizer.update(
         gradients, state.opt_state, state.params
     )
-    finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradients))
     new = TrainState(
         step=state.step + 1,
         params=optax.apply_updates(state.params, updates),
@@ -157,7 +155,19 @@ def update(
         quant=changed.get("quant", state.quant),
         opt_state=opt_state,
     )
-    return new, {"loss": loss, "accuracy": accuracy, "finite": finite}
+    return new, {"loss": loss, "accuracy": accuracy, "finite": is_sound(loss, new)}
+
+
+def is_sound(loss: Array, state: TrainState) -> Bool[Array, ""]:
+    """Whether a step left only numbers behind that training can go on with.
+
+    The state is looked at and not the loss alone: an overflowing update shows in the
+    loss one step later, and an infinite running variance never, because it divides.
+    Infinity is allowed in `quant`, where it is the clip of a quantizer without one.
+    """
+    finite = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(state[1:3])]
+    numbers = [~jnp.any(jnp.isnan(x)) for x in jax.tree.leaves(state.quant)]
+    return jnp.isfinite(loss) & jnp.all(jnp.stack(finite + numbers))
 
 
 class Keys(NamedTuple):
@@ -302,7 +312,7 @@ def _streamed_epoch(program, split, seed, state, order, key, report: Report):
             recent.pop(step_number - 2, None)
             step_key = jax.random.fold_in(key, step_number)
             yield lambda state, b=batch, k=step_key: jitted_update(
-                program, state, *b, k
+                program, state, b[0], b[1], k
             )
 
     def batch_of(state):
@@ -311,17 +321,14 @@ def _streamed_epoch(program, split, seed, state, order, key, report: Report):
     return _supervised(program, state, advances(), batch_of, key, report)
 
 
-def _advance(program, batch, key, state):
-    return jitted_update(program, state, *batch, key)
-
-
 def _supervised(program, state, advances, batch_of, key, report: Report):
     """Makes the steps, reports each, and stops at the first that is not finite."""
 
     def settle(before, numbers):
         """Waits for a step's numbers; if they are not finite, says where it began."""
         if not bool(numbers["finite"]):
-            raise diverged(program, before, *batch_of(before), key)
+            images, labels = batch_of(before)
+            raise diverged(program, before, images, labels, key)
         report(int(before.step) + 1, float(numbers["loss"]), float(numbers["accuracy"]))
 
     pending: list[tuple] = []
@@ -339,7 +346,7 @@ def _supervised(program, state, advances, batch_of, key, report: Report):
 
 def _scanned_epoch(program, images, labels, state, order, key, report: Report):
     """One scan; what went wrong inside is found afterwards, from a kept copy."""
-    kept = jax.tree.map(jnp.copy, state)
+    kept, state = state, jax.tree.map(jnp.copy, state)
     state, numbers = jitted_epoch(program, state, images, labels, order, key)
     finite = np.asarray(numbers["finite"])
     first = int(kept.step)
@@ -357,19 +364,25 @@ def _scanned_epoch(program, images, labels, state, order, key, report: Report):
 
 
 def diverged(
-    program: Program, state: TrainState, images: Array, labels: Array, key: jax.Array
+    program: Program,
+    state: TrainState,
+    images: ArrayLike,
+    labels: ArrayLike,
+    key: jax.Array,
 ) -> Diverged:
     """Replays a step once and says in which layer numbers stopped being finite."""
     number = int(state.step)
-    images = data.augment(
-        jax.random.fold_in(key, number), images, pad=program.pad, flip=program.flip
-    )
-    where = _first_bad_output(program, state, images) or _last_bad_gradient(
-        program, state, images, labels
+    key = jax.random.fold_in(key, number)
+    pixels, classes = jnp.asarray(images), jnp.asarray(labels)
+    shown = data.augment(key, pixels, pad=program.pad, flip=program.flip)
+    where = (
+        _first_bad_output(program, state, shown)
+        or _last_bad_gradient(program, state, shown, classes)
+        or _bad_update(program, jitted_update(program, state, pixels, classes, key)[0])
     )
     return Diverged(
-        f"training stopped at step {number}: {where or 'the loss'} is not finite; the "
-        "state before that step is kept; try a lower learning rate or a warm-up",
+        f"training stopped at step {number}: {where} is not finite; the state before "
+        "that step is kept; try a lower learning rate or a warm-up",
         number,
         state,
     )
@@ -382,34 +395,51 @@ def _first_bad_output(program, state, images):
         inputs,
         True,
         mutable=["batch_stats", "quant", "intermediates"],
-        capture_intermediates=lambda module, _: module.name is not None,
+        capture_intermediates=lambda module, method: (
+            module.name is not None and method == "__call__"
+        ),
     )
-    for path, value in _in_order(found[1]["intermediates"]):
-        if not all(
-            bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(value)
-        ):
-            return f"the output of {path}"
-    return None
+    outputs = dict(_paths(found[1]["intermediates"]))
+    bad = _in_data_order(program, [path for path in outputs if _is_bad(outputs[path])])
+    return f"the output of {bad[0]}" if bad else None
 
 
 def _last_bad_gradient(program, state, images, labels):
     gradients = jax.grad(
         lambda params: loss_and_changes(program, state, params, images, labels)[0]
     )(state.params)
-    bad = [
-        path
-        for path, leaf in _in_order(gradients)
-        if not bool(jnp.all(jnp.isfinite(leaf)))
-    ]
-    # Gradients flow backwards: the last layer in the data's order was hit first.
+    leaves = dict(_paths(gradients))
+    bad = _in_data_order(program, [path for path in leaves if _is_bad(leaves[path])])
+    # Gradients flow backwards: the last layer in the order of the data was hit first.
     return f"the gradient of {bad[-1]}" if bad else None
 
 
-def _in_order(tree, path=()):
-    """Leaves of nested dictionaries in the order they were made, with their path."""
+def _bad_update(program, new):
+    leaves = {**dict(_paths(new.batch_stats)), **dict(_paths(new.params))}
+    bad = _in_data_order(program, [path for path in leaves if _is_bad(leaves[path])])
+    return f"the updated {bad[0]}" if bad else "a quantizer's state"
+
+
+def _is_bad(value):
+    return not all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(value))
+
+
+def _paths(tree, path=()):
+    """Leaves of nested dictionaries with their path; calls carry no name."""
     for name, value in tree.items():
         here = path if name == "__call__" else (*path, name)
         if isinstance(value, dict):
-            yield from _in_order(value, here)
+            yield from _paths(value, here)
         else:
             yield "/".join(here), value
+
+
+def _in_data_order(program, paths):
+    """Sorts paths of layers, outputs or parameters as the data meet them."""
+    order = program.network.layers_in_order()
+
+    def place(path):
+        inside = [i for i, layer in enumerate(order) if path.startswith(layer)]
+        return max(inside, default=len(order))
+
+    return sorted(paths, key=place)

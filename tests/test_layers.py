@@ -148,7 +148,8 @@ def _convolved(x, kernel, stride):
 def test_conv_equals_numpy(size, stride, side):
     x, kernel = _random((2, side, side + 1, 3)), _random((size, size, 3, 5), 1)
     layer = Conv(features=5, size=size, stride=stride)
-    found = layer.apply({"params": {"kernel": kernel}}, x, False)
+    params = {"kernel": jnp.asarray(kernel)}
+    found = layer.apply({"params": params}, jnp.asarray(x), False)
     np.testing.assert_allclose(found, _convolved(x, kernel, stride), atol=1e-4)
 
 
@@ -159,20 +160,20 @@ def test_conv_has_one_kernel_and_no_bias(key):
 
 def test_dense_equals_numpy():
     x, kernel, bias = _random((4, 6)), _random((6, 3), 1), _random((3,), 2)
-    found = Dense(features=3).apply(
-        {"params": {"kernel": kernel, "bias": bias}}, x, True
-    )
+    params = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}
+    found = Dense(features=3).apply({"params": params}, jnp.asarray(x), True)
     np.testing.assert_allclose(found, x @ kernel + bias, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("layer", "x"),
+    ("layer", "shape"),
     [
-        (Conv(features=5, dtype=jnp.bfloat16), _random((2, 4, 4, 3))),
-        (Dense(features=5, dtype=jnp.bfloat16), _random((2, 3))),
+        (Conv(features=5, dtype=jnp.bfloat16), (2, 4, 4, 3)),
+        (Dense(features=5, dtype=jnp.bfloat16), (2, 3)),
     ],
 )
-def test_bfloat16_products_of_float32_parameters(key, layer, x):
+def test_bfloat16_products_of_float32_parameters(key, layer, shape):
+    x = jnp.asarray(_random(shape))
     variables = layer.init(key, x, False)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
     found = layer.apply(variables, x, False)
@@ -271,22 +272,26 @@ def _normalisation(channels=3, **fields):
             "var": np.abs(_random((channels,), 8)) + 0.5,
         },
     }
-    return layer, jax.tree.map(jnp.asarray, variables)
+    return layer, variables
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _train(layer, variables, x, repeats=1):
+    y, changed = layer.apply(variables, x, True, repeats, mutable=["batch_stats"])
+    return y, changed["batch_stats"]
 
 
 @settings(max_examples=15, deadline=None)
 @given(
     offset=st.floats(-100, 100),
     spread=st.floats(0.01, 10),
-    repeats=st.integers(1, 8),
+    repeats=st.sampled_from([1, 4]),
     seed=st.integers(0, 99),
 )
 def test_batch_norm_in_training(offset, spread, repeats, seed):
     layer, variables = _normalisation()
     x = (spread * _random((4, 3, 2, 3), seed) + offset).astype(np.float32)
-    found, changed = layer.apply(
-        variables, jnp.asarray(x), True, repeats, mutable=["batch_stats"]
-    )
+    found, changed = _train(layer, variables, jnp.asarray(x), repeats)
     mean, var = _statistics(x)
     params, running = variables["params"], variables["batch_stats"]
     expected = _normalised(x, params["scale"], params["bias"], mean, var)
@@ -295,13 +300,13 @@ def test_batch_norm_in_training(offset, spread, repeats, seed):
     np.testing.assert_allclose(found, expected, atol=5 * rounding)
     n = 4 * 3 * 2 * repeats
     np.testing.assert_allclose(
-        changed["batch_stats"]["mean"],
+        changed["mean"],
         0.9 * running["mean"] + 0.1 * mean,
         rtol=1e-5,
         atol=1e-5,
     )
     np.testing.assert_allclose(
-        changed["batch_stats"]["var"],
+        changed["var"],
         0.9 * running["var"] + 0.1 * var * n / (n - 1),
         rtol=1e-5,
     )
@@ -310,12 +315,11 @@ def test_batch_norm_in_training(offset, spread, repeats, seed):
 def test_repeats_change_the_running_variance_and_nothing_else():
     layer, variables = _normalisation()
     x = jnp.asarray(_random((2, 2, 1, 3)))
-    once, changed = layer.apply(variables, x, True, 1, mutable=["batch_stats"])
-    often, otherwise = layer.apply(variables, x, True, 4, mutable=["batch_stats"])
+    once, changed = _train(layer, variables, x, 1)
+    often, otherwise = _train(layer, variables, x, 4)
     np.testing.assert_array_equal(once, often)
-    changed, otherwise = changed["batch_stats"], otherwise["batch_stats"]
     np.testing.assert_array_equal(changed["mean"], otherwise["mean"])
-    kept = 0.9 * np.asarray(variables["batch_stats"]["var"])
+    kept = 0.9 * variables["batch_stats"]["var"]
     # 4 / 3 of the variance against 16 / 15: n = 4 values, and each four times.
     np.testing.assert_allclose(
         (changed["var"] - kept) / (otherwise["var"] - kept), (4 / 3) / (16 / 15), 1e-4
@@ -325,10 +329,8 @@ def test_repeats_change_the_running_variance_and_nothing_else():
 def test_repeats_equal_repeated_values():
     layer, variables = _normalisation()
     x = jnp.asarray(_random((2, 3, 3, 3)))
-    _, once = layer.apply(variables, x, True, 4, mutable=["batch_stats"])
-    _, repeated = layer.apply(
-        variables, jnp.concatenate([x] * 4), True, mutable=["batch_stats"]
-    )
+    _, once = _train(layer, variables, x, 4)
+    _, repeated = _train(layer, variables, jnp.concatenate([x] * 4))
     for ours, expected in zip(
         jax.tree.leaves(once), jax.tree.leaves(repeated), strict=True
     ):
@@ -346,8 +348,7 @@ def test_batch_norm_in_evaluation_uses_the_running_statistics():
         x, params["scale"], params["bias"], running["mean"], running["var"]
     )
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    for new, old in zip(changed["batch_stats"], running, strict=True):
-        assert new is old
+    jax.tree.map(np.testing.assert_array_equal, changed["batch_stats"], running)
 
 
 def test_training_without_mutable_statistics_leaves_them():
@@ -362,11 +363,10 @@ def test_training_without_mutable_statistics_leaves_them():
 def test_a_single_value_leaves_finite_statistics():
     layer, variables = _normalisation()
     x = jnp.ones((1, 1, 1, 3))
-    y, changed = layer.apply(variables, x, True, mutable=["batch_stats"])
-    np.testing.assert_allclose(y[0, 0, 0], variables["params"]["bias"], atol=1e-6)
-    np.testing.assert_allclose(
-        changed["batch_stats"]["var"], 0.9 * variables["batch_stats"]["var"], rtol=1e-6
-    )
+    y, changed = _train(layer, variables, x)
+    np.testing.assert_allclose(y[0, 0, 0], variables["params"]["bias"], atol=1e-4)
+    expected = 0.9 * variables["batch_stats"]["var"]
+    np.testing.assert_allclose(changed["var"], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("settings", [{}, {"scale": 0.0, "bias": 1.0}])
@@ -387,9 +387,8 @@ def test_batch_norm_starts_as_told(key, settings):
 def test_batch_norm_of_bfloat16_keeps_the_type_and_float32_statistics():
     layer, variables = _normalisation()
     x = jnp.asarray(_random((16, 4, 4, 3)) + 10, jnp.bfloat16)
-    y, changed = layer.apply(variables, x, True, mutable=["batch_stats"])
+    y, running = _train(layer, variables, x)
     assert y.dtype == jnp.bfloat16
-    running = changed["batch_stats"]
     assert running["mean"].dtype == running["var"].dtype == jnp.float32
     mean, var = _statistics(np.asarray(x.astype(jnp.float32)))
     expected = 0.9 * variables["batch_stats"]["var"] + 0.1 * var * 256 / 255
@@ -400,7 +399,7 @@ def test_batch_norm_of_bfloat16_keeps_the_type_and_float32_statistics():
 def test_gradient_of_batch_norm_against_finite_differences():
     layer, variables = _normalisation(channels=2)
     x, weight = _random((2, 2, 1, 2)), _random((2, 2, 1, 2), 1)
-    params = jax.tree.map(lambda p: np.asarray(p, np.float64), variables["params"])
+    params = {name: p.astype(np.float64) for name, p in variables["params"].items()}
 
     def by_hand(x, scale, bias):
         return np.sum(weight * _normalised(x, scale, bias, *_statistics(x)))
@@ -410,7 +409,7 @@ def test_gradient_of_batch_norm_against_finite_differences():
         return jnp.sum(weight * layer.apply(given, x, True))
 
     arguments = [x.astype(np.float64), params["scale"], params["bias"]]
-    slopes = jax.grad(ours, argnums=(0, 1, 2))(
+    slopes = jax.jit(jax.grad(ours, argnums=(0, 1, 2)))(
         *(jnp.asarray(a, jnp.float32) for a in arguments)
     )
     step = 1e-6

@@ -312,7 +312,7 @@ def test_the_gradient_reaches_latent_kernels_inside_the_clip_only():
     """Uniform's published gradient, seen in what Adam moved: 1 inside, 0 outside."""
     program, before = begun("uniform")
     after = trained("uniform")[0]
-    for path in build.kernel_names(program.network):
+    for path in program.network.kernel_layers():
         start, end = (
             np.asarray(at(state.params, path)["kernel"]) for state in (before, after)
         )
@@ -366,7 +366,7 @@ def test_bfloat16_computes_in_it_and_keeps_float32_parameters():
     first = whole_run("float").recorder.losses[0]
     assert recorder.losses[0] == pytest.approx(first, rel=0.05)
     assert recorder.losses[0] != first
-    for path in build.kernel_names(program.network):
+    for path in program.network.kernel_layers():
         start, end = (at(one.params, path)["kernel"] for one in (state, after))
         assert np.any(start != end), path
 

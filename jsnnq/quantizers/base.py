@@ -18,7 +18,6 @@ numbers per output channel O where a quantizer works per channel.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -83,8 +82,8 @@ def storage_bits(quantizer: Quantizer, size: int, state: State) -> int:
     return size * quantizer.bits + 32 * quantizer.stored_numbers(state)
 
 
-def check_bits(method: str, bits: int, least: int = 1) -> int:
-    """Returns `bits` if a quantizer can have that many.
+def check_bits(method: str, bits: int, least: int = 1) -> None:
+    """Refuses a number of bits the quantizer cannot have.
 
     Raises:
         InputError: `bits` is not an integer between `least` and 8.
@@ -93,19 +92,6 @@ def check_bits(method: str, bits: int, least: int = 1) -> int:
         raise InputError(
             f"{method} got bits={bits!r}: an integer from {least} to 8 is needed"
         )
-    return bits
-
-
-def check_positive(method: str, name: str, value: float) -> float:
-    """Returns `value` if it is a positive finite number.
-
-    Raises:
-        InputError: it is zero, negative, infinite or NaN.
-    """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 < value < math.inf:
-        raise InputError(f"{method} got {name}={value!r}: a positive number is needed")
-    return float(value)
 
 
 def per_channel(x: Float[Array, "*N C"]) -> Float[Array, "M C"]:

@@ -46,8 +46,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jsnnq.errors import InputError, choose
-from jsnnq.quantizers.base import Quantizer, check_bits, check_positive, per_channel
+from jsnnq.errors import InputError, check_number, choose
+from jsnnq.quantizers.base import Quantizer, check_bits, per_channel
 from jsnnq.quantizers.primitives import encode, round_to_level
 
 AVERAGE = 0.9
@@ -106,7 +106,7 @@ def lqnet(
     if clip is None and not signed:
         raise InputError("lqnet got no clip for unsigned codes: a number is needed")
     if clip is not None:
-        check_positive("lqnet", "clip", clip)
+        check_number("lqnet clip", clip, above=0)
     limit = math.inf if clip is None else clip
 
     def init(key, x):

@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jsnnq.errors import InputError, choose
-from jsnnq.quantizers.base import Quantizer, check_bits, check_positive
+from jsnnq.errors import check_number, choose
+from jsnnq.quantizers.base import Quantizer, check_bits
 from jsnnq.quantizers.primitives import round_to_level
 
 BASES = {1: 0.05, 2: 0.1, 3: 0.3, 4: 0.5, 5: 0.7, 6: 0.9, 7: 0.925, 8: 0.95}
@@ -57,10 +57,9 @@ def snntorch(
         InputError: a setting is out of range.
     """
     check_bits("snntorch", bits)
-    check_positive("snntorch", "threshold", threshold)
-    check_positive("snntorch", "upper", upper)
-    if not 0 <= lower < math.inf:
-        raise InputError(f"snntorch got lower={lower!r}: a number from 0 is needed")
+    check_number("snntorch threshold", threshold, above=0)
+    check_number("snntorch upper", upper, above=0)
+    check_number("snntorch lower", lower, least=0)
     choose("spacing", spacing, ("uniform", "exponential"))
     choose("centre", centre, ("threshold", "zero"))
     low, high = -(1 + lower) * threshold, (1 + upper) * threshold

@@ -27,11 +27,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jsnnq.errors import InputError, choose
+from jsnnq.errors import InputError, check_number, choose
 from jsnnq.quantizers.base import (
     Quantizer,
     check_bits,
-    check_positive,
     per_channel,
 )
 from jsnnq.quantizers.primitives import Grid, round_to_grid
@@ -68,9 +67,9 @@ def uniform(
     if isinstance(clip, str):
         choose("clip", clip, ("max", "percentile"))
     else:
-        check_positive("uniform", "clip", clip)
-    if not 0 < percentile <= 100:
-        raise InputError(f"uniform got percentile={percentile!r}: 0 < p <= 100 needed")
+        check_number("uniform clip", clip, above=0)
+    if check_number("percentile", percentile, above=0) > 100:
+        raise InputError(f"percentile is {percentile!r}: at most 100 is possible")
     if outside not in (0, 1):
         raise InputError(f"uniform got outside={outside!r}: 0 or 1 is needed")
     measure = None

@@ -202,8 +202,8 @@ def test_minimise_finds_separated_clusters_exactly():
     [
         ((0,), {}, "bits=0"),
         ((9,), {}, "bits=9"),
-        ((2, 0.0), {}, "clip=0.0"),
-        ((2, float("nan")), {}, "clip=nan"),
+        ((2, 0.0), {}, "clip is 0.0: a finite number"),
+        ((2, float("nan")), {}, "clip is nan: a finite number"),
         ((2,), {"codes": "unsigned"}, "no clip for unsigned codes"),
         ((2,), {"codes": "ternary"}, "unknown codes"),
         ((2,), {"start": "random"}, "unknown start"),

@@ -64,9 +64,9 @@ def test_goes_to_the_nearest_level():
     ("options", "says"),
     [
         ({"bits": 0}, "bits=0"),
-        ({"bits": 2, "upper": 0.0}, "upper=0.0"),
-        ({"bits": 2, "lower": -0.1}, "lower=-0.1"),
-        ({"bits": 2, "threshold": 0.0}, "threshold=0.0"),
+        ({"bits": 2, "upper": 0.0}, "upper is 0.0: a finite number"),
+        ({"bits": 2, "lower": -0.1}, "lower is -0.1: a finite number"),
+        ({"bits": 2, "threshold": 0.0}, "threshold is 0.0: a finite number"),
         ({"bits": 2, "spacing": "log"}, "unknown spacing"),
         ({"bits": 2, "centre": "mean"}, "unknown centre"),
     ],

@@ -1,0 +1,184 @@
+"""Made-up studies with known findings, for the tests of every room that shows them."""
+
+import numpy as np
+
+LAYERS8 = (
+    "stem",
+    "stage0.block0.neuron0",
+    "stage0.block0.neuron1",
+    "stage1.block0.neuron0",
+    "stage1.block0.neuron1",
+    "stage1.block0.shortcut",
+    "stage2.block0.neuron0",
+    "stage2.block0.neuron1",
+    "stage2.block0.shortcut",
+)
+# Name, accuracy lost in points, EMD over drift: papers.md 1.4 and the prototype on
+# digits of issue 2, section 8.
+ROWS = (
+    ("weights-uniform-clip1-2bit", 0.5, 1.9),
+    ("weights-uniform-clip1-4bit", 0.1, 0.9),
+    ("weights-uniform-clip10-2bit", 23.6, 15.7),
+    ("weights-uniform-clip10-4bit", 1.5, 2.8),
+    ("weights-lqnet-clip1-2bit", 0.4, 1.05),
+    ("weights-lqnet-clip1-4bit", -0.1, 0.92),
+    ("weights-lqnet-clip10-2bit", 0.5, 1.08),
+    ("weights-lqnet-clip10-4bit", -0.1, 0.95),
+    ("membrane-uniform-signed-2bit", 8.1, 3.1),
+    ("membrane-uniform-signed-4bit", 0.6, 1.4),
+    ("membrane-uniform-unsigned-2bit", 3.3, 2.2),
+    ("membrane-uniform-unsigned-4bit", 0.2, 1.0),
+    ("membrane-lqnet-2bit", 0.8, 1.6),
+    ("both-uniform-2bit", 9.5, 4.0),
+    ("both-lqnet-2bit", 4.0, 2.5),
+)
+DRIFT = 0.0045
+FLOOR = 0.010
+
+
+def study(rows=ROWS, layers=LAYERS8, seeds=1, dataset="digits", seed=0):
+    """results.json, firing and curves of a finished study on checkpoints."""
+    rng = np.random.default_rng(seed)
+    profile = rng.lognormal(0.0, 0.5, len(layers))
+    profile /= profile.mean()
+    float_counts = {layer: _counts(rng, 0.06) for layer in layers}
+
+    def row(name, kind, start, seed, accuracy, ratio):
+        layer_emds = ratio * DRIFT * profile * rng.lognormal(0, 0.2, len(layers))
+        bits = int(name[-4]) if kind == "quantized" else 32
+        rate = 0.062 * (1 + 0.02 * ratio * rng.normal())
+        weight_bits = 32 if name.startswith("membrane") else bits
+        state_bits = 32 if name.startswith("weights") else bits
+        return {
+            "name": name,
+            "kind": kind,
+            "start": start,
+            "config": {"network": {"name": "sew_resnet8", "width": 0.25}, "bits": bits},
+            "seed": seed,
+            "accuracy": float(accuracy),
+            "emd": None if ratio == 0 else distances(layers, layer_emds),
+            "matched": None if ratio == 0 else distances(layers, 2.2 * layer_emds),
+            "mean_rate": float(rate),
+            "dead": float(0.66 + 0.01 * rng.normal()),
+            "saturated": float(0.004 + 0.0005 * ratio),
+            "cost": {
+                "sparsity": 1 - float(rate),
+                "acs": float(2.1e6 * rate / 0.062),
+                "macs": 3.1e5,
+                "dense": 2.4e7,
+                "weight_bits": 78_000 * weight_bits + 12_000,
+                "state_bits": 19_000 * state_bits,
+                "events": float(9.4e3 * rate / 0.062),
+                "events_per_layer": {layer: 9.4e3 / len(layers) for layer in layers},
+                "policy": "neurobench",
+            },
+            "wall_s": 10.5,
+        }
+
+    made = [row("float", "float", "scratch", s, 0.989 + 0.002 * s, 0) for s in (0, 1)]
+    made += [
+        row("float-finetuned", "control", "checkpoint", s, 0.990, r)
+        for s, r in ((0, 0.92), (1, 1.08))
+    ]
+    for name, lost, ratio in rows:
+        for s in range(seeds):
+            accuracy = 0.99 - lost / 100 + 0.001 * rng.normal()
+            jitter = ratio * (1 + 0.03 * rng.normal())
+            made.append(row(name, "quantized", "checkpoint", s, accuracy, jitter))
+    results = {
+        "schema": 1,
+        "provenance": {
+            "jax": "0.10.2",
+            "device": "cpu",
+            "commit": None,
+            "command": "jsnnq study",
+            "dataset": dataset,
+        },
+        "floor": distances(layers, FLOOR * profile),
+        "drift": distances(layers, DRIFT * profile),
+        "floor_range": {"mean": [0.0095, 0.0107]},
+        "drift_range": {"mean": [0.0041, 0.0049]},
+        "rows": made,
+    }
+    firing, curves = {}, {}
+    for each in made:
+        moved = each["emd"]["mean"] if each["emd"] else 0.0
+        counts = float_counts
+        if moved:
+            counts = {
+                layer: _moved(rng, float_counts[layer], each["emd"]["layers"][layer])
+                for layer in layers
+            }
+        key = f"{each['name']}/seed{each['seed']}"
+        firing[key] = {"counts": counts, "timesteps": 4, "images": 360}
+        epochs = 15 if each["kind"] == "float" else 6
+        curves[key] = _curve(rng, epochs, each["accuracy"])
+    return results, firing, curves
+
+
+def distances(layers, values):
+    """The five views of an EMD, from those of the layers."""
+    return {
+        "mean": float(np.mean(values)),
+        "weighted": float(0.9 * np.mean(values)),
+        "max": float(np.max(values)),
+        "pooled": float(0.7 * np.mean(values)),
+        "layers": dict(zip(layers, map(float, values), strict=True)),
+    }
+
+
+def _counts(rng, rate):
+    rates = np.clip(rng.gamma(0.25, rate / 0.25, (8, 8, 16)), 0, 1)
+    return rng.binomial(4 * 360, rates)
+
+
+def _moved(rng, counts, distance):
+    shift = rng.gamma(0.5, 2 * distance * 4 * 360, counts.shape)
+    return np.clip(counts + np.where(counts > 20, shift, 0), 0, 1440).astype(int)
+
+
+def _curve(rng, epochs, accuracy):
+    return [
+        {
+            "step": 12 * (epoch + 1),
+            "epoch": epoch + 1,
+            "loss": float((1.8 * 0.72**epoch + 0.02 * rng.random()) / accuracy**4),
+            "accuracy": float(accuracy - 0.5 * 0.6**epoch),
+            "images_per_s": 1500.0,
+        }
+        for epoch in range(epochs)
+    ]
+
+
+SMALL = ("first", "second", "third")
+KNOWN = (  # the four readings, far from every border
+    ("weights-uniform-clip10-2bit", 0.2, 2.0),
+    ("weights-lqnet-clip10-2bit", 0.2, 0.8),
+    ("membrane-uniform-signed-2bit", 8.0, 3.0),
+    ("membrane-lqnet-2bit", 5.0, 0.8),
+)
+
+
+def small(**options):
+    """A study that is drawn in a second."""
+    return study(KNOWN, SMALL, **options)
+
+
+HOSTILE = "<script>window.hacked = 1</script>|$x_{1}$ [bold]_a_*b* `c`"
+
+
+def find(results, name):
+    return next(row for row in results["rows"] if row["name"] == name)
+
+
+def comparison(seed=0):
+    """What `jsnnq.run.compare` returns, of the first quantized network of a study."""
+    results, firing, _ = small(seed=seed)
+    a, b = results["rows"][0], results["rows"][4]
+    keys = ("accuracy", "mean_rate", "dead", "saturated", "cost")
+    return {
+        "rows": [{key: row[key] for key in keys} for row in (a, b)],
+        "firing": [firing["float/seed0"], firing[f"{b['name']}/seed0"]],
+        "emd": b["emd"],
+        "matched": b["matched"],
+    }

@@ -1,0 +1,87 @@
+"""Heat map, bars and curves show the numbers they were given."""
+
+import math
+
+import numpy as np
+import pytest
+
+from jsnnq import charts
+from jsnnq.results import read
+
+from .studies import KNOWN, SMALL, comparison, find, small, study
+
+
+def heat_map(results):
+    made = read(results)
+    figure = charts.draw_layers(made, charts.layered(made))
+    return np.ma.filled(figure.axes[0].images[0].get_array(), np.nan)
+
+
+def test_layers_that_were_not_measured_stay_empty_in_the_heat_map():
+    results, _, _ = study(KNOWN[:1], SMALL)
+    row = find(results, KNOWN[0][0])
+    row["emd"]["layers"] = {"first": 0.003, "third": math.nan, "extra": 0.0}
+    grid = heat_map(results)
+    first, second, third, extra = grid[-1]
+    assert first == pytest.approx(3.0)
+    assert math.isnan(second)
+    assert math.isnan(third)
+    assert extra == pytest.approx(np.nanmin(grid))  # as dark as it gets
+
+
+def test_the_heat_map_shows_floor_drift_and_every_network():
+    results, _, _ = small()
+    wanted = [results["floor"], results["drift"]]
+    tuned = [row["emd"] for row in results["rows"][2:4]]
+    names = [KNOWN[i][0] for i in (1, 0, 3, 2)]  # by family
+    expected = [[each["layers"][layer] for layer in SMALL] for each in wanted]
+    expected += [[np.mean([t["layers"][layer] for t in tuned]) for layer in SMALL]]
+    expected += [list(find(results, n)["emd"]["layers"].values()) for n in names]
+    np.testing.assert_allclose(heat_map(results), 1000 * np.array(expected))
+
+
+def test_bars_add_up_to_the_cost():
+    results, _, _ = study(KNOWN[:2], SMALL)
+    made = read(results)
+    figure = charts.draw_cost(made, charts.costed(made))
+    row = find(results, KNOWN[0][0])  # the last bar of each part
+    ends = [
+        [bars.patches[-1].get_x() + bars.patches[-1].get_width() for bars in a]
+        for a in (axes.containers for axes in figure.axes)
+    ]
+    acs, macs, events, weights, state = (
+        row["cost"][k] for k in ("acs", "macs", "events", "weight_bits", "state_bits")
+    )
+    assert ends[0] == pytest.approx([acs, acs + macs])
+    assert ends[1] == pytest.approx([events])
+    assert ends[2] == pytest.approx([weights, weights + state])
+    totals = [axes.texts[-1].get_text().strip() for axes in figure.axes]
+    assert totals[0] == f"{(acs + macs) / 1e6:.2f}M"
+    assert totals[2] == f"{(weights + state) / 8192:,.1f}"
+
+
+def test_curves_leave_out_what_is_not_finite():
+    results, _, curves = study(KNOWN[:1], SMALL)
+    curve = curves[f"{KNOWN[0][0]}/seed0"]
+    curve[1]["loss"], curve[2]["loss"], curve[3]["loss"] = math.nan, math.inf, None
+    made = read(results, curves=curves)
+    loss, accuracy = charts.draw_curves(made, charts.curved(made)).axes
+    assert len(loss.lines) == len(results["rows"])
+    shown = loss.lines[-1].get_ydata()
+    assert np.isnan(shown[1:4]).all()
+    np.testing.assert_allclose(shown[4:], [point["loss"] for point in curve[4:]])
+    np.testing.assert_allclose(
+        accuracy.lines[-1].get_ydata(), [100 * point["accuracy"] for point in curve]
+    )
+
+
+def test_the_distances_of_two_networks_stand_side_by_side():
+    found = comparison()
+    (axes,) = charts.draw_distances(found, ("one", "$other")).axes
+    for bars, part in zip(axes.containers, ("emd", "matched"), strict=True):
+        heights = [bar.get_height() for bar in bars]
+        assert heights == list(found[part]["layers"].values())
+    places = [[bar.get_x() for bar in bars] for bars in axes.containers]
+    np.testing.assert_allclose(np.subtract(*places), -0.4)
+    assert [label.get_text() for label in axes.get_xticklabels()] == list(SMALL)
+    assert axes.get_title(loc="left") == "one\n\\$other"

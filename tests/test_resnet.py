@@ -1,0 +1,592 @@
+"""SEW-ResNet: published sizes, tables of the joins, streaming, and the wiring."""
+
+import functools
+import itertools
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jsnnq import build
+from jsnnq.errors import InputError
+from jsnnq.layers import Conv, Dense, Rules
+from jsnnq.neurons import Neuron
+from jsnnq.quantizers import mint, uniform
+from jsnnq.resnet import CONNECTS, SEWResNet, init_state, join, sew_resnet, step
+
+_IF = Neuron(kind="if")
+_T, _B = 3, 2
+_BASIC = SEWResNet(depths=(2, 1), channels=(4, 6), classes=3, neuron=_IF, timesteps=_T)
+_DEEP = _BASIC.clone(channels=(2, 3), block="bottleneck")
+
+
+def _images(shape=(_B, 8, 8, 3), seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _run(net, variables, x, train=False):
+    """Logits, what was seen, and the running statistics afterwards."""
+    found, changed = net.apply(variables, x, train, mutable=["batch_stats", "quant"])
+    return *found, changed["batch_stats"]
+
+
+def _lively(net, x):
+    """Variables with random kernels and shifted currents, so that every layer fires."""
+    random = np.random.default_rng(1)
+
+    def fill(path, leaf):
+        name, shape = path[-1].key, leaf.shape
+        if name == "kernel":
+            deviation = np.sqrt(2 * shape[-2] / math.prod(shape))
+            return jnp.asarray(deviation * random.normal(size=shape), jnp.float32)
+        shifted = name == "bias" and "bn" in path[-2].key
+        values = {"scale": 1.0, "var": 1.0, "bias": 0.9 if shifted else 0.0}
+        return jnp.full(shape, values.get(name, 0.0))
+
+    shapes = jax.eval_shape(net.init, jax.random.key(0), x)
+    return jax.tree_util.tree_map_with_path(fill, shapes)
+
+
+def _seen(net, x=None):
+    x = _images() if x is None else x
+    return _run(net, _lively(net, x), x, True)[1]
+
+
+def _shapes(net, side, batch=1):
+    """Shapes of (logits, seen) and of the variables, without computing anything."""
+    x = jax.ShapeDtypeStruct((batch, side, side, 3), jnp.float32)
+    (found, variables) = jax.eval_shape(net.init_with_output, jax.random.key(0), x)
+    return *found, variables
+
+
+def _parameters(variables):
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
+
+
+# Sizes.
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "classes", "parameters", "layers"),
+    [
+        # Counted on SpikingJelly 2.0.0.
+        ("sew_resnet18", "cifar", 10, 11_173_962, 20),
+        ("sew_resnet34", "imagenet", 10, 21_289_802, 36),
+        ("sew_resnet50", "imagenet", 10, 23_528_522, 53),
+        ("sew_resnet101", "imagenet", 10, 42_520_650, 104),
+        ("sew_resnet152", "imagenet", 10, 58_164_298, 155),
+        # torchvision's ResNet-18.
+        ("sew_resnet18", "imagenet", 1000, 11_689_512, 20),
+    ],
+)
+def test_published_counts(name, stem, classes, parameters, layers):
+    net = sew_resnet(name, classes=classes, stem=stem, timesteps=1)
+    logits, seen, variables = _shapes(net, 32)
+    assert _parameters(variables) == parameters
+    assert len(seen.spikes) == layers
+    assert logits.shape == (1, 1, classes)
+
+
+def test_sew_resnet8_is_a_stem_and_three_blocks():
+    net = sew_resnet("sew_resnet8", classes=10)
+    logits, seen, variables = _shapes(net, 32, batch=2)
+    full, half, quarter = ((4, 2, side, side, c) for side, c in _STAGES)
+    assert {path: s.shape for path, s in seen.spikes.items()} == {
+        "sn1": full,
+        "layer1_0/sn1": full,
+        "layer1_0/sn2": full,
+        "layer2_0/sn1": half,
+        "layer2_0/sn2": half,
+        "layer2_0/downsample_sn": half,
+        "layer3_0/sn1": quarter,
+        "layer3_0/sn2": quarter,
+        "layer3_0/downsample_sn": quarter,
+    }
+    assert {path: s.shape for path, s in seen.joins.items()} == {
+        "layer1_0/join": full,
+        "layer2_0/join": half,
+        "layer3_0/join": quarter,
+    }
+    assert {path: s.shape for path, s in seen.pooled.items()} == {
+        "features": (4, 2, 256)
+    }
+    assert logits.shape == (4, 2, 10)
+    convolutions = 9 * (3 * 64 + 2 * 64**2 + 64 * 128 + 128**2 + 128 * 256 + 256**2)
+    shortcuts = 64 * 128 + 128 * 256
+    normalisations = 2 * (3 * 64 + 3 * 128 + 3 * 256)
+    expected = convolutions + shortcuts + normalisations + 256 * 10 + 10
+    assert _parameters(variables) == expected
+
+
+_STAGES = ((32, 64), (16, 128), (8, 256))
+
+
+def test_imagenet_stem_halves_twice():
+    net = sew_resnet("sew_resnet18", classes=10, stem="imagenet")
+    _, seen, _ = _shapes(net, 64)
+    assert seen.spikes["sn1"].shape == (4, 1, 32, 32, 64)
+    assert seen.pooled["maxpool"].shape == (4, 1, 16, 16, 64)
+    assert seen.joins["layer4_1/join"].shape == (4, 1, 2, 2, 512)
+
+
+def test_a_bottleneck_strides_on_its_3x3_and_leaves_four_times_the_channels():
+    net = sew_resnet("sew_resnet50", classes=10)
+    _, seen, variables = _shapes(net, 8)
+    sides = {path: s.shape[2:] for path, s in seen.spikes.items()}
+    assert sides["layer1_0/downsample_sn"] == (8, 8, 256)
+    assert sides["layer2_0/sn1"] == (8, 8, 128)
+    assert sides["layer2_0/sn2"] == (4, 4, 128)
+    assert sides["layer2_0/sn3"] == (4, 4, 512)
+    kernels = variables["params"]["layer2_0"]
+    assert kernels["conv1"]["kernel"].shape == (1, 1, 256, 128)
+    assert kernels["conv2"]["kernel"].shape == (3, 3, 128, 128)
+    assert kernels["conv3"]["kernel"].shape == (1, 1, 128, 512)
+    assert "downsample_conv" not in variables["params"]["layer2_1"]
+
+
+@pytest.mark.parametrize(
+    ("width", "channels"), [(0.25, (16, 32, 64)), (2, (128, 256, 512))]
+)
+def test_width_multiplies_all_channels(width, channels):
+    net = sew_resnet("sew_resnet8", classes=10, width=width)
+    _, seen, variables = _shapes(net, 8)
+    assert tuple(s.shape[-1] for s in seen.joins.values()) == channels
+    assert seen.spikes["sn1"].shape[-1] == channels[0]
+    assert variables["params"]["fc"]["kernel"].shape == (channels[-1], 10)
+
+
+# Joins.
+
+_TABLE = {  # (S, A) -> joined, arXiv 2102.04159, Table 1
+    "add": {(0, 0): 0, (0, 1): 1, (1, 0): 1, (1, 1): 2},
+    "and": {(0, 0): 0, (0, 1): 0, (1, 0): 0, (1, 1): 1},
+    "iand": {(0, 0): 0, (0, 1): 0, (1, 0): 1, (1, 1): 0},
+}
+
+
+@pytest.mark.parametrize("connect", CONNECTS)
+def test_join_table(connect):
+    for (s, a), expected in _TABLE[connect].items():
+        assert join(connect, jnp.float32(s), jnp.float32(a)) == expected
+
+
+@pytest.mark.parametrize(("net", "last"), [(_BASIC, "sn2"), (_DEEP, "sn3")])
+@pytest.mark.parametrize("connect", CONNECTS)
+def test_blocks_join_shortcut_and_branch(connect, net, last):
+    """The shortcut is what entered, or the downsampling neurons; at every depth."""
+    seen = _seen(net.clone(connect=connect))
+    entering = np.asarray(seen.spikes["sn1"])
+    met = set()
+    for name, _, downsample in net.blocks():
+        s = seen.spikes[f"{name}/downsample_sn"] if downsample else entering
+        s, a = np.asarray(s), np.asarray(seen.spikes[f"{name}/{last}"])
+        table = _TABLE[connect]
+        binary = np.vectorize(lambda s, a, table=table: table[(s, a)])
+        # Above 1, a shortcut under ADD, the table says nothing: the sum.
+        expected = np.where(s > 1, s + a, binary(np.minimum(s, 1), a))
+        entering = np.asarray(seen.joins[f"{name}/join"])
+        np.testing.assert_array_equal(entering, expected)
+        met |= set(zip(s.ravel(), a.ravel(), strict=True))
+    assert met >= set(itertools.product((0, 1), (0, 1)))
+
+
+def test_add_joins_reach_one_more_than_their_place_in_the_stage():
+    net = SEWResNet(depths=(3, 2), channels=(2, 3), classes=2, neuron=_IF, timesteps=2)
+    variables = _lively(net, _images())
+
+    def always(path, leaf):
+        """Every neuron gets a current of 1 and fires at every timestep."""
+        if "bn" not in path[-2].key:
+            return leaf
+        return jnp.full(leaf.shape, 1.0 if path[-1].key == "bias" else 0.0)
+
+    params = jax.tree_util.tree_map_with_path(always, variables["params"])
+    seen = _run(net, {**variables, "params": params}, _images())[1]
+    assert all(float(spikes.min()) == 1 for spikes in seen.spikes.values())
+    reached = {path: (float(j.min()), float(j.max())) for path, j in seen.joins.items()}
+    assert reached == {
+        "layer1_0/join": (2, 2),
+        "layer1_1/join": (3, 3),
+        "layer1_2/join": (4, 4),
+        "layer2_0/join": (2, 2),
+        "layer2_1/join": (3, 3),
+    }
+
+
+@pytest.mark.parametrize("connect", CONNECTS)
+def test_spikes_are_zero_or_one_and_joins_are_kept_apart(connect):
+    seen = _seen(_BASIC.clone(connect=connect))
+    for spikes in seen.spikes.values():
+        assert set(np.unique(spikes)) == {0.0, 1.0}
+    assert not any("join" in path for path in seen.spikes)
+    assert set(seen.joins) == {f"{name}/join" for name, _, _ in _BASIC.blocks()}
+    largest = max(float(joined.max()) for joined in seen.joins.values())
+    assert largest == (3 if connect == "add" else 1)
+
+
+# Zero-init.
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _normalisations(net, x):
+    """The first parameters of the normalisations, by path."""
+    params = net.init(jax.random.key(0), x)["params"]
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    paths = {"/".join(part.key for part in path): leaf for path, leaf in leaves}
+    return {path: leaf for path, leaf in paths.items() if "bn" in path}
+
+
+@pytest.mark.parametrize("net", [_BASIC, _DEEP])
+@pytest.mark.parametrize("connect", CONNECTS)
+def test_zero_init_touches_the_last_normalisation_of_each_branch(connect, net):
+    net = net.clone(connect=connect, zero_init=True)
+    params = _normalisations(net, _images())
+    last = "bn3" if net.block == "bottleneck" else "bn2"
+    zeroed = {f"{name}/{last}/{of}" for name, _, _ in net.blocks() for of in _STARTS}
+    assert zeroed < params.keys()
+    for path, leaf in params.items():
+        of = path.split("/")[-1]
+        expected = _STARTS[of]
+        if path in zeroed:
+            expected = 1.0 if (connect, of) == ("and", "bias") else 0.0
+        np.testing.assert_array_equal(leaf, np.full(leaf.shape, expected))
+
+
+_STARTS = {"scale": 1.0, "bias": 0.0}
+
+
+@pytest.mark.parametrize("connect", CONNECTS)
+def test_zero_init_makes_blocks_of_if_neurons_the_identity(connect):
+    net = _BASIC.clone(connect=connect, zero_init=True)
+    x = _images()
+    variables = jax.jit(net.init)(jax.random.key(1), x)
+    for train in (False, True):
+        seen = _run(net, variables, x, train)[1]
+        for start, through in (
+            ("sn1", "layer1_1/join"),
+            ("layer2_0/downsample_sn", "layer2_0/join"),
+        ):
+            assert 0 < seen.spikes[start].mean() < 1
+            np.testing.assert_array_equal(seen.joins[through], seen.spikes[start])
+
+
+# Input.
+
+
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+@pytest.mark.parametrize("train", [False, True])
+def test_a_still_image_equals_its_repetition(stem, train):
+    net = _BASIC.clone(stem=stem)
+    x = _images((_B, 16, 16, 3))
+    variables = _lively(net, x)
+    logits, seen, stats = _run(net, variables, x, train)
+    many, otherwise, stats_of_many = _run(net, variables, jnp.stack([x] * _T), train)
+    for path, spikes in seen.spikes.items():
+        np.testing.assert_array_equal(spikes, otherwise.spikes[path])
+    np.testing.assert_allclose(logits, many, atol=1e-6)
+    for one, other in zip(
+        jax.tree.leaves(stats), jax.tree.leaves(stats_of_many), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    moved = float(jnp.max(jnp.abs(stats["bn1"]["mean"])))
+    assert (moved > 0) == train
+
+
+def test_a_sequence_sets_the_number_of_timesteps():
+    frames = _images((5, _B, 8, 8, 3))
+    logits = _run(_BASIC, _lively(_BASIC, frames[0]), frames)[0]
+    assert logits.shape == (5, _B, 3)
+
+
+def test_one_timestep():
+    net = _BASIC.clone(timesteps=1)
+    x = _images()
+    variables = _lively(net, x)
+    logits, seen, _ = _run(net, variables, x)
+    assert logits.shape == (1, _B, 3)
+    # The first of many, as no neuron has a past.
+    many = _run(_BASIC, variables, x)
+    np.testing.assert_allclose(logits[0], many[0][0], atol=1e-6)
+    for path, spikes in seen.spikes.items():
+        np.testing.assert_array_equal(spikes[0], many[1].spikes[path][0])
+
+
+def test_max_pooling_of_the_imagenet_stem():
+    net = _BASIC.clone(stem="imagenet")
+    seen = _seen(net, _images((_B, 14, 18, 3)))
+    spikes = np.asarray(seen.spikes["sn1"])  # 7 x 9
+    padded = np.pad(spikes, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))
+    expected = [
+        [padded[:, :, i : i + 3, j : j + 3].max(axis=(2, 3)) for j in range(0, 9, 2)]
+        for i in range(0, 7, 2)
+    ]
+    expected = np.moveaxis(np.array(expected), (0, 1), (2, 3))
+    np.testing.assert_array_equal(seen.pooled["maxpool"], expected)
+    assert 0 < expected.mean() < 1
+
+
+# Streaming.
+
+
+def _quantized(net, variables):
+    """2-bit membranes, calibrated."""
+    net = net.clone(membranes=Rules(((".*", uniform(2, grid="unsigned")),)))
+    return net, build.quantize(net, variables, jax.random.key(0), _images())
+
+
+@pytest.mark.parametrize(
+    ("kind", "v_reset", "quantized"),
+    [
+        ("if", 0.0, False),
+        ("if", None, True),
+        ("lif", 0.0, True),
+        ("lif", None, False),
+        ("lif", -0.2, False),
+        ("plif", 0.0, False),
+        ("plif", None, True),
+    ],
+)
+def test_streaming_equals_the_folded_form(kind, v_reset, quantized):
+    neuron = Neuron(kind=kind, v_reset=v_reset)
+    net = sew_resnet("sew_resnet_tiny", classes=3, neuron=neuron)
+    frames = _images((_T, _B, 8, 8, 3))
+    variables = _lively(net, frames[0])
+    if quantized:
+        net, variables = _quantized(net, variables)
+    logits, seen, _ = _run(net, variables, frames)
+    assert all(0 < float(spikes.mean()) < 1 for spikes in seen.spikes.values())
+
+    state = init_state(net, variables, frames[0])
+    rest = 0.0 if v_reset is None else v_reset
+    assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {jnp.dtype("float32")}
+    assert all(np.all(np.asarray(leaf) == rest) for leaf in jax.tree.leaves(state))
+    advance = jax.jit(functools.partial(step, net))
+    for t, frame in enumerate(frames):
+        now, saw, state = advance(variables, state, frame)
+        np.testing.assert_allclose(now, logits[t], atol=1e-5)
+        for path, spikes in saw.spikes.items():
+            np.testing.assert_array_equal(spikes[0], seen.spikes[path][t])
+    assert len(jax.tree.leaves(state)) == len(seen.spikes)
+
+
+@pytest.mark.parametrize("net", [_BASIC.clone(stem="imagenet"), _DEEP])
+def test_streaming_of_other_networks(net):
+    net = net.clone(connect="iand")
+    frames = _images((_T, _B, 16, 16, 3))
+    variables = _lively(net, frames[0])
+    logits, _, _ = _run(net, variables, frames)
+    state = init_state(net, variables, frames[0])
+    advance = jax.jit(functools.partial(step, net))
+    for t, frame in enumerate(frames):
+        now, _, state = advance(variables, state, frame)
+        np.testing.assert_allclose(now, logits[t], atol=1e-5)
+
+
+# Wiring.
+
+
+def _wires(net, variables, x):
+    """Input, kernel and output of every convolution and classifier, as they run."""
+    found = {}
+
+    def watch(call, arguments, named, context):
+        result = call(*arguments, **named)
+        if isinstance(context.module, (Conv, Dense)):
+            kernel = context.module.variables["params"]["kernel"]
+            found["/".join(context.module.path)] = (arguments[0], kernel, result)
+        return result
+
+    with nn.intercept_methods(watch):
+        (_, seen) = net.apply(variables, x, False)
+    return found, seen
+
+
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+@pytest.mark.parametrize("net", [_BASIC, _DEEP])
+def test_synapses_name_what_really_feeds_each_kernel(net, stem):
+    net = net.clone(stem=stem, timesteps=2)
+    x = _images((_B, 16, 16, 3))
+    variables = _lively(net, x)
+    wires, seen = _wires(net, variables, x)
+    synapses = {synapse.name: synapse for synapse in net.synapses()}
+    assert synapses.keys() == wires.keys()
+    assert len(synapses) == len(net.synapses())
+    sources = {**seen.spikes, **seen.joins, **seen.pooled, "image": x[None]}
+    for name, (fed, kernel, result) in wires.items():
+        synapse = synapses[name]
+        source = sources[synapse.source]
+        assert np.count_nonzero(fed) == np.count_nonzero(source)
+        np.testing.assert_array_equal(fed, source.reshape(fed.shape))
+        if name == "fc":
+            continue
+        expected = jax.lax.conv_general_dilated(
+            fed,
+            kernel,
+            (synapse.stride, synapse.stride),
+            [(synapse.padding, synapse.padding)] * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        np.testing.assert_allclose(result, expected, atol=1e-5)
+    assert synapses["layer1_0/conv1"].source == (
+        "sn1" if stem == "cifar" else "maxpool"
+    )
+    assert synapses["layer1_1/conv1"].source == "layer1_0/join"
+
+
+def test_features_are_means_over_positions():
+    seen = _seen(_BASIC)
+    np.testing.assert_allclose(
+        seen.pooled["features"],
+        np.asarray(seen.joins["layer2_0/join"]).mean(axis=(2, 3)),
+        rtol=1e-6,
+    )
+
+
+def test_quantizers_sit_where_the_rules_say():
+    """A kernel quantized by the network equals the network of that kernel."""
+    x = _images()
+    variables = _lively(_BASIC, x)
+    # Of one bit, as the levels -1 and 1 are exact and cannot flip a spike.
+    net = _BASIC.clone(weights=Rules((("layer1_1/conv2|fc", uniform(1)),)))
+    quantized = build.quantize(net, variables, jax.random.key(0), x)
+    assert set(quantized["quant"]) == {"layer1_1", "fc"}
+    params = jax.tree.map(lambda leaf: leaf, variables["params"])
+    for at in (params["layer1_1"]["conv2"], params["fc"]):
+        at["kernel"] = jnp.where(at["kernel"] > 0, 1.0, -1.0)
+    expected = _run(_BASIC, {**variables, "params": params}, x)[0]
+    np.testing.assert_allclose(_run(net, quantized, x)[0], expected, atol=1e-5)
+    assert not np.allclose(expected, _run(_BASIC, variables, x)[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("path", ["sn1", "layer1_0/sn2", "layer2_0/downsample_sn"])
+def test_mints_scale_is_shared_by_kernel_and_neurons(path):
+    kernel = path.replace("sn", "conv")
+    net = _BASIC.clone(
+        weights=Rules(((kernel, mint(2)),)),
+        membranes=Rules(((path, mint(2, shared=True)),)),
+    )
+    x = _images()
+    variables = build.quantize(net, _lively(_BASIC, x), jax.random.key(0), x)
+
+    _, changed = net.apply(variables, x, False, mutable=["membrane"])
+    alpha = _at(variables["params"], kernel)["quantizer"].alpha
+    found = np.unique(_at(changed["membrane"], path)["v"] / alpha)
+    assert set(np.round(found, 5)) <= {-1, 0, 1}
+    assert len(found) > 1
+
+
+def _at(tree, path):
+    for name in path.split("/"):
+        tree = tree[name]
+    return tree
+
+
+# Types and compilation.
+
+
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+def test_bfloat16_keeps_float32_membranes_and_parameters(stem):
+    net = _BASIC.clone(dtype=jnp.bfloat16, stem=stem)
+    x = _images((_B, 16, 16, 3))
+    variables = _lively(net, x)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
+
+    @jax.jit
+    def run(params):
+        (logits, seen), changed = net.apply(
+            {**variables, "params": params},
+            x,
+            True,
+            mutable=["batch_stats", "membrane"],
+        )
+        return jnp.mean(jnp.square(logits.astype(jnp.float32))), (seen, changed)
+
+    (_, (seen, changed)), slopes = jax.value_and_grad(run, has_aux=True)(
+        variables["params"]
+    )
+    kept = jax.tree.leaves(changed)
+    assert {leaf.dtype for leaf in kept} == {jnp.dtype("float32")}
+    assert {s.dtype for s in seen.spikes.values()} == {jnp.dtype("bfloat16")}
+    for spikes in seen.spikes.values():
+        assert set(np.unique(spikes.astype(jnp.float32))) == {0.0, 1.0}
+    for slope in jax.tree.leaves(slopes):
+        assert slope.dtype == jnp.float32
+        assert bool(jnp.all(jnp.isfinite(slope)))
+    assert float(jnp.max(jnp.abs(slopes["conv1"]["kernel"]))) > 0
+
+
+def test_every_parameter_is_reached_by_the_gradient():
+    net = _BASIC.clone(neuron=Neuron(kind="plif"))
+    x = _images()
+    variables = _lively(net, x)
+
+    @jax.jit
+    @jax.grad
+    def slopes(params):
+        (logits, _), _ = net.apply(
+            {**variables, "params": params}, x, True, mutable=["batch_stats"]
+        )
+        return jnp.mean(jnp.square(logits - 1))
+
+    for path, slope in jax.tree_util.tree_leaves_with_path(slopes(variables["params"])):
+        assert float(jnp.max(jnp.abs(slope))) > 0, jax.tree_util.keystr(path)
+
+
+def test_equal_networks_are_traced_once():
+    traced = []
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def run(net, variables, x):
+        traced.append(net)
+        return net.apply(variables, x)[0]
+
+    def make(bits):
+        rules = Rules(((".*conv.*", uniform(bits, clip=float(bits))),))
+        return sew_resnet("sew_resnet_tiny", classes=3, neuron=Neuron(), weights=rules)
+
+    x = _images()
+    plain = _lively(sew_resnet("sew_resnet_tiny", classes=3), x)
+    logits = []
+    for bits in (2, 4):  # other numbers, the same program
+        net = make(bits)
+        variables = build.quantize(net, plain, jax.random.key(0), x)
+        logits.append(run(net, variables, x))
+    assert len(traced) == 1
+    run(make(2).clone(connect="and"), variables, x)
+    assert len(traced) == 2
+
+
+# Bad arguments.
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        (
+            {"name": "resnet18"},
+            "unknown network 'resnet18': accepted are .*sew_resnet18",
+        ),
+        ({"connect": "or"}, "unknown connect 'or': accepted are 'add', 'and', 'iand'"),
+        ({"connect": "ADD"}, "unknown connect 'ADD'"),
+        ({"stem": "mnist"}, "unknown stem 'mnist': accepted are 'cifar', 'imagenet'"),
+        ({"timesteps": 0}, "timesteps is 0: an integer from 1 is needed"),
+        ({"timesteps": True}, "timesteps is True: an integer"),
+        ({"classes": 0}, "classes is 0: an integer from 1 is needed"),
+        ({"classes": -3}, "classes is -3: an integer from 1 is needed"),
+        ({"width": 0.001}, "width 0.001 leaves 0 channels in sew_resnet8: at least"),
+        ({"width": -1.0}, "width -1.0 leaves .* channels"),
+    ],
+)
+def test_refuses(fields, says):
+    with pytest.raises(InputError, match=says) as refusal:
+        sew_resnet(**{"name": "sew_resnet8", "classes": 10, **fields})
+    assert "\n" not in str(refusal.value)
+
+
+def test_refuses_an_unknown_block():
+    with pytest.raises(InputError, match="unknown block 'wide': accepted are 'basic'"):
+        SEWResNet((1,), (4,), 10, block="wide")

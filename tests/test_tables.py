@@ -1,0 +1,134 @@
+"""The table of networks in its four forms, read back cell by cell."""
+
+import csv
+import io
+import re
+
+import pytest
+import rich.console
+
+from jsnnq import tables
+from jsnnq.results import read
+
+from .studies import HOSTILE, KNOWN, ROWS, SMALL, find, small, study
+
+
+def csv_lines(results):
+    return list(csv.DictReader(io.StringIO(tables.as_csv(read(results)))))
+
+
+def cells(results, name):
+    """The cells of a network in the Markdown table, by heading."""
+    lines = tables.markdown(read(results))
+    head, *rows = ([c.strip() for c in line.strip("|").split("|")] for line in lines)
+    return dict(zip(head, next(row for row in rows if row[0] == name), strict=True))
+
+
+def terminal(results, width=100):
+    console = rich.console.Console(width=width, file=io.StringIO())
+    console.print(tables.terminal(read(results), "title", "caption"))
+    return console.file.getvalue()
+
+
+def test_csv_has_one_line_per_row_with_nested_keys_dotted():
+    results, _, _ = study(ROWS[4:9], SMALL)
+    lines = csv_lines(results)
+    assert len(lines) == len(results["rows"]) == 9
+    for line in lines:
+        row = next(
+            row
+            for row in results["rows"]
+            if row["name"] == line["name"] and row["seed"] == int(line["seed"])
+        )
+        assert float(line["accuracy"]) == row["accuracy"]
+        assert float(line["cost.events_per_layer.first"]) == 9.4e3 / 3
+        assert line["config.network.name"] == "sew_resnet8"
+        assert line["dataset"] == "digits"
+        if row["emd"]:
+            assert float(line["emd.layers.first"]) == row["emd"]["layers"]["first"]
+            ratio = row["emd"]["mean"] / results["drift"]["mean"]
+            assert float(line["ratio"]) == pytest.approx(ratio, rel=1e-12)
+            assert line["control"] == "drift"
+        else:
+            assert line["emd.mean"] == line["ratio"] == line["reading"] == ""
+
+
+def test_csv_reads_each_row_and_leaves_float_networks_unjudged():
+    readings = {line["name"]: line["reading"] for line in csv_lines(small()[0])}
+    assert readings == {
+        "float": "",
+        "float-finetuned": "",
+        "weights-uniform-clip10-2bit": "keeps accuracy, changes behaviour",
+        "weights-lqnet-clip10-2bit": "keeps accuracy and behaviour",
+        "membrane-uniform-signed-2bit": "loses accuracy and changes behaviour",
+        "membrane-lqnet-2bit": "loses accuracy, keeps behaviour",
+    }
+
+
+def test_rows_from_scratch_are_read_against_the_floor():
+    results, _, _ = study(KNOWN[:1], SMALL)
+    row = find(results, KNOWN[0][0])
+    row["start"], row["accuracy"], row["emd"]["mean"] = "scratch", 0.99, 0.0104
+    results["floor"]["mean"] = 0.010
+    found = cells(results, row["name"])
+    assert found["Against"] == "1.0× floor"
+    assert found["Reading"] == "keeps accuracy and behaviour"  # range to 0.0107
+
+
+def test_post_training_rows_have_no_control():
+    results, _, _ = study(KNOWN[:2], SMALL)
+    for row in results["rows"][-2:]:
+        row["start"] = "post-training"
+    found = cells(results, KNOWN[0][0])
+    assert found["Against"] == "–"
+    assert found["EMD"] == f"{find(results, KNOWN[0][0])['emd']['mean']:.4f}"
+
+
+def test_seeds_are_averaged_with_their_range():
+    results, _, _ = study(KNOWN[:1], SMALL, seeds=3)
+    rows = [row for row in results["rows"] if row["name"] == KNOWN[0][0]]
+    for row, accuracy, emd in zip(rows, (0.98, 0.97, 0.993), (1, 2, 6), strict=True):
+        row["accuracy"], row["emd"]["mean"] = accuracy, emd / 1000
+    found = cells(results, KNOWN[0][0])
+    assert found["Seeds"] == "3"
+    assert found["Acc. %"] == "98.1 (97.0–99.3)"
+    assert found["EMD"] == "0.0030 (0.0010–0.0060)"
+    assert found["Against"] == f"{0.003 / results['drift']['mean']:.1f}× drift"
+
+
+def test_numbers_are_printed_in_their_units():
+    results, _, _ = study(KNOWN[:1], SMALL)
+    row = find(results, KNOWN[0][0])
+    row["dead"], row["saturated"] = 0.6666, 0.0123
+    row["cost"] |= {"acs": 1_234_567.0, "macs": 999_999.0, "events": 12.0}
+    row["cost"] |= {"weight_bits": 8192 * 1500, "state_bits": 4096}
+    found = cells(results, row["name"])
+    expected = {"Dead %": "66.7", "Satur. %": "1.2", "ACs": "1.23M", "MACs": "1.00M"}
+    expected |= {"Events": "12.0", "Weights KiB": "1,500.0", "State KiB": "0.5"}
+    assert {key: found[key] for key in expected} == expected
+
+
+def test_the_terminal_table_fits_80_columns_with_one_line_per_network():
+    results, _, _ = study()
+    lines = terminal(results, 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    for name in ("float", "float-finetuned", *(name for name, _, _ in ROWS)):
+        assert sum(line.split()[:1] == [name] for line in lines) == 1
+    line = next(line for line in lines if "uniform-unsigned-4bit" in line)
+    row = find(results, "membrane-uniform-unsigned-4bit")
+    expected = [f"{100 * row['accuracy']:.1f}", f"{row['emd']['mean']:.4f}"]
+    ratio = row["emd"]["mean"] / results["drift"]["mean"]
+    expected += [f"{ratio:.1f}×", "drift", f"{100 * row['dead']:.1f}"]
+    assert line.split()[1:6] == expected
+    assert line.split()[-1] == f"{row['cost']['weight_bits'] / 8192:.1f}"
+
+
+def test_a_hostile_name_is_printed_and_nothing_more():
+    results, _, _ = study(KNOWN[:1], SMALL)
+    find(results, KNOWN[0][0])["name"] = HOSTILE
+    lines = tables.markdown(read(results))
+    assert "<script>" not in "".join(lines)
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+    storage = f"{find(results, HOSTILE)['cost']['weight_bits'] / 8192:.1f}"
+    shown = terminal(results, 300).splitlines()
+    assert any(re.match(rf" *{re.escape(HOSTILE)} .*{storage} *$", s) for s in shown)

@@ -11,6 +11,7 @@ The numbers are checked where they are used, when objects are built from a confi
 """
 
 import dataclasses
+import re
 import runpy
 from collections.abc import Mapping
 from pathlib import Path

@@ -34,7 +34,7 @@ def _run(net, variables, x, train=False):
     return *found, changed["batch_stats"]
 
 
-def _lively(net, x):
+def _lively(net, x, shift=0.9):
     """Variables with random kernels and shifted currents, so that every layer fires."""
     random = np.random.default_rng(1)
 
@@ -44,7 +44,7 @@ def _lively(net, x):
             deviation = np.sqrt(2 * shape[-2] / math.prod(shape))
             return jnp.asarray(deviation * random.normal(size=shape), jnp.float32)
         shifted = name == "bias" and "bn" in path[-2].key
-        values = {"scale": 1.0, "var": 1.0, "bias": 0.9 if shifted else 0.0}
+        values = {"scale": 1.0, "var": 1.0, "bias": shift if shifted else 0.0}
         return jnp.full(shape, values.get(name, 0.0))
 
     shapes = jax.eval_shape(net.init, jax.random.key(0), x)
@@ -354,7 +354,7 @@ def test_streaming_equals_the_folded_form(kind, v_reset, quantized):
     neuron = Neuron(kind=kind, v_reset=v_reset)
     net = sew_resnet("sew_resnet_tiny", classes=3, neuron=neuron)
     frames = _images((_T, _B, 8, 8, 3))
-    variables = _lively(net, frames[0])
+    variables = _lively(net, frames[0], shift=1.3)
     if quantized:
         net, variables = _quantized(net, variables)
     logits, seen, _ = _run(net, variables, frames)
@@ -389,20 +389,40 @@ def test_streaming_of_other_networks(net):
 # Wiring.
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def _wires(net, variables, x):
-    """Input, kernel and output of every convolution and classifier, as they run."""
+    """What the network saw, and of every kernel, as it runs, its input and output.
+
+    Beside the output stands what the synapse of that name says about stride and
+    padding makes of the input.
+    """
+    synapses = {synapse.name: synapse for synapse in net.synapses()}
     found = {}
 
     def watch(call, arguments, named, context):
         result = call(*arguments, **named)
         if isinstance(context.module, (Conv, Dense)):
+            path = "/".join(context.module.path)
             kernel = context.module.variables["params"]["kernel"]
-            found["/".join(context.module.path)] = (arguments[0], kernel, result)
+            expected = _convolved(synapses[path], arguments[0], kernel)
+            found[path] = (arguments[0], result, expected)
         return result
 
     with nn.intercept_methods(watch):
         (_, seen) = net.apply(variables, x, False)
-    return found, seen
+    return seen, found
+
+
+def _convolved(synapse, x, kernel):
+    if kernel.ndim == 2:  # the classifier, its bias still zero
+        return x @ kernel
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (synapse.stride, synapse.stride),
+        [(synapse.padding, synapse.padding)] * 2,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
 
 
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
@@ -410,31 +430,20 @@ def _wires(net, variables, x):
 def test_synapses_name_what_really_feeds_each_kernel(net, stem):
     net = net.clone(stem=stem, timesteps=2)
     x = _images((_B, 16, 16, 3))
-    variables = _lively(net, x)
-    wires, seen = _wires(net, variables, x)
+    seen, wires = _wires(net, _lively(net, x), x)
     synapses = {synapse.name: synapse for synapse in net.synapses()}
     assert synapses.keys() == wires.keys()
     assert len(synapses) == len(net.synapses())
     sources = {**seen.spikes, **seen.joins, **seen.pooled, "image": x[None]}
-    for name, (fed, kernel, result) in wires.items():
-        synapse = synapses[name]
-        source = sources[synapse.source]
-        assert np.count_nonzero(fed) == np.count_nonzero(source)
+    for name, (fed, result, expected) in wires.items():
+        source = sources[synapses[name].source]
+        assert np.count_nonzero(fed) == np.count_nonzero(source) > 0
         np.testing.assert_array_equal(fed, source.reshape(fed.shape))
-        if name == "fc":
-            continue
-        expected = jax.lax.conv_general_dilated(
-            fed,
-            kernel,
-            (synapse.stride, synapse.stride),
-            [(synapse.padding, synapse.padding)] * 2,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
         np.testing.assert_allclose(result, expected, atol=1e-5)
-    assert synapses["layer1_0/conv1"].source == (
-        "sn1" if stem == "cifar" else "maxpool"
-    )
+    first = "sn1" if stem == "cifar" else "maxpool"
+    assert synapses["layer1_0/conv1"].source == first
     assert synapses["layer1_1/conv1"].source == "layer1_0/join"
+    assert synapses["layer2_0/downsample_conv"].source == "layer1_1/join"
 
 
 def test_features_are_means_over_positions():
@@ -462,7 +471,7 @@ def test_quantizers_sit_where_the_rules_say():
     assert not np.allclose(expected, _run(_BASIC, variables, x)[0], atol=1e-3)
 
 
-@pytest.mark.parametrize("path", ["sn1", "layer1_0/sn2", "layer2_0/downsample_sn"])
+@pytest.mark.parametrize("path", ["sn1", "layer2_0/downsample_sn"])
 def test_mints_scale_is_shared_by_kernel_and_neurons(path):
     kernel = path.replace("sn", "conv")
     net = _BASIC.clone(
@@ -488,9 +497,8 @@ def _at(tree, path):
 # Types and compilation.
 
 
-@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
-def test_bfloat16_keeps_float32_membranes_and_parameters(stem):
-    net = _BASIC.clone(dtype=jnp.bfloat16, stem=stem)
+def test_bfloat16_keeps_float32_membranes_and_parameters():
+    net = _BASIC.clone(dtype=jnp.bfloat16, stem="imagenet", depths=(1, 1))
     x = _images((_B, 16, 16, 3))
     variables = _lively(net, x)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
@@ -578,7 +586,7 @@ def test_equal_networks_are_traced_once():
         ({"classes": 0}, "classes is 0: an integer from 1 is needed"),
         ({"classes": -3}, "classes is -3: an integer from 1 is needed"),
         ({"width": 0.001}, "width 0.001 leaves 0 channels in sew_resnet8: at least"),
-        ({"width": -1.0}, "width -1.0 leaves .* channels"),
+        ({"width": -1.0}, "width is -1.0: a finite number above 0"),
     ],
 )
 def test_refuses(fields, says):

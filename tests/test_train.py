@@ -328,7 +328,7 @@ def test_the_gradient_reaches_latent_kernels_inside_the_clip_only():
 @pytest.mark.parametrize("row", ["lqnet-weights", "lqnet-membrane"])
 def test_lqnet_trains_every_kernel_and_its_basis(row):
     before, after = begun(row)[1], trained(row)[0]
-    for path in build.kernel_names(begun(row)[0].network):
+    for path in begun(row)[0].network.kernel_layers():
         assert np.any(
             at(before.params, path)["kernel"] != at(after.params, path)["kernel"]
         )

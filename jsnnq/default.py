@@ -64,11 +64,15 @@ def rows(
     return found
 
 
+_RECIPE = TrainingConfig(
+    epochs=20, batch=32, optimizer="sgd", rate=0.3, momentum=0.9, weight_decay=5e-4
+)
+
 ROWS = rows(
     Config(
         data="digits",
         network=NetworkConfig(name="sew_resnet8", width=0.25),
-        training=TrainingConfig(epochs=15, batch=64, optimizer="adam", rate=0.01),
+        training=_RECIPE,
     ),
-    TrainingConfig(epochs=5, batch=64, optimizer="adam", rate=0.002),
+    dataclasses.replace(_RECIPE, epochs=4, rate=0.03),
 )

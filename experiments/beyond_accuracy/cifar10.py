@@ -16,16 +16,22 @@ Seeds: two float networks (floor) and two fine-tuned controls (drift), one seed 
 each quantized row. Cost: about 90 minutes on two CPU cores.
 """
 
+import dataclasses
+
 from jsnnq import default
 from jsnnq.config import Config, NetworkConfig, TrainingConfig
+
+_RECIPE = TrainingConfig(
+    epochs=3, batch=32, optimizer="sgd", rate=0.3, momentum=0.9, weight_decay=5e-4
+)
 
 ROWS = default.rows(
     Config(
         data="cifar10",
         network=NetworkConfig(name="sew_resnet8", width=0.125),
-        training=TrainingConfig(epochs=3, batch=64, optimizer="adam", rate=0.01),
+        training=_RECIPE,
     ),
-    TrainingConfig(epochs=1, batch=64, optimizer="adam", rate=0.002),
+    dataclasses.replace(_RECIPE, epochs=1, rate=0.03),
     bits=(2, 4, 6),
 )
 

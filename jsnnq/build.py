@@ -5,7 +5,7 @@ Everything a config can get wrong is refused here, before anything compiles.
 
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -21,7 +21,6 @@ from jsnnq.config import (
     NetworkConfig,
     NeuronConfig,
     QuantizerConfig,
-    Rule,
     SnnTorch,
     TrainingConfig,
     Uniform,
@@ -157,10 +156,14 @@ def _neurons_of(kernel: str) -> str:
     return re.sub(r"conv(\d?)$", r"sn\1", kernel)
 
 
-def _rules(what, rules: Iterable[Rule], make, layers):
-    if isinstance(rules, str):
+def _is_rule(rule):
+    return isinstance(rule, tuple) and len(rule) == 2 and isinstance(rule[0], str)
+
+
+def _rules(what, rules, make, layers):
+    if not isinstance(rules, tuple) or not all(map(_is_rule, rules)):
         raise InputError(
-            f"{what} is {rules!r}: a tuple of (pattern, quantizer) is needed"
+            f"{what} is {rules!r}: a tuple of pairs (pattern, quantizer) is needed"
         )
     built = []
     for pattern, config in rules:

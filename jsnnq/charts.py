@@ -42,7 +42,7 @@ def draw_layers(study: Study, groups: Sequence[Group]) -> "Figure":
     grid *= 1000
     top = max(np.nanmax(grid), 1e-3)
     low = max(np.nanmin(grid[grid > 0], initial=top), top / 300)
-    figure = drawing.figure(8.5, 1.9 + 0.24 * len(names))
+    figure = drawing.figure(8.5, 1.9 + 0.24 * max(len(names), 4))
     axes = figure.add_subplot()
     norm = LogNorm(low, max(top, 1.01 * low))
     image = axes.imshow(np.maximum(grid, low), "viridis", norm, aspect="auto")

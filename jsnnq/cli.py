@@ -52,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(sentence: str, status: int) -> int:
-    print(f"jsnnq: {sentence}", file=sys.stderr)
+    # Messages that are quoted from below may have lines of their own.
+    print("jsnnq:", *map(str.strip, sentence.splitlines()), file=sys.stderr)
     return status
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jsnnq import data, firing, losses
+from jsnnq.errors import check_integer, choose
 from jsnnq.resnet import SEWResNet, observe
 
 
@@ -87,7 +88,12 @@ def evaluate(
         split: `test` or `train`.
         batch: images per jitted call; the last one is padded and the padding does
             not count.
+
+    Raises:
+        InputError: the split is unknown, or the batch is too small or too large.
     """
+    choose("split", split, ("test", "train"))
+    check_integer("batch", batch)
     images = getattr(dataset, split)
     pixels = (dataset.mean, dataset.std, dataset.scale)
     batch = min(batch, len(images))
@@ -109,7 +115,9 @@ def evaluate(
     )
 
 
-def _batches(split: data.Split, batch: int) -> Iterator[tuple[Array, Array, Array]]:
+def _batches(
+    split: data.Split | data.Records, batch: int
+) -> Iterator[tuple[Array, Array, Array]]:
     """All images once, in order; the last batch repeats its first image to fill up."""
     for first in range(0, len(split), batch):
         index = np.arange(first, first + batch)

@@ -45,7 +45,7 @@ class Monitor:
             from tensorboardX import SummaryWriter
 
             self._directory.mkdir(parents=True, exist_ok=True)
-            self._lines = (self._directory / "log.jsonl").open("a", encoding="utf-8")
+            self._lines = _appended(self._directory / "log.jsonl")
             self._events = SummaryWriter(str(self._directory), write_to_disk=True)
         return self
 
@@ -125,6 +125,14 @@ def read_curve(path: Path) -> list[dict[str, float]]:
             continue
         points[point["step"]] = point
     return [points[step] for step in sorted(points)]
+
+
+def _appended(path):
+    """The file opened at its end, on a new line should a kill have cut the last."""
+    lines = path.open("a+", encoding="utf-8")
+    if lines.tell() and not path.read_bytes().endswith(b"\n"):
+        lines.write("\n")
+    return lines
 
 
 def _bar():

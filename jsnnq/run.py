@@ -20,7 +20,7 @@ import numpy as np
 
 from jsnnq import build, checkpoint, cost, data, emd, files, firing, train
 from jsnnq.config import Config, from_dict, to_dict
-from jsnnq.errors import InputError
+from jsnnq.errors import InputError, choose
 from jsnnq.evaluate import Evaluation, evaluate
 from jsnnq.monitor import Monitor
 from jsnnq.resnet import SEWResNet
@@ -207,6 +207,8 @@ def train_one(
             cannot be used.
         Diverged: a loss or gradient was not finite.
     """
+    if not 0 <= seed < 2**32:  # JAX would take a larger one modulo 2^32
+        raise InputError(f"seed is {seed}: an integer from 0 to {2**32 - 1} is needed")
     dataset = data.load(config.data, data_dir=data_dir)
     program = build.program(config, dataset)
     files.claim(folder, "run.json", {"config": to_dict(config), "seed": seed})
@@ -264,21 +266,21 @@ def load(
         )
     config = from_dict(metadata["config"])
     dataset = data.load(data_name or config.data, data_dir=data_dir)
-    program = build.program(config, dataset)
+    network = build.network(config, dataset.classes)
     bare = build.float_network(config.network, dataset.classes)
     like = build.abstract_variables(bare, dataset.image_shape)
     if config.kind == "quantized":
         images = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
         like = jax.eval_shape(
             lambda variables, images: build.quantize(
-                program.network, variables, jax.random.key(0), images
+                network, variables, jax.random.key(0), images
             ),
             like,
             images,
         )
     variables, _ = checkpoint.restore(path, {"quant": {}, **like})
     return Network(
-        program.network,
+        network,
         variables,
         config,
         metadata["seed"],
@@ -291,19 +293,20 @@ def compare(a: Network, b: Network, *, unit: str = "neuron") -> dict[str, Any]:
     """How far the firing of B is from that of A, on the data set of A.
 
     Returns:
-        What a study's `results.json` holds, with A as the float row and B as the row
-        that is compared with it; and under `firing` the records of both.
+        `rows`, `describe` of A and of B; `firing`, the records of both; `emd` and
+        `matched` as in `results.json`; `dataset` and `unit`.
 
     Raises:
         InputError: the two are not of one architecture.
     """
-    evaluations = [evaluate(one.network, one.variables, a.dataset) for one in (a, b)]
-    shapes = [{n: c.shape for n, c in e.counts.items()} for e in evaluations]
+    shapes = [_kernel_shapes(one) for one in (a, b)]
     if shapes[0] != shapes[1]:
         raise InputError(
-            f"{a.label} and {b.label} have other neurons ({_unlike(*shapes)}): "
+            f"{a.label} and {b.label} have other kernels ({_unlike(*shapes)}): "
             "only networks of one architecture can be compared"
         )
+    choose("unit", unit, emd.UNITS)
+    evaluations = [evaluate(one.network, one.variables, a.dataset) for one in (a, b)]
     firing_of = [as_firing(one) for one in evaluations]
     return {
         "rows": [
@@ -311,9 +314,16 @@ def compare(a: Network, b: Network, *, unit: str = "neuron") -> dict[str, Any]:
             for one, evaluation in zip((a, b), evaluations, strict=True)
         ],
         "firing": firing_of,
+        "dataset": a.dataset.note,
+        "unit": unit,
         "emd": as_dict(distances(emd.compare, *firing_of, unit=unit)),
         "matched": as_dict(distances(emd.compare_matched, *firing_of, unit=unit)),
     }
+
+
+def _kernel_shapes(found):
+    kernels = build.kernels(found.network, found.variables)
+    return {path: kernel.shape for path, kernel in kernels.items()}
 
 
 def _unlike(one, other):

@@ -267,7 +267,7 @@ def write_report(out: Path) -> list[Path]:
     """Writes table, plots and page of a study from what lies in its folder.
 
     Raises:
-        InputError: there are no results in `out`.
+        InputError: there are no results in `out`, or they are no study's.
     """
     path = out / "results.json"
     if not path.is_file():
@@ -276,6 +276,11 @@ def write_report(out: Path) -> list[Path]:
             "as made by 'jsnnq study --out DIR'"
         )
     results = files.read_json(path)
+    if not isinstance(results, dict) or "rows" not in results:
+        raise InputError(
+            f"{str(path)!r} does not hold the results of a study: give the folder of "
+            "one, as made by 'jsnnq study --out DIR'"
+        )
     records, curves = {}, {}
     for row in results["rows"]:
         folder = out / "runs" / f"{row['name']}-seed{row['seed']}"

@@ -171,6 +171,13 @@ def find(results, name):
     return next(row for row in results["rows"] if row["name"] == name)
 
 
+def cells(lines, name):
+    """The cells of a network in a Markdown table, by heading."""
+    lines = [line for line in lines if line.startswith("| ")]
+    head, *rows = ([c.strip() for c in line.strip("|").split("|")] for line in lines)
+    return dict(zip(head, next(row for row in rows if row[0] == name), strict=True))
+
+
 def comparison(seed=0):
     """What `jsnnq.run.compare` returns, of the first quantized network of a study."""
     results, firing, _ = small(seed=seed)

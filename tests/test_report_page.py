@@ -7,7 +7,7 @@ import pytest
 
 from jsnnq import report
 
-from .test_report import HOSTILE, ROWS, SMALL, find, study
+from .studies import HOSTILE, ROWS, SMALL, find, study
 
 _CHROMIUM, _DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(

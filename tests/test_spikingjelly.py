@@ -51,6 +51,7 @@ nodes = importlib.import_module("spikingjelly.activation_based.neuron")
 theirs = importlib.import_module("spikingjelly.activation_based.surrogate")
 
 pytestmark = pytest.mark.filterwarnings("ignore")
+torch.set_num_threads(1)  # Its threads wait busily, which XLA's then do too.
 
 T = 4
 NODES = {"if": nodes.IFNode, "lif": nodes.LIFNode, "plif": nodes.ParametricLIFNode}

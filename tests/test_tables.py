@@ -10,18 +10,15 @@ import rich.console
 from jsnnq import tables
 from jsnnq.results import read
 
-from .studies import HOSTILE, KNOWN, ROWS, SMALL, find, small, study
+from .studies import HOSTILE, KNOWN, ROWS, SMALL, cells, find, small, study
 
 
 def csv_lines(results):
     return list(csv.DictReader(io.StringIO(tables.as_csv(read(results)))))
 
 
-def cells(results, name):
-    """The cells of a network in the Markdown table, by heading."""
-    lines = tables.markdown(read(results))
-    head, *rows = ([c.strip() for c in line.strip("|").split("|")] for line in lines)
-    return dict(zip(head, next(row for row in rows if row[0] == name), strict=True))
+def markdown(results, name):
+    return cells(tables.markdown(read(results)), name)
 
 
 def terminal(results, width=100):
@@ -70,7 +67,7 @@ def test_rows_from_scratch_are_read_against_the_floor():
     row = find(results, KNOWN[0][0])
     row["start"], row["accuracy"], row["emd"]["mean"] = "scratch", 0.99, 0.0104
     results["floor"]["mean"] = 0.010
-    found = cells(results, row["name"])
+    found = markdown(results, row["name"])
     assert found["Against"] == "1.0× floor"
     assert found["Reading"] == "keeps accuracy and behaviour"  # range to 0.0107
 
@@ -79,7 +76,7 @@ def test_post_training_rows_have_no_control():
     results, _, _ = study(KNOWN[:2], SMALL)
     for row in results["rows"][-2:]:
         row["start"] = "post-training"
-    found = cells(results, KNOWN[0][0])
+    found = markdown(results, KNOWN[0][0])
     assert found["Against"] == "–"
     assert found["EMD"] == f"{find(results, KNOWN[0][0])['emd']['mean']:.4f}"
 
@@ -89,7 +86,7 @@ def test_seeds_are_averaged_with_their_range():
     rows = [row for row in results["rows"] if row["name"] == KNOWN[0][0]]
     for row, accuracy, emd in zip(rows, (0.98, 0.97, 0.993), (1, 2, 6), strict=True):
         row["accuracy"], row["emd"]["mean"] = accuracy, emd / 1000
-    found = cells(results, KNOWN[0][0])
+    found = markdown(results, KNOWN[0][0])
     assert found["Seeds"] == "3"
     assert found["Acc. %"] == "98.1 (97.0–99.3)"
     assert found["EMD"] == "0.0030 (0.0010–0.0060)"
@@ -102,7 +99,7 @@ def test_numbers_are_printed_in_their_units():
     row["dead"], row["saturated"] = 0.6666, 0.0123
     row["cost"] |= {"acs": 1_234_567.0, "macs": 999_999.0, "events": 12.0}
     row["cost"] |= {"weight_bits": 8192 * 1500, "state_bits": 4096}
-    found = cells(results, row["name"])
+    found = markdown(results, row["name"])
     expected = {"Dead %": "66.7", "Satur. %": "1.2", "ACs": "1.23M", "MACs": "1.00M"}
     expected |= {"Events": "12.0", "Weights KiB": "1,500.0", "State KiB": "0.5"}
     assert {key: found[key] for key in expected} == expected

@@ -1,0 +1,614 @@
+"""From configs to objects: which layer gets what, its bits, and what is refused."""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import signal
+
+from jsnnq import build, data
+from jsnnq.config import (
+    ALL_NEURONS,
+    HIDDEN_KERNELS,
+    Config,
+    LQNet,
+    Mint,
+    NetworkConfig,
+    NeuronConfig,
+    SnnTorch,
+    TrainingConfig,
+    Uniform,
+    kernels,
+    neurons,
+)
+from jsnnq.errors import InputError
+from jsnnq.quantizers import identity
+
+from .test_train import SMALL, digits
+
+# The tiny network on 8x8 images of one colour, by hand: kernel sizes and neurons.
+KERNELS = {
+    "conv1": 3 * 3 * 1 * 4,
+    "layer1_0/conv1": 3 * 3 * 4 * 4,
+    "layer1_0/conv2": 3 * 3 * 4 * 4,
+    "layer2_0/conv1": 3 * 3 * 4 * 8,
+    "layer2_0/conv2": 3 * 3 * 8 * 8,
+    "layer2_0/downsample_conv": 1 * 1 * 4 * 8,
+    "fc": 8 * 10,
+}
+NEURONS = {
+    "sn1": 8 * 8 * 4,
+    "layer1_0/sn1": 8 * 8 * 4,
+    "layer1_0/sn2": 8 * 8 * 4,
+    "layer2_0/sn1": 4 * 4 * 8,
+    "layer2_0/sn2": 4 * 4 * 8,
+    "layer2_0/downsample_sn": 4 * 4 * 8,
+}
+HIDDEN = [path for path in KERNELS if path not in ("conv1", "fc")]
+
+
+def with_(**quantizers):
+    return dataclasses.replace(SMALL, **quantizers)
+
+
+def network_of(config):
+    return build.network(config, 10)
+
+
+@functools.cache
+def float_variables():
+    bare = build.float_network(SMALL.network, 10)
+    return build.initial_variables(bare, jax.random.key(3), (8, 8, 1))
+
+
+@functools.cache
+def images():
+    split = digits().train
+    return data.normalise(
+        jnp.asarray(split.images[:16]), digits().mean, digits().std, digits().scale
+    )
+
+
+def quantized(config):
+    net = network_of(config)
+    return net, build.quantize(net, float_variables(), jax.random.key(0), images())
+
+
+def at(tree, path):
+    for name in path.split("/"):
+        tree = tree[name]
+    return tree
+
+
+def kernel(path):
+    return np.asarray(at(float_variables()["params"], path)["kernel"], np.float64)
+
+
+# Which layer gets what.
+
+
+def test_the_usual_rules_keep_first_convolution_and_classifier_float():
+    net = network_of(with_(weights=kernels(Uniform(2)), membranes=neurons(LQNet(2))))
+    assert net.kernel_layers() == tuple(KERNELS)
+    assert net.neuron_layers() == tuple(NEURONS)
+    assert [path for path in KERNELS if net.weights(path) != identity] == HIDDEN
+    assert all(net.membranes(path) != identity for path in NEURONS)
+
+
+@pytest.mark.parametrize("size", ["sew_resnet8", "sew_resnet18", "sew_resnet50"])
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+def test_the_usual_rules_reach_every_block_of_every_size(size, stem):
+    config = Config(
+        network=NetworkConfig(name=size, stem=stem),
+        weights=kernels(Uniform(2)),
+        membranes=neurons(Uniform(2)),
+    )
+    net = build.network(config, 10)
+    float_ones = [path for path in net.kernel_layers() if net.weights(path) == identity]
+    assert float_ones == ["conv1", "fc"]
+    assert all(net.membranes(path) != identity for path in net.neuron_layers())
+
+
+def test_the_first_full_match_wins():
+    net = network_of(
+        with_(
+            weights=(
+                ("layer1_0/.*", None),
+                ("layer._0/conv1", Uniform(3)),
+                ("conv1|fc", LQNet(4)),
+                (HIDDEN_KERNELS, Uniform(8)),
+            )
+        )
+    )
+    bits = {path: net.weights(path).bits for path in KERNELS}
+    assert bits == {
+        "conv1": 4,
+        "layer1_0/conv1": 32,
+        "layer1_0/conv2": 32,
+        "layer2_0/conv1": 3,
+        "layer2_0/conv2": 8,
+        "layer2_0/downsample_conv": 8,
+        "fc": 4,
+    }
+
+
+def test_decisions_say_what_each_layer_got():
+    config = with_(
+        weights=(("layer1_0/.*", None), *kernels(Uniform(2))),
+        membranes=(("sn1|.*downsample_sn", LQNet(3)),),
+    )
+    rows = build.decisions(config, network_of(config))
+    assert [row[0] for row in rows] == list(KERNELS)
+    assert {path: ("Uniform(bits=2" in weight) for path, weight, _ in rows} == {
+        path: path.startswith("layer2_0") for path in KERNELS
+    }
+    assert {path for path, weight, _ in rows if weight == "float"} == {
+        *("conv1", "fc", "layer1_0/conv1", "layer1_0/conv2")
+    }
+    with_membrane = [path for path, _, membrane in rows if "LQNet(bits=3" in membrane]
+    assert with_membrane == ["conv1", "layer2_0/downsample_conv"]
+    assert rows[-1][2] == ""
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize("what", ["weights", "membranes"])
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [
+        ("layer9_.*", "'layer9_.*' matches no layer: there are .*layer1_0/"),
+        ("layer1_0", "matches no layer"),  # a part of a path is no match
+        ("fc|(", "'fc.*' is no regular expression"),
+        ("", "matches no layer"),
+    ],
+)
+def test_rules_that_cannot_be_meant_are_refused(what, pattern, says):
+    with pytest.raises(InputError, match=says) as caught:
+        network_of(with_(**{what: ((pattern, Uniform(2)),)}))
+    assert what in str(caught.value)
+
+
+@pytest.mark.parametrize("what", ["weights", "membranes"])
+@pytest.mark.parametrize(
+    ("quantizer", "says"),
+    [
+        (Uniform(0), "bits=0"),
+        (Uniform(9), "bits=9"),
+        (Uniform(-1), "bits=-1"),
+        (Uniform(1, grid="symmetric"), "bits=1"),
+        (Uniform(2, clip=0.0), "clip is 0.0"),
+        (Uniform(2, clip=-1.0), "clip is -1.0"),
+        (Uniform(2, clip=math.nan), "clip is nan"),
+        (Uniform(2, clip=math.inf), "clip is inf"),
+        (Uniform(2, clip="largest"), "'largest'.*'max'"),
+        (Uniform(2, grid="odd"), "unknown grid 'odd'.*'even'"),
+        (Uniform(2, outside=0.5), "outside=0.5"),
+        (Uniform(2, clip="percentile", percentile=101.0), "percentile is 101"),
+        (Uniform(2, clip="percentile", percentile=0.0), "percentile is 0"),
+        (LQNet(0), "bits=0"),
+        (LQNet(9), "bits=9"),
+        (LQNet(2, clip=0.0), "clip is 0.0"),
+        (LQNet(2, clip=-3.0), "clip is -3.0"),
+        (LQNet(2, clip=math.nan), "clip is nan"),
+        (LQNet(2, start="zero"), "unknown start 'zero'.*'qem'"),
+        (Mint(0), "bits=0"),
+        (Mint(1), "bits=1"),
+        (Mint(9), "bits=9"),
+    ],
+)
+def test_quantizers_out_of_range_are_refused(what, quantizer, says):
+    rule = {"weights": kernels, "membranes": neurons}[what](quantizer)
+    with pytest.raises(InputError, match=says):
+        network_of(with_(**{what: rule}))
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "says"),
+    [
+        (SnnTorch(0), "bits=0"),
+        (SnnTorch(9), "bits=9"),
+        (SnnTorch(2, spacing="log"), "unknown spacing 'log'.*'uniform'"),
+        (SnnTorch(2, centre="reset"), "unknown centre 'reset'.*'threshold'"),
+        (SnnTorch(2, upper=0.0), "upper is 0.0"),
+        (SnnTorch(2, lower=math.nan), "lower is nan"),
+    ],
+)
+def test_snntorch_out_of_range_is_refused(quantizer, says):
+    with pytest.raises(InputError, match=says):
+        network_of(with_(membranes=neurons(quantizer)))
+
+
+def test_a_membrane_quantizer_is_refused_for_weights():
+    with pytest.raises(InputError, match="membrane quantizer"):
+        network_of(with_(weights=kernels(SnnTorch(2))))
+    with pytest.raises(InputError, match="shared=True for weights"):
+        network_of(with_(weights=kernels(Mint(4, shared=True))))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"name": "vgg"}, "unknown network 'vgg'.*'sew_resnet18'"),
+        ({"stem": "wide"}, "unknown stem 'wide'.*'cifar'"),
+        ({"connect": "xor"}, "unknown connect 'xor'.*'iand'"),
+        ({"dtype": "float16"}, "unknown dtype 'float16'.*'bfloat16'"),
+        ({"timesteps": 0}, "timesteps is 0"),
+        ({"timesteps": -4}, "timesteps is -4"),
+        ({"width": 0.0}, "width is 0.0"),
+        ({"width": math.nan}, "width is nan"),
+        ({"width": 1e-3}, "leaves 0 channels"),
+    ],
+)
+def test_networks_that_cannot_be_are_refused(changes, says):
+    network = dataclasses.replace(SMALL.network, **changes)
+    with pytest.raises(InputError, match=says):
+        network_of(with_(network=network))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"kind": "izhikevich"}, "'izhikevich'.*'plif'"),
+        ({"surrogate": "step"}, "unknown surrogate 'step'.*'atan'"),
+        ({"placement": "after"}, "'after'.*'stored'"),
+        ({"tau": math.nan}, "tau is nan"),
+        ({"tau": 0.0}, "tau is 0.0"),
+        ({"v_threshold": math.nan}, "v_threshold is nan"),
+        ({"alpha": 0.0}, "alpha is 0.0|alpha=0.0"),
+        ({"alpha": math.nan}, "alpha is nan|alpha=nan"),
+    ],
+)
+def test_neurons_that_cannot_be_are_refused(changes, says):
+    neuron = dataclasses.replace(SMALL.network.neuron, **changes)
+    network = dataclasses.replace(SMALL.network, neuron=neuron)
+    with pytest.raises(InputError, match=says):
+        network_of(with_(network=network))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"optimizer": "lion"}, "unknown optimizer 'lion'.*'adamw'"),
+        ({"schedule": "step"}, "unknown schedule 'step'.*'cosine'"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"batch": 0}, "batch is 0"),
+        ({"batch": 1438}, "1438 does not fit 1,437"),
+        ({"rate": 0.0}, "rate is 0.0"),
+        ({"rate": math.nan}, "rate is nan"),
+        ({"rate": math.inf}, "rate is inf"),
+        ({"momentum": -0.1}, "momentum is -0.1"),
+        ({"weight_decay": math.nan}, "weight_decay is nan"),
+        ({"warmup": -1.0}, "warmup is -1.0"),
+    ],
+)
+def test_recipes_that_cannot_be_are_refused(changes, says):
+    training = dataclasses.replace(SMALL.training, **changes)
+    with pytest.raises(InputError, match=says):
+        build.program(with_(training=training), digits())
+
+
+def test_a_calibration_without_images_is_refused():
+    with pytest.raises(InputError, match="calibration is 0"):
+        build.program(with_(calibration=0), digits())
+
+
+# The program.
+
+
+def test_a_program_follows_the_data_set_and_the_recipe():
+    program = build.program(SMALL, digits())
+    assert program.batch == 128
+    assert (program.pad, program.flip) == (1, False)
+    still = dataclasses.replace(SMALL.training, augment=False)
+    assert build.program(with_(training=still), digits()).pad == 0
+    # Equal recipes compile once, whatever clip and bits are.
+    one, other = (
+        build.program(with_(weights=kernels(Uniform(b, clip=c))), digits())
+        for b, c in ((2, 1.0), (4, 10.0))
+    )
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one != program
+
+
+def rates_of(training, steps, steps_per_epoch):
+    """The rates an optimizer walks with, from plain SGD on a constant gradient."""
+    rule = build.optimizer(training, steps_per_epoch)
+    params = {"kernel": jnp.float32(0)}
+    state, rates = rule.init(params), []
+    for _ in range(steps):
+        updates, state = rule.update({"kernel": jnp.float32(1)}, state, params)
+        rates.append(-float(updates["kernel"]))
+    return rates
+
+
+PLAIN = TrainingConfig(epochs=2, rate=0.5, momentum=0.0)
+
+
+def test_the_cosine_falls_to_zero_after_the_last_step():
+    expected = [0.5 * (1 + math.cos(math.pi * t / 10)) / 2 for t in range(11)]
+    assert rates_of(PLAIN, 11, 5) == pytest.approx(expected, abs=1e-6)
+
+
+def test_warm_up_rises_first_and_the_cosine_has_the_rest():
+    warm = dataclasses.replace(PLAIN, warmup=0.8)
+    rise = [0.5 * t / 4 for t in range(4)]
+    fall = [0.5 * (1 + math.cos(math.pi * t / 6)) / 2 for t in range(7)]
+    assert rates_of(warm, 11, 5) == pytest.approx(rise + fall, abs=1e-6)
+
+
+def test_a_constant_schedule_stays():
+    constant = dataclasses.replace(PLAIN, schedule="constant")
+    assert rates_of(constant, 4, 5) == pytest.approx([0.5] * 4)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_only_kernels_decay(optimizer):
+    recipe = dataclasses.replace(PLAIN, optimizer=optimizer, weight_decay=0.1)
+    params = {"bn": {"scale": jnp.ones(2)}, "fc": {"kernel": 2 * jnp.ones(2)}}
+    rule = build.optimizer(recipe, 5)
+    zero = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = rule.update(zero, rule.init(params), params)
+    np.testing.assert_array_equal(updates["bn"]["scale"], 0)
+    # Decoupled and SGD: rate x decay x weight. Adam normalises its L2 to the rate.
+    expected = -0.5 if optimizer == "adam" else -0.5 * 0.1 * 2
+    np.testing.assert_allclose(updates["fc"]["kernel"], expected, rtol=1e-5)
+
+
+# Quantizers' first states.
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        with_(weights=kernels(Uniform(2))),
+        with_(weights=kernels(LQNet(2)), membranes=neurons(Uniform(2, clip="max"))),
+    ],
+)
+def test_quantize_leaves_the_float_network_as_it_was(config):
+    before = jax.tree.map(np.array, float_variables())
+    _, variables = quantized(config)
+    for collection in ("params", "batch_stats"):
+        assert jax.tree.structure(variables[collection]) == jax.tree.structure(
+            before[collection]
+        )
+        jax.tree.map(
+            np.testing.assert_array_equal, variables[collection], before[collection]
+        )
+    jax.tree.map(np.testing.assert_array_equal, float_variables(), before)
+
+
+def stem_potentials(placement):
+    """The stem's membranes over time, by SciPy's correlation and the LIF equation."""
+    x = np.asarray(images(), np.float64)
+    weights = kernel("conv1")[:, :, 0]
+    current = np.stack(
+        [
+            [signal.correlate2d(image, weights[..., c], mode="same") for c in range(4)]
+            for image in x[..., 0]
+        ]
+    ) / math.sqrt(1 + 1e-5)
+    v, seen = np.zeros_like(current), []
+    for _ in range(2):
+        charged = v + (current - v) / 2
+        v = np.where(charged >= 1, 0, charged)
+        seen.append(charged if placement == "before_fire" else v)
+    return np.stack(seen)
+
+
+@pytest.mark.parametrize("placement", ["stored", "before_fire"])
+@pytest.mark.parametrize(
+    ("clip", "percentile"), [("max", 99.9), ("percentile", 99.9), ("percentile", 70.0)]
+)
+def test_membranes_are_calibrated_on_what_their_quantizer_will_see(
+    placement, clip, percentile
+):
+    neuron = dataclasses.replace(SMALL.network.neuron, placement=placement)
+    _, variables = quantized(
+        with_(
+            network=dataclasses.replace(SMALL.network, neuron=neuron),
+            membranes=neurons(Uniform(4, clip=clip, percentile=percentile)),
+        )
+    )
+    magnitudes = np.abs(stem_potentials(placement))
+    expected = np.percentile(magnitudes, 100 if clip == "max" else percentile)
+    state = variables["quant"]["sn1"]["quantizer"]
+    np.testing.assert_allclose(state.high, expected, rtol=1e-5)
+    np.testing.assert_allclose(state.low, -expected, rtol=1e-5)
+    for path in NEURONS:
+        assert np.isfinite(at(variables["quant"], path)["quantizer"].high)
+
+
+def test_weights_can_be_clipped_where_their_data_end():
+    _, variables = quantized(
+        with_(weights=kernels(Uniform(2, clip="max", channelwise=True)))
+    )
+    for path in HIDDEN:
+        state = at(variables["quant"], path)["quantizer"]
+        expected = np.abs(kernel(path)).max(axis=(0, 1, 2))
+        np.testing.assert_allclose(state.high, expected, rtol=1e-6)
+
+
+def test_lqnet_starts_where_least_squares_stands_still():
+    """No other choice of nearest levels, and no other basis, fits better."""
+    net, variables = quantized(with_(weights=kernels(LQNet(2))))
+    for path in HIDDEN:
+        basis = np.asarray(at(variables["quant"], path)["quantizer"].basis)
+        w = kernel(path).reshape(-1, kernel(path).shape[-1])
+        for channel in range(w.shape[1]):
+            codes = np.array([[a, b] for a in (-1, 1) for b in (-1, 1)])
+            levels = codes @ basis[:, channel]
+            nearest = np.abs(w[:, channel, None] - levels).argmin(axis=1)
+            best, *_ = np.linalg.lstsq(codes[nearest], w[:, channel], rcond=None)
+            np.testing.assert_allclose(basis[:, channel], best, rtol=5e-3, atol=1e-4)
+    assert net.weights("conv1") == identity
+
+
+# Kernels as deployed, and bits.
+
+
+def test_uniform_kernels_are_the_formula():
+    net, variables = quantized(with_(weights=kernels(Uniform(2, clip=0.3))))
+    found = build.kernels(net, variables)
+    assert list(found) == list(KERNELS)
+    for path in KERNELS:
+        w = kernel(path)
+        if path in HIDDEN:
+            step = 2 * 0.3 / 3
+            w = -0.3 + step * np.round((np.clip(w, -0.3, 0.3) + 0.3) / step)
+            assert len(np.unique(np.float32(found[path]))) <= 4
+        np.testing.assert_allclose(found[path], w, atol=1e-6)
+
+
+def test_lqnet_kernels_are_the_nearest_levels():
+    net, variables = quantized(with_(weights=kernels(LQNet(2))))
+    for path in HIDDEN:
+        basis = np.asarray(at(variables["quant"], path)["quantizer"].basis)
+        signs = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]])
+        levels = signs @ basis  # L G
+        w = kernel(path).reshape(-1, levels.shape[1])
+        nearest = np.abs(w[None] - levels[:, None]).min(axis=0)
+        found = np.asarray(build.kernels(net, variables)[path]).reshape(w.shape)
+        np.testing.assert_allclose(np.abs(w - found), nearest, atol=1e-6)
+        assert all(len(np.unique(column)) <= 4 for column in found.T)
+
+
+def test_mint_kernels_use_the_alpha_among_the_parameters():
+    net, variables = quantized(with_(weights=kernels(Mint(4))))
+    assert variables["quant"] == {}
+    for path in HIDDEN:
+        w = kernel(path)
+        alpha = 2 * np.abs(w).mean() / math.sqrt(7)
+        state = at(variables["params"], path)["quantizer"]
+        np.testing.assert_allclose(state.alpha, alpha, rtol=1e-5)
+        alpha = np.float64(state.alpha)
+        expected = alpha / 7 * np.round(7 * np.clip(np.tanh(w) / alpha, -1, 1))
+        found = np.asarray(build.kernels(net, variables)[path])
+        # A value on the edge between two levels may go either way in float32.
+        assert np.mean(np.abs(found - expected) > 1e-6) < 0.01
+    for name in ("kernel",):
+        np.testing.assert_array_equal(
+            variables["params"]["conv1"][name],
+            float_variables()["params"]["conv1"][name],
+        )
+
+
+def bits_of(config):
+    net, variables = quantized(config)
+    weights = build.weight_bits(net, variables)
+    states = build.state_bits(net, variables, NEURONS)
+    assert list(weights) == list(KERNELS)
+    assert list(states) == list(NEURONS)
+    return weights, states
+
+
+CHANNELS = dict(zip(KERNELS, (4, 4, 4, 8, 8, 8, 10), strict=True))
+
+
+def beside(path):
+    """Two float32 numbers a channel for normalisation, one for the bias of `fc`."""
+    return 32 * CHANNELS[path] * (1 if path == "fc" else 2)
+
+
+def test_bits_of_the_float_network():
+    weights, states = bits_of(SMALL)
+    assert weights == {path: 32 * n + beside(path) for path, n in KERNELS.items()}
+    assert states == {path: 32 * n for path, n in NEURONS.items()}
+    assert weights["conv1"] == 1408
+    assert weights["fc"] == 2880
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "numbers"),
+    [
+        (Uniform(2), lambda path: 2),  # an offset and a step
+        (Uniform(2, clip="max", channelwise=True), lambda path: 2 * CHANNELS[path]),
+        (LQNet(2), lambda path: 2 * CHANNELS[path]),  # a basis of two for a channel
+        (Mint(2), lambda path: 1),
+    ],
+)
+def test_bits_of_weights_of_two_bits(quantizer, numbers):
+    weights, _ = bits_of(with_(weights=kernels(quantizer)))
+    for path, size in KERNELS.items():
+        hidden = path in HIDDEN
+        expected = 2 * size + 32 * numbers(path) if hidden else 32 * size
+        assert weights[path] == expected + beside(path), path
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "bits", "numbers"),
+    [
+        (Uniform(2, grid="unsigned"), 2, 2),
+        (LQNet(2), 2, 2),
+        (SnnTorch(3), 3, 8),
+        (Mint(4), 4, 1),
+    ],
+)
+def test_bits_of_membranes(quantizer, bits, numbers):
+    weights, states = bits_of(with_(membranes=neurons(quantizer)))
+    assert weights == bits_of(SMALL)[0]
+    assert states == {path: bits * n + 32 * numbers for path, n in NEURONS.items()}
+
+
+# MINT shares one scale between a kernel and the membranes it feeds.
+
+SHARED = (("layer.*sn.?", Mint(4, shared=True)),)
+
+
+def test_mint_shares_the_scale_of_its_kernel():
+    net, variables = quantized(with_(weights=kernels(Mint(4)), membranes=SHARED))
+    assert all(net.membranes(path).shared for path in NEURONS if path != "sn1")
+    assert variables["quant"] == {}
+    stored = jax.tree_util.tree_leaves_with_path(variables["params"])
+    alphas = [
+        jax.tree_util.keystr(path) for path, leaf in stored if "alpha" in str(path)
+    ]
+    assert len(alphas) == len(HIDDEN)
+    states = build.state_bits(net, variables, NEURONS)
+    assert states["layer1_0/sn1"] == 4 * NEURONS["layer1_0/sn1"]
+    assert states["sn1"] == 32 * NEURONS["sn1"]
+
+
+@pytest.mark.parametrize(
+    ("weights", "membranes", "layer"),
+    [
+        ((), SHARED, "layer1_0/sn1"),
+        (kernels(Uniform(4)), SHARED, "layer1_0/sn1"),
+        (kernels(Mint(4)), ((ALL_NEURONS, Mint(4, shared=True)),), "sn1"),
+        (
+            (("layer1.*conv.", Mint(4)), ("layer2_0/conv.", Mint(4))),
+            SHARED,
+            "layer2_0/downsample_sn",
+        ),
+    ],
+)
+def test_a_scale_that_nobody_has_cannot_be_shared(weights, membranes, layer):
+    with pytest.raises(InputError, match=f"membranes of {layer} share") as caught:
+        network_of(with_(weights=weights, membranes=membranes))
+    assert "shared=False" in str(caught.value)
+
+
+def test_the_threshold_of_snntorch_is_the_neurons():
+    neuron = NeuronConfig(v_threshold=0.5)
+    _, variables = quantized(
+        with_(
+            network=dataclasses.replace(SMALL.network, neuron=neuron),
+            membranes=neurons(SnnTorch(2, spacing="uniform")),
+        )
+    )
+    levels = variables["quant"]["sn1"]["quantizer"].levels
+    np.testing.assert_allclose(levels, np.linspace(-0.5, 0.6, 4), atol=1e-6)
+
+
+@pytest.mark.parametrize("surrogate", sorted(build.surrogate.SURROGATES))
+def test_every_surrogate_can_be_named_with_and_without_its_width(surrogate):
+    plain = build.neuron(NeuronConfig(surrogate=surrogate)).surrogate
+    wide = build.neuron(NeuronConfig(surrogate=surrogate, alpha=1.7)).surrogate
+    x = jnp.float32(0.1)
+    assert np.isfinite(jax.grad(plain)(x))
+    assert jax.grad(plain)(x) != jax.grad(wide)(x)

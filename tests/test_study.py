@@ -1,0 +1,674 @@
+"""A study of real tiny networks, killed and continued; its logic without training."""
+
+import collections
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import jsnnq
+from jsnnq import checkpoint, run, study, train
+from jsnnq.config import Config, LQNet, Uniform, kernels, to_dict
+from jsnnq.errors import InputError
+from jsnnq.evaluate import Evaluation
+from jsnnq.study import Study
+
+from .test_train import CLIP, SMALL
+
+TUNED = dataclasses.replace(SMALL, start="checkpoint")
+ROWS = {
+    "weights-uniform-2bit": dataclasses.replace(
+        TUNED, weights=kernels(Uniform(2, clip=CLIP))
+    ),
+    "weights-lqnet-2bit": dataclasses.replace(
+        SMALL, start="post-training", weights=kernels(LQNet(2))
+    ),
+    "float": SMALL,
+    "float-finetuned": TUNED,
+}
+ORDER = [  # float networks, controls, then quantized rows as they are written
+    ("float", 0),
+    ("float", 1),
+    ("float-finetuned", 0),
+    ("float-finetuned", 1),
+    ("weights-uniform-2bit", 0),
+    ("weights-lqnet-2bit", 0),
+]
+DISTANCES = {"mean", "weighted", "max", "pooled", "layers"}
+
+
+def make(out, rows=ROWS, **options):
+    options = {"quiet": True, "say": lambda line: None, "command": "test", **options}
+    return Study(rows, out, **options)
+
+
+def read(out, name="results.json"):
+    return json.loads((out / name).read_text())
+
+
+def without_times(results):
+    rows = [{k: v for k, v in row.items() if k != "wall_s"} for row in results["rows"]]
+    return {**results, "rows": rows}
+
+
+def row_files(out):
+    return {p: p.stat().st_mtime_ns for p in out.glob("runs/*/row.json")}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A whole study of real networks, done in one go."""
+    out = tmp_path_factory.mktemp("study") / "out"
+    make(out).run()
+    return out
+
+
+# The results of real networks.
+
+
+def rates_of(folder):
+    """Rates by layer from the stored counts, read a second time."""
+    with np.load(folder / "firing.npz") as stored:
+        total = int(stored["timesteps"]) * int(stored["images"])
+        return {
+            name: stored[name].ravel() / total
+            for name in stored.files
+            if name.startswith("counts/")
+        }
+
+
+def expected_distances(a, b, measure):
+    """The five views of a distance between two networks, typed a second time."""
+    layers = {name.removeprefix("counts/"): measure(a[name], b[name]) for name in a}
+    sizes = [len(values) for values in a.values()]
+    values = list(layers.values())
+    return {
+        "mean": np.mean(values),
+        "weighted": np.average(values, weights=sizes),
+        "max": max(values),
+        "pooled": measure(np.concatenate([*a.values()]), np.concatenate([*b.values()])),
+        "layers": layers,
+    }
+
+
+def assert_distances(found, expected):
+    assert set(found) == DISTANCES
+    for key in DISTANCES - {"layers"}:
+        assert found[key] == pytest.approx(expected[key], abs=1e-6), key
+    assert found["layers"] == pytest.approx(expected["layers"], abs=1e-6)
+
+
+def mean_distances(found):
+    """The mean of several distances, key by key."""
+    keys = DISTANCES - {"layers"}
+    layers = found[0]["layers"]
+    return {
+        **{key: np.mean([one[key] for one in found]) for key in keys},
+        "layers": {n: np.mean([one["layers"][n] for one in found]) for n in layers},
+    }
+
+
+def assert_read_against_controls(out, results):
+    """Floor, drift and every row's distances from the counts on disk and SciPy."""
+    folders = {row: out / "runs" / f"{row[0]}-seed{row[1]}" for row in ORDER}
+    rates = {row: rates_of(folder) for row, folder in folders.items()}
+    earth = stats.wasserstein_distance
+    apart = lambda x, y: np.abs(x - y).mean()
+    floor = expected_distances(rates["float", 0], rates["float", 1], earth)
+    assert_distances(results["floor"], floor)
+    drifts = [
+        expected_distances(rates["float", s], rates["float-finetuned", s], earth)
+        for s in (0, 1)
+    ]
+    assert_distances(results["drift"], mean_distances(drifts))
+    for key in DISTANCES - {"layers"}:
+        values = [one[key] for one in drifts]
+        expected = pytest.approx([min(values), max(values)], abs=1e-6)
+        assert results["drift_range"][key] == expected
+        assert results["floor_range"][key] == pytest.approx([floor[key]] * 2, abs=1e-6)
+    for row in results["rows"]:
+        if row["kind"] == "float":
+            assert row["emd"] is None
+            assert row["matched"] is None
+            continue
+        parent, own = rates["float", row["seed"]], rates[row["name"], row["seed"]]
+        assert_distances(row["emd"], expected_distances(parent, own, earth))
+        assert_distances(row["matched"], expected_distances(parent, own, apart))
+        assert row["emd"]["mean"] > 0
+
+
+def test_distances_come_from_the_counts_on_disk(finished):
+    assert_read_against_controls(finished, read(finished))
+
+
+def test_a_row_says_what_its_counts_say(finished):
+    for row in read(finished)["rows"]:
+        folder = finished / "runs" / f"{row['name']}-seed{row['seed']}"
+        pooled = np.concatenate(list(rates_of(folder).values()))
+        assert row["mean_rate"] == pytest.approx(pooled.mean())
+        assert row["dead"] == pytest.approx(np.mean(pooled < 0.05))
+        assert row["saturated"] == pytest.approx(np.mean(pooled > 0.95))
+        assert row["cost"]["sparsity"] == pytest.approx(1 - pooled.mean())
+
+
+def test_results_hold_the_published_schema(finished):
+    """Issue 2, section 8: every key, and nothing that JSON cannot hold."""
+    results = read(finished)
+    assert set(results) == {
+        *("schema", "provenance", "floor", "drift", "rows"),
+        *("floor_range", "drift_range"),
+    }
+    assert results["schema"] == 1
+    provenance = results["provenance"]
+    assert set(provenance) == {"jax", "device", "commit", "command", "dataset"}
+    assert provenance["jax"] == jax.__version__
+    assert provenance["command"] == "test"
+    assert "1,797" in provenance["dataset"] or "digits" in provenance["dataset"]
+    assert [(row["name"], row["seed"]) for row in results["rows"]] == ORDER
+    for row in results["rows"]:
+        assert set(row) == {
+            *("name", "kind", "start", "config", "seed", "accuracy", "emd"),
+            *("matched", "mean_rate", "dead", "saturated", "cost", "wall_s"),
+        }
+        assert row["config"] == json.loads(json.dumps(to_dict(ROWS[row["name"]])))
+        for key in ("accuracy", "mean_rate", "dead", "saturated"):
+            assert type(row[key]) is float
+            assert 0 <= row[key] <= 1
+        assert row["wall_s"] > 0
+        assert {
+            *("sparsity", "acs", "macs", "dense", "weight_bits", "state_bits"),
+            "events",
+        } <= set(row["cost"])
+        assert sum(row["cost"]["events_per_layer"].values()) == pytest.approx(
+            row["cost"]["events"]
+        )
+    said = {row["name"]: (row["kind"], row["start"]) for row in results["rows"]}
+    assert said == {
+        "float": ("float", "scratch"),
+        "float-finetuned": ("control", "checkpoint"),
+        "weights-uniform-2bit": ("quantized", "checkpoint"),
+        "weights-lqnet-2bit": ("quantized", "post-training"),
+    }
+
+
+def test_a_post_training_row_trains_nothing(finished):
+    folder = finished / "runs"
+    lines = (folder / "weights-uniform-2bit-seed0" / "log.jsonl").read_text()
+    assert len(lines.splitlines()) == 12
+    quantized, _ = checkpoint.restore(
+        folder / "weights-lqnet-2bit-seed0" / "checkpoint"
+    )
+    parent, _ = checkpoint.restore(folder / "float-seed0" / "checkpoint")
+    jax.tree.map(np.testing.assert_array_equal, quantized["params"], parent["params"])
+    assert not (folder / "weights-lqnet-2bit-seed0" / "log.jsonl").exists()
+
+
+def test_a_finished_study_has_its_report_and_nothing_left_over(finished):
+    names = {path.name for path in finished.iterdir()}
+    assert {"results.csv", "report.md", "report.html", "plots"} <= names
+    assert not list(finished.rglob("*partial*"))
+    for name, seed in ORDER:
+        assert name in (finished / "report.md").read_text()
+        assert (finished / "runs" / f"{name}-seed{seed}" / "checkpoint").is_dir()
+
+
+def test_a_finished_study_is_reported_and_not_recomputed(finished, monkeypatch):
+    before, known = row_files(finished), read(finished)
+    monkeypatch.setattr(study, "execute", None)
+    again = make(finished)
+    assert again.finished
+    assert again.run() == known
+    assert row_files(finished) == before
+
+
+# Killed and continued.
+
+
+class Killed(KeyboardInterrupt):
+    """As when a person presses Ctrl-C."""
+
+
+def test_killed_between_and_inside_rows_it_continues(finished, tmp_path, monkeypatch):
+    """Ctrl-C after the first and the last epoch of a row, and before its row.json."""
+    out, jobs, real_save = tmp_path / "out", [], checkpoint.save
+    real_execute = study.execute
+
+    def execute(program, config, dataset, folder, **options):
+        jobs.append((folder, options["label"]))
+        return real_execute(program, config, dataset, folder, **options)
+
+    def save_and_die(at):
+        seen = []
+
+        def save(path, tree, metadata):
+            real_save(path, tree, metadata)
+            seen.append(path)
+            if len(seen) == at:
+                raise Killed
+
+        return save
+
+    monkeypatch.setattr(study, "execute", execute)
+    monkeypatch.setattr(run, "SAVE_EVERY_S", 0)
+    # A row saves after each of its two epochs and once it is evaluated.
+    begins = 0
+    for saves, row, left in (
+        (1, 0, "partial"),
+        (4, 1, "partial"),
+        (8, 4, "partial"),
+        (3, 5, "checkpoint"),
+    ):
+        monkeypatch.setattr(checkpoint, "save", save_and_die(saves))
+        jobs.clear()
+        with pytest.raises(Killed):
+            make(out).run()
+        expected = [f"{name}/seed{seed}" for name, seed in ORDER[begins : row + 1]]
+        assert [label for _, label in jobs] == expected
+        assert not (jobs[-1][0] / "row.json").exists()
+        assert (jobs[-1][0] / left).is_dir()
+        begins = row
+    monkeypatch.setattr(checkpoint, "save", real_save)
+    assert without_times(make(out).run()) == without_times(read(finished))
+    assert not list(out.rglob("*partial*"))
+    assert {p.name for p in out.iterdir()} == {p.name for p in finished.iterdir()}
+
+
+EXPERIMENT = """\
+'''A small study.'''
+
+import dataclasses
+
+from jsnnq.config import Config, LQNet, NetworkConfig, TrainingConfig, Uniform, kernels
+
+SMALL = Config(
+    network=NetworkConfig(name="sew_resnet_tiny", timesteps=2),
+    training=TrainingConfig(epochs=2, batch=128, optimizer="adam", rate=0.01),
+)
+TUNED = dataclasses.replace(SMALL, start="checkpoint")
+ROWS = {
+    "weights-uniform-2bit": dataclasses.replace(
+        TUNED, weights=kernels(Uniform(2, clip=0.1))
+    ),
+    "weights-lqnet-2bit": dataclasses.replace(
+        SMALL, start="post-training", weights=kernels(LQNet(2))
+    ),
+    "float": SMALL,
+    "float-finetuned": TUNED,
+}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows_done", [0, 1, 3, 5])
+def test_killed_for_good_and_typed_again_it_continues(finished, tmp_path, rows_done):
+    """SIGKILL, which no handler sees, while a row is under way."""
+    (tmp_path / "small.py").write_text(EXPERIMENT)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "jsnnq.cli", "study", "small.py", "--out", out]
+    where = {
+        "cwd": tmp_path,
+        "env": os.environ | {"PYTHONPATH": str(Path(jsnnq.__file__).parents[1])},
+        "stdout": subprocess.DEVNULL,
+    }
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, **where)
+    while len(row_files(out)) < rows_done or not (out / "study.json").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    time.sleep(0.3)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    before = row_files(out)
+    subprocess.run(command, check=True, **where)
+    assert before.items() <= row_files(out).items()
+    found = {**read(out), "provenance": None}
+    expected = {**read(finished), "provenance": None}
+    assert without_times(found) == without_times(expected)
+
+
+# The logic of a study, with made-up networks.
+
+LAYERS = {"sn1": (4, 4, 3), "layer1_0/sn1": (2, 2, 5)}
+
+
+def fake_execute(program, config, dataset, folder, *, seed, parent, label, quiet):
+    """What `run.execute` leaves behind, from counts that depend on row and seed."""
+    del program, dataset, quiet
+    if config.start != "scratch":
+        assert (parent / "state").read_text() == f"float/seed{seed}"
+    rng = np.random.default_rng([seed, *label.encode()])
+    counts = {
+        name: rng.integers(0, 721, shape, np.int32) for name, shape in LAYERS.items()
+    }
+    evaluation = Evaluation(0.5, 1.0, counts, {}, {}, timesteps=2, images=360)
+    (folder / "checkpoint").mkdir(parents=True)
+    (folder / "checkpoint" / "state").write_text(label)
+    run.save_firing(folder / "firing.npz", evaluation)
+    cost = {"sparsity": 0.9, "acs": 1e6, "macs": 1e5, "dense": 1e7}
+    cost |= {"weight_bits": 1000, "state_bits": 500, "events": 3.0}
+    row = {
+        "kind": config.kind,
+        "start": config.start,
+        "config": to_dict(config),
+        "seed": seed,
+        "accuracy": 0.9 + 0.01 * seed,
+        "mean_rate": 0.1,
+        "dead": 0.5,
+        "saturated": 0.0,
+        "cost": {**cost, "events_per_layer": {"sn1": 3.0}, "policy": "neurobench"},
+        "wall_s": 1.0,
+    }
+    return row, evaluation
+
+
+@pytest.fixture
+def faked(monkeypatch):
+    monkeypatch.setattr(study, "execute", fake_execute)
+
+
+@pytest.fixture
+def unreported(monkeypatch):
+    """Leaves the report out, whose plots take most of a made-up study's time."""
+    monkeypatch.setattr(study, "write_report", lambda out: [])
+
+
+SCRATCH = dataclasses.replace(SMALL, weights=kernels(Uniform(2, clip=CLIP)))
+
+
+@pytest.mark.usefixtures("faked", "unreported")
+def test_every_row_is_read_against_its_parent(tmp_path):
+    make(tmp_path / "out").run()
+    results = read(tmp_path / "out")
+    assert [(row["name"], row["seed"]) for row in results["rows"]] == ORDER
+    assert_read_against_controls(tmp_path / "out", results)
+
+
+@pytest.mark.usefixtures("faked", "unreported")
+def test_the_floor_is_over_all_pairs_of_seeds(tmp_path):
+    results = make(tmp_path, {"float": SMALL}, seeds=3).run()
+    rates = [rates_of(tmp_path / "runs" / f"float-seed{seed}") for seed in range(3)]
+    pairs = [
+        expected_distances(rates[i], rates[j], stats.wasserstein_distance)
+        for i, j in ((0, 1), (0, 2), (1, 2))
+    ]
+    assert_distances(results["floor"], mean_distances(pairs))
+    means = [pair["mean"] for pair in pairs]
+    found = results["floor_range"]["mean"]
+    assert found == pytest.approx([min(means), max(means)], abs=1e-6)
+    assert results["drift"] is None
+    assert results["drift_range"] is None
+
+
+@pytest.mark.usefixtures("faked", "unreported")
+def test_one_seed_has_no_floor(tmp_path):
+    results = make(tmp_path, seeds=1).run()
+    assert results["floor"] is None
+    assert results["drift"]["mean"] > 0
+    assert len(results["rows"]) == 4
+
+
+@pytest.mark.usefixtures("faked", "unreported")
+def test_a_row_from_scratch_is_compared_with_the_float_network_of_its_seed(tmp_path):
+    make(tmp_path, {"float": SMALL, "scratch": SCRATCH}, row_seeds=2).run()
+    rows = [row for row in read(tmp_path)["rows"] if row["name"] == "scratch"]
+    assert [row["seed"] for row in rows] == [0, 1]
+    for row in rows:
+        assert row["start"] == "scratch"
+        folders = (f"{name}-seed{row['seed']}" for name in ("float", "scratch"))
+        rates = [rates_of(tmp_path / "runs" / folder) for folder in folders]
+        expected = expected_distances(*rates, stats.wasserstein_distance)
+        assert_distances(row["emd"], expected)
+
+
+@pytest.mark.usefixtures("faked", "unreported")
+def test_a_row_from_scratch_without_a_float_network_has_no_distance(tmp_path):
+    results = make(tmp_path, {"scratch": SCRATCH}).run()
+    (row,) = results["rows"]
+    assert row["emd"] is None
+    assert row["matched"] is None
+    assert results["floor"] is None
+
+
+@pytest.mark.usefixtures("unreported")
+@pytest.mark.parametrize("stop", range(6))
+def test_killed_at_any_row_it_continues_there(tmp_path, monkeypatch, stop):
+    done = []
+
+    def execute(*arguments, label, **options):
+        if len(done) == stop and label not in done:
+            raise Killed
+        done.append(label)
+        return fake_execute(*arguments, label=label, **options)
+
+    monkeypatch.setattr(study, "execute", execute)
+    with pytest.raises(Killed):
+        make(tmp_path / "out").run()
+    before = row_files(tmp_path / "out")
+    assert len(before) == stop
+    if stop:
+        assert len(read(tmp_path / "out")["rows"]) == stop
+    monkeypatch.setattr(study, "execute", fake_execute)
+    continued = make(tmp_path / "out").run()
+    assert before.items() <= row_files(tmp_path / "out").items()
+    assert continued == make(tmp_path / "other").run()
+
+
+def diverging(*keys):
+    """A fake that diverges for some rows, and keeps count of what was tried."""
+    tried = []
+
+    def execute(*arguments, label, **options):
+        tried.append(label)
+        if label in keys:
+            nothing = train.TrainState(jnp.int32(3), {}, {}, {}, ())
+            raise train.Diverged(f"training of {label} stopped at step 3", 3, nothing)
+        return fake_execute(*arguments, label=label, **options)
+
+    return execute, tried
+
+
+def test_a_diverged_row_is_named_and_the_others_finish(tmp_path, monkeypatch):
+    execute, tried = diverging("float-finetuned/seed0")
+    monkeypatch.setattr(study, "execute", execute)
+    lines = []
+    with pytest.raises(train.Diverged, match="float-finetuned/seed0"):
+        make(tmp_path, say=lines.append).run()
+    assert tried == [f"{name}/seed{seed}" for name, seed in ORDER]
+    found = [(row["name"], row["seed"]) for row in read(tmp_path)["rows"]]
+    assert found == [row for row in ORDER if row != ("float-finetuned", 0)]
+    assert any("step 3" in line for line in lines)
+    assert "float-finetuned/seed0" in (tmp_path / "report.md").read_text()
+    # Typed again, only what is missing is tried.
+    tried.clear()
+    monkeypatch.setattr(study, "execute", fake_execute)
+    assert not make(tmp_path).finished
+    assert len(make(tmp_path).run()["rows"]) == 6
+
+
+def test_rows_of_a_diverged_float_network_are_not_tried(tmp_path, monkeypatch):
+    execute, tried = diverging("float/seed0")
+    monkeypatch.setattr(study, "execute", execute)
+    with pytest.raises(train.Diverged):
+        make(tmp_path).run()
+    assert tried == ["float/seed0", "float/seed1", "float-finetuned/seed1"]
+    assert read(tmp_path)["floor"] is None
+    assert len(read(tmp_path)["rows"]) == 2
+
+
+def test_a_study_in_which_everything_diverges_still_says_so(tmp_path, monkeypatch):
+    execute, _ = diverging("float/seed0", "float/seed1")
+    monkeypatch.setattr(study, "execute", execute)
+    with pytest.raises(train.Diverged):
+        make(tmp_path).run()
+    assert read(tmp_path)["rows"] == []
+    assert "float/seed0" in (tmp_path / "report.md").read_text()
+
+
+def test_a_real_divergence_keeps_the_last_good_state(tmp_path):
+    """A rate that no network survives; the others of the study are finished."""
+    wild = dataclasses.replace(
+        SMALL, training=dataclasses.replace(SMALL.training, rate=1e38)
+    )
+    with pytest.raises(train.Diverged) as caught:
+        make(tmp_path, {"float": wild}, seeds=1).run()
+    kept, metadata = checkpoint.restore(tmp_path / "runs" / "float-seed0" / "last_good")
+    assert metadata == {"step": caught.value.step}
+    assert int(kept["step"]) == caught.value.step
+    leaves = jax.tree.leaves(kept["params"])
+    assert all(np.isfinite(leaf).all() for leaf in leaves)
+    with pytest.raises(InputError, match="not of a finished network"):
+        run.load(tmp_path / "runs" / "float-seed0" / "last_good")
+
+
+# The folder, and what is refused.
+
+
+def tree(folder):
+    return {
+        path: path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "difference"),
+    [
+        (ROWS, {"seeds": 3}, "seeds was 2, is 3"),
+        (ROWS, {"row_seeds": 2}, "row_seeds was 1, is 2"),
+        ({**ROWS, "more": SCRATCH}, {}, "rows.more is new"),
+        (dict(list(ROWS.items())[1:]), {}, "rows.weights-uniform-2bit is gone"),
+        (
+            {
+                **ROWS,
+                "weights-lqnet-2bit": dataclasses.replace(
+                    ROWS["weights-lqnet-2bit"], calibration=64
+                ),
+            },
+            {},
+            "rows.weights-lqnet-2bit.calibration was 256, is 64",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("faked", "unreported")
+def test_another_study_is_refused_by_the_first_difference(
+    tmp_path, rows, options, difference
+):
+    make(tmp_path).run()
+    before = tree(tmp_path)
+    with pytest.raises(InputError, match="another configuration") as caught:
+        make(tmp_path, rows, **options)
+    assert difference in str(caught.value)
+    assert tree(tmp_path) == before
+
+
+def test_an_out_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(InputError, match="is a file"):
+        make(tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_an_out_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="cannot write into .*folder you may write"):
+        make(tmp_path / "file" / "out")
+
+
+def test_an_out_that_holds_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(InputError, match="is not empty"):
+        make(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_what_cannot_be_built_is_refused_before_anything_is_written(tmp_path):
+    wrong = dataclasses.replace(SMALL, weights=(("nowhere", Uniform(2)),))
+    with pytest.raises(InputError, match="'nowhere' matches no layer"):
+        make(tmp_path / "out", {"float": SMALL, "last": wrong})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("seeds", "row_seeds"), [(0, 0), (1, 2), (2, 0), (-1, 1)])
+def test_wrong_numbers_of_seeds_are_refused(tmp_path, seeds, row_seeds):
+    with pytest.raises(InputError, match="1 <= row seeds <= seeds"):
+        make(tmp_path / "out", seeds=seeds, row_seeds=row_seeds)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_does_every_parent_first():
+    jobs = study.plan({**ROWS, "scratch": SCRATCH}, 3, 2)
+    seen = set()
+    for job in jobs:
+        assert job.parent is None or (job.parent, job.seed) in seen
+        seen.add((job.name, job.seed))
+    assert collections.Counter(job.name for job in jobs) == {
+        "float": 3,
+        "float-finetuned": 3,
+        "weights-uniform-2bit": 2,
+        "weights-lqnet-2bit": 2,
+        "scratch": 2,
+    }
+
+
+@pytest.mark.usefixtures("faked", "unreported")
+def test_a_full_disk_says_so_and_keeps_what_was_done(tmp_path, monkeypatch):
+    done = make(tmp_path).run()
+    before = tree(tmp_path)
+
+    def full(path, *_, **__):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(type(tmp_path), "write_text", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        make(tmp_path).run()
+    assert tree(tmp_path) == before
+    monkeypatch.undo()
+    monkeypatch.setattr(study, "execute", fake_execute)
+    assert make(tmp_path).run() == done
+
+
+# The report of a folder.
+
+
+def test_a_report_needs_results(tmp_path):
+    with pytest.raises(InputError, match="no results.json"):
+        study.write_report(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema": 2}', "3"])
+def test_results_that_are_none_are_refused(tmp_path, text):
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(InputError):
+        study.write_report(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
+@pytest.mark.usefixtures("faked")
+def test_a_report_is_written_again_from_the_folder(tmp_path):
+    make(tmp_path).run()
+    kept = (tmp_path / "report.md").read_bytes()
+    for name in ("report.md", "report.html", "results.csv"):
+        (tmp_path / name).unlink()
+    study.write_report(tmp_path)
+    assert (tmp_path / "report.md").read_bytes() == kept
+    assert (tmp_path / "report.html").exists()
+
+
+def test_the_file_of_the_slow_test_is_the_study_of_this_file(tmp_path):
+    from jsnnq.config import load_experiment
+
+    (tmp_path / "small.py").write_text(EXPERIMENT)
+    title, rows = load_experiment(tmp_path / "small.py")
+    assert title == "A small study."
+    assert all(isinstance(row, Config) for row in rows.values())
+    assert rows == ROWS

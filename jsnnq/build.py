@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from jsnnq import data, surrogate
+from jsnnq import batching, data, surrogate
 from jsnnq.config import (
     Config,
     LQNet,
@@ -265,7 +265,7 @@ def program(config: Config, dataset: data.DataSet) -> Program:
     training = config.training
     check_integer("batch", training.batch)
     check_integer("calibration", config.calibration)
-    steps_per_epoch = data.steps_per_epoch(len(dataset.train), training.batch)
+    steps_per_epoch = batching.steps_per_epoch(len(dataset.train), training.batch)
     return Program(
         network=network(config, dataset.classes),
         optimizer=optimizer(training, steps_per_epoch),

@@ -258,7 +258,7 @@ def load_experiment(path: str | Path) -> tuple[str, dict[str, Config]]:
     return title.splitlines()[0], rows
 
 
-def check_rows(rows: Mapping[str, Config]) -> None:
+def check_rows(rows: Mapping[Any, Any]) -> None:
     """Refuses rows that cannot be one study.
 
     Raises:
@@ -268,6 +268,7 @@ def check_rows(rows: Mapping[str, Config]) -> None:
     for name, row in rows.items():
         if not isinstance(row, Config):
             raise InputError(f"row {name!r} is a {type(row).__name__}, not a Config")
+    for name, row in rows.items():
         if not isinstance(name, str) or not re.fullmatch(r"[\w+=-][\w+=.-]*", name):
             raise InputError(
                 f"row name {name!r} cannot name a folder: use letters, digits, - and _"

@@ -1,63 +1,26 @@
-"""Data sets as arrays or TFDS sources, and the batch that belongs to (seed, step).
+"""Data sets as arrays or TFDS sources, by name.
 
-`load` returns a `DataSet` by name. A set that fits in memory is two `Split`s of
-uint8 images and int32 labels; ImageNet stays on disk as `Records`, which decode
-what they are asked for. Neither touches the network: a set that is not prepared
-is refused with the command that prepares it.
-
-Training reads a `Split` on the device. `epoch_order` is a permutation that depends
-on (key, epoch) only, `take` cuts batch number `index` out of it, `augment` moves
-and mirrors the images, `normalise` makes floats of them:
-
-    order = epoch_order(key, epoch, len(data.train))
-    images, labels = take(images, labels, order, index, batch)
-    images = augment(step_key, images, pad=data.pad, flip=data.flip)
-    x = normalise(images, data.mean, data.std, data.scale)
-
-`Records` are read on the host through `batches`. In both forms everything random
-is a function of seeds and positions, so a resumed run needs no iterator state.
+`load` returns a `DataSet`. A set that fits in memory is two `Split`s of uint8 images
+and int32 labels; ImageNet stays on disk as `Records`, which decode what they are asked
+for. Neither touches the network: a set that is not prepared is refused with the command
+that prepares it. Batches are made of them by `jsnnq.batching`.
 """
 
-import collections
-import contextlib
 import dataclasses
-import io
-import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent import futures
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, Int32, Key, UInt8
-from PIL import Image
+from jaxtyping import Int, Int32, UInt8
 
 from jsnnq.errors import InputError, choose
+from jsnnq.records import Records, Source, decode, intact
 
 _NAMES = ("cifar10", "cifar100", "digits", "imagenet2012", "synthetic")
-_BILINEAR = Image.Resampling.BILINEAR
 _FILES = "train_images.npy, train_labels.npy, test_images.npy and test_labels.npy"
-
-
-@runtime_checkable
-class Source(Protocol):
-    """Records by number; what `as_data_source` of TFDS returns is one.
-
-    A record is a mapping with the encoded image under "image" and the class under
-    "label".
-    """
-
-    def __len__(self) -> int:
-        """The number of records."""
-        ...
-
-    def __getitems__(self, keys: Sequence[int]) -> Sequence[Mapping[str, Any]]:
-        """The records of these numbers, in this order."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,64 +44,6 @@ class Split:
         """Images and labels of these numbers; nothing here is random."""
         rows = np.asarray(indices)
         return self.images[rows], self.labels[rows]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Records:
-    """A split that stays on disk and is decoded as it is read.
-
-    Attributes:
-        source: the encoded images and their labels.
-        train: random crops and mirrors (as in training) or the central crop.
-        where: where the records lie, for messages.
-        edge: height and width of what is read, in pixels.
-    """
-
-    source: Source
-    train: bool
-    where: str
-    edge: int = 224
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def read(
-        self,
-        indices: Sequence[int] | Int[np.ndarray, " B"],
-        seed: int | tuple[int, ...] = 0,
-    ) -> tuple[UInt8[np.ndarray, "B edge edge 3"], Int32[np.ndarray, " B"]]:
-        """Decodes and crops these records.
-
-        In training the crop covers 8 to 100 % of the area at a ratio between 3/4
-        and 4/3 and is mirrored every second time (Szegedy et al. 2015, section 6;
-        He et al. 2016, section 3.4); in testing the shorter side is resized to
-        8/7 of `edge` (256 for 224) and the centre is cut out.
-
-        Args:
-            indices: numbers of the records.
-            seed: every crop is a function of (seed, number); pass (seed of the
-                run, epoch) to see other crops in every epoch.
-
-        Returns:
-            The images and their labels.
-
-        Raises:
-            InputError: a record is damaged.
-        """
-        rows = [int(index) for index in indices]
-        labels = np.empty(len(rows), np.int32)
-        images = np.empty((len(rows), self.edge, self.edge, 3), np.uint8)
-        entropy = seed if isinstance(seed, tuple) else (seed,)
-        with _intact(self.where):
-            for at, record in enumerate(self.source.__getitems__(rows)):
-                image = _decode(record["image"]).convert("RGB")
-                labels[at] = record["label"]
-                images[at] = np.asarray(
-                    _random_view(image, self.edge, (*entropy, rows[at]))
-                    if self.train
-                    else _central_view(image, self.edge)
-                )
-        return images, labels
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -263,190 +168,6 @@ def synthetic(
         note=f"synthetic images made from seed {seed}, not real data: {train:,} "
         f"train, {test:,} test",
     )
-
-
-def steps_per_epoch(size: int, batch: int) -> int:
-    """The number of whole batches in an epoch; what is left over is dropped.
-
-    Raises:
-        InputError: `batch` is not between 1 and `size`.
-    """
-    if not 1 <= batch <= size:
-        raise InputError(
-            f"batch size {batch} does not fit {size:,} training images: it must lie "
-            f"between 1 and {size}"
-        )
-    return size // batch
-
-
-def epoch_order(
-    key: Key[Array, ""], epoch: Int[ArrayLike, ""], size: int
-) -> Int[Array, "{size}"]:
-    """The order in which an epoch visits the images: a function of (key, epoch)."""
-    return jax.random.permutation(jax.random.fold_in(key, epoch), size)
-
-
-def take(
-    images: UInt8[Array, "N H W C"],
-    labels: Int32[Array, " N"],
-    order: Int[Array, " M"],
-    index: Int[ArrayLike, ""],
-    batch: int,
-) -> tuple[UInt8[Array, "{batch} H W C"], Int32[Array, "{batch}"]]:
-    """Batch number `index` of the epoch that visits the images in this order.
-
-    Args:
-        images: all images of the split.
-        labels: their labels.
-        order: numbers of images, as `epoch_order` returns them.
-        index: below `steps_per_epoch`; past it the last whole batch comes again,
-            as XLA clamps a slice that would leave the array.
-        batch: the number of images in a batch.
-
-    Returns:
-        The images and labels of the batch.
-    """
-    rows = jax.lax.dynamic_slice_in_dim(order, index * batch, batch)
-    return images[rows], labels[rows]
-
-
-def augment(
-    key: Key[Array, ""], images: UInt8[Array, "B H W C"], *, pad: int, flip: bool
-) -> UInt8[Array, "B H W C"]:
-    """Shifts each image by up to `pad` pixels both ways and mirrors every second.
-
-    What moves in from outside is 0. This is the usual CIFAR augmentation (He et
-    al. 2016, section 4.2: 4 pixels padded on each side, a crop, a flip).
-
-    Args:
-        key: decides shifts and flips.
-        images: a batch.
-        pad: largest shift in pixels, 0 for none.
-        flip: whether images are mirrored left to right at random.
-
-    Returns:
-        As many images of the same size; with `pad` 0 and `flip` False the same.
-    """
-    shift_key, flip_key = jax.random.split(key)
-    if pad:
-        images = _shift(shift_key, images, pad)
-    if flip:
-        coins = jax.random.bernoulli(flip_key, shape=(len(images),))
-        images = jnp.where(_per_image(coins), images[:, :, ::-1], images)
-    return images
-
-
-def normalise(
-    images: UInt8[Array, "B H W C"],
-    mean: Sequence[float],
-    std: Sequence[float],
-    scale: float,
-) -> Float[Array, "B H W C"]:
-    """(pixel / scale - mean) / std, channel by channel, in float32."""
-    per_channel = (1, 1, 1, -1)
-    centre = jnp.asarray(mean, jnp.float32).reshape(per_channel)
-    spread = jnp.asarray(std, jnp.float32).reshape(per_channel)
-    return (images.astype(jnp.float32) / scale - centre) / spread
-
-
-def batches(
-    split: Split | Records,
-    order: Sequence[int] | Int[np.ndarray, " M"],
-    batch: int,
-    *,
-    seed: int | tuple[int, ...] = 0,
-    threads: int | None = None,
-) -> Iterator[tuple[UInt8[np.ndarray, "B H W C"], Int32[np.ndarray, " B"]]]:
-    """Reads a split on the host, batch after batch, a few batches ahead.
-
-    To resume in the middle of an epoch, pass the rest of its order.
-
-    Args:
-        split: what to read.
-        order: numbers of images; the last batch is smaller if they do not divide.
-        batch: the number of images in a batch.
-        seed: handed to `read`.
-        threads: how many batches are read at once; one per core if not given.
-
-    Yields:
-        Images and labels of each batch, in order. Closing the iterator drops what
-        was not started and waits for what was.
-    """
-    threads = threads or os.cpu_count() or 1
-    waiting = collections.deque()
-    pool = futures.ThreadPoolExecutor(threads, "jsnnq-batches")
-    try:
-        for start in range(0, len(order), batch):
-            waiting.append(pool.submit(split.read, order[start : start + batch], seed))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-# Augmentation and cropping.
-
-
-def _per_image(values: Bool[Array, " B"]) -> Bool[Array, "B 1 1 1"]:
-    return values[:, None, None, None]
-
-
-def _shift(
-    key: Key[Array, ""], images: UInt8[Array, "B H W C"], pad: int
-) -> UInt8[Array, "B H W C"]:
-    # A slice per image is 0.2 ms for 128 CIFAR images on a CPU, as fast as one
-    # gather with computed indices; one-hot products take 0.9 ms and chains of
-    # selects 4 ms.
-    padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    corners = jax.random.randint(key, (len(images), 2), 0, 2 * pad + 1)
-    window = lambda image, corner: jax.lax.dynamic_slice(
-        image, (corner[0], corner[1], 0), images.shape[1:]
-    )
-    return jax.vmap(window)(padded, corners)
-
-
-def _random_view(
-    image: Image.Image, edge: int, entropy: tuple[int, ...]
-) -> Image.Image:
-    rng = np.random.Generator(np.random.Philox(list(entropy)))
-    view = image.crop(_random_box(rng, *image.size)).resize((edge, edge), _BILINEAR)
-    mirror = rng.random() < 0.5
-    return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirror else view
-
-
-def _random_box(
-    rng: np.random.Generator, width: int, height: int
-) -> tuple[int, int, int, int]:
-    # Ten draws, then the largest central box of an allowed ratio, as in
-    # torchvision's RandomResizedCrop, the form most published results use.
-    for _ in range(10):
-        area = width * height * rng.uniform(0.08, 1.0)
-        ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
-        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < w <= width and 0 < h <= height:
-            left = int(rng.integers(width - w + 1))
-            upper = int(rng.integers(height - h + 1))
-            return left, upper, left + w, upper + h
-    w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
-    return _central_box(width, height, w, h)
-
-
-def _central_view(image: Image.Image, edge: int) -> Image.Image:
-    shorter = min(image.size)
-    width, height = (side * (edge * 8 // 7) // shorter for side in image.size)
-    view = image.resize((width, height), _BILINEAR)
-    return view.crop(_central_box(width, height, edge, edge))
-
-
-def _central_box(width: int, height: int, w: int, h: int) -> tuple[int, int, int, int]:
-    left, upper = (width - w) // 2, (height - h) // 2
-    return left, upper, left + w, upper + h
-
-
-def _decode(encoded: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG"))
 
 
 # The data sets.
@@ -584,7 +305,7 @@ def _source(directory: Path, split: str) -> Source:
     """The records of a split with their images still encoded."""
     import tensorflow_datasets as tfds
 
-    with _intact(directory):
+    with intact(directory):
         builder: Any = tfds.builder_from_directory(directory)
         if split not in builder.info.splits:
             raise InputError(f"{directory} has no {split} split: prepare it again")
@@ -605,30 +326,14 @@ def _read_all(directory: Path, split: str, feature: str, classes: int) -> Split:
     source = _source(directory, split)
     images = np.empty((len(source), 32, 32, 3), np.uint8)
     labels = np.empty(len(source), np.int32)
-    with _intact(directory):
+    with intact(directory):
         for start in range(0, len(source), 1000):
             rows = range(start, min(start + 1000, len(source)))
             for row, record in zip(rows, source.__getitems__(rows), strict=True):
-                images[row] = np.asarray(_decode(record["image"]))
+                images[row] = np.asarray(decode(record["image"]))
                 labels[row] = record[feature]
     _check_range(labels, classes, f"{directory} ({split})")
     return Split(images, labels)
-
-
-@contextlib.contextmanager
-def _intact(where: str | Path) -> Iterator[None]:
-    """Makes one sentence of whatever a reader says about damaged files."""
-    try:
-        yield
-    except (InputError, ImportError, MemoryError):
-        raise
-    # array_record, protobuf, json, TFDS and PIL each raise errors of their own.
-    except Exception as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise InputError(
-            f"{where} is damaged or incomplete ({reason}): delete it and prepare the "
-            "set again"
-        ) from error
 
 
 # Directories of arrays.

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jsnnq import data, firing, losses
+from jsnnq import batching, data, firing, losses, records
 from jsnnq.errors import check_integer, choose
 from jsnnq.resnet import SEWResNet, observe
 
@@ -58,7 +58,7 @@ def _observe(
     valid: Array,
 ) -> _Totals:
     """The counts of one batch."""
-    logits, seen = observe(network, variables, data.normalise(images, *pixels))
+    logits, seen = observe(network, variables, batching.normalise(images, *pixels))
     logits = losses.readout(logits)
     weight = valid.astype(jnp.float32)
     between = {**seen.joins, **seen.pooled}
@@ -116,7 +116,7 @@ def evaluate(
 
 
 def _batches(
-    split: data.Split | data.Records, batch: int
+    split: data.Split | records.Records, batch: int
 ) -> Iterator[tuple[Array, Array, Array]]:
     """All images once, in order; the last batch repeats its first image to fill up."""
     for first in range(0, len(split), batch):

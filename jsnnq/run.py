@@ -18,7 +18,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsnnq import build, checkpoint, cost, data, emd, files, firing, train
+from jsnnq import (
+    batching,
+    build,
+    checkpoint,
+    cost,
+    data,
+    emd,
+    files,
+    firing,
+    train,
+)
 from jsnnq.config import Config, from_dict, to_dict
 from jsnnq.errors import InputError, choose
 from jsnnq.evaluate import Evaluation, evaluate
@@ -149,9 +159,11 @@ def _train(program, config, dataset, folder, seed, state, monitor):
 
 def calibration_images(dataset: data.DataSet, count: int, key: jax.Array) -> jax.Array:
     """The first training images of the run's own order, normalised, not augmented."""
-    order = np.asarray(data.epoch_order(key, 0, len(dataset.train)))
+    order = np.asarray(batching.epoch_order(key, 0, len(dataset.train)))
     images, _ = dataset.train.read(order[: min(count, len(order))])
-    return data.normalise(jnp.asarray(images), dataset.mean, dataset.std, dataset.scale)
+    return batching.normalise(
+        jnp.asarray(images), dataset.mean, dataset.std, dataset.scale
+    )
 
 
 def describe(
@@ -344,15 +356,25 @@ def as_firing(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def save_firing(path: Path, evaluation: Evaluation) -> None:
-    """Writes the counts of an evaluation."""
+    """Writes the counts of an evaluation.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
     temporary = path.with_suffix(".partial.npz")
     arrays: dict[str, Any] = {
         f"counts/{name}": value for name, value in evaluation.counts.items()
     }
-    np.savez_compressed(
-        temporary, timesteps=evaluation.timesteps, images=evaluation.images, **arrays
-    )
-    os.replace(temporary, path)
+    arrays |= {"timesteps": evaluation.timesteps, "images": evaluation.images}
+    try:
+        np.savez_compressed(temporary, **arrays)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(
+            f"cannot write {str(path)!r} ({error.strerror}): give a folder you may "
+            "write to, on a disk with space left, and type the same command again"
+        ) from error
 
 
 def load_firing(path: Path) -> dict[str, Any]:

@@ -21,8 +21,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Bool, Int, UInt8
 
-from jsnnq import data, losses
+from jsnnq import batching, data, losses, records
 from jsnnq.monitor import Monitor
+from jsnnq.records import Records
 from jsnnq.resnet import SEWResNet
 
 
@@ -107,7 +108,7 @@ def loss_and_changes(
     program: Program, state: TrainState, params: Any, images: Array, labels: Array
 ) -> tuple[Array, tuple[Array, dict[str, Any]]]:
     """Mean cross-entropy in nats, with the accuracy and the changed collections."""
-    inputs = data.normalise(images, program.mean, program.std, program.scale)
+    inputs = batching.normalise(images, program.mean, program.std, program.scale)
     found: Any = program.network.apply(
         {**state.variables(), "params": params},
         inputs,
@@ -140,7 +141,7 @@ def update(
     Returns:
         The state after the step; `loss`, `accuracy`, and `finite` (see `is_sound`).
     """
-    images = data.augment(key, images, pad=program.pad, flip=program.flip)
+    images = batching.augment(key, images, pad=program.pad, flip=program.flip)
     differentiate = jax.value_and_grad(
         functools.partial(loss_and_changes, program, state), has_aux=True
     )
@@ -198,11 +199,11 @@ def step(
         state: before the step.
         images: the whole training split.
         labels: its classes.
-        order: the permutation of this epoch, from `data.epoch_order`.
+        order: the permutation of this epoch, from `batching.epoch_order`.
         key: the run's augmentation stream.
     """
     steps_per_epoch = len(images) // program.batch
-    batch = data.take(
+    batch = batching.take(
         images, labels, order, state.step % steps_per_epoch, program.batch
     )
     return update(program, state, *batch, jax.random.fold_in(key, state.step))
@@ -232,7 +233,7 @@ jitted_epoch = jax.jit(epoch, static_argnums=0, donate_argnums=1)
 def fit(
     program: Program,
     state: TrainState,
-    split: data.Split | data.Records,
+    split: data.Split | Records,
     *,
     seed: int,
     epochs: int,
@@ -258,19 +259,19 @@ def fit(
         Diverged: a loss or a gradient was not finite.
     """
     monitor = monitor or Monitor(quiet=True)
-    steps_per_epoch = data.steps_per_epoch(len(split), program.batch)
+    steps_per_epoch = batching.steps_per_epoch(len(split), program.batch)
     if scan is None:
         scan = jax.default_backend() != "cpu"
     first = int(state.step)
     monitor.begin(first, epochs * steps_per_epoch, steps_per_epoch, program.batch)
-    if isinstance(split, data.Records):
+    if isinstance(split, Records):
         run = functools.partial(_streamed_epoch, program, split, seed)
     elif scan and first % steps_per_epoch == 0:
         run = functools.partial(_scanned_epoch, program, *_on_device(split))
     else:
         run = functools.partial(_dispatched_epoch, program, *_on_device(split))
     for number in range(first // steps_per_epoch, epochs):
-        order = data.epoch_order(keys(seed).order, number, len(split))
+        order = batching.epoch_order(keys(seed).order, number, len(split))
         state = run(state, order, keys(seed).augment, monitor.step)
         on_epoch(state)
     return state
@@ -292,7 +293,7 @@ def _dispatched_epoch(program, images, labels, state, order, key, report: Report
 
     def batch_of(state):
         index = int(state.step) % steps_per_epoch
-        return data.take(images, labels, order, index, program.batch)
+        return batching.take(images, labels, order, index, program.batch)
 
     remaining = steps_per_epoch - int(state.step) % steps_per_epoch
     return _supervised(program, state, [advance] * remaining, batch_of, key, report)
@@ -303,7 +304,7 @@ def _streamed_epoch(program, split, seed, state, order, key, report: Report):
     steps_per_epoch = len(split) // program.batch
     number, done = divmod(int(state.step), steps_per_epoch)
     rest = np.asarray(order)[done * program.batch : steps_per_epoch * program.batch]
-    batches = data.batches(split, rest, program.batch, seed=(seed, number))
+    batches = records.batches(split, rest, program.batch, seed=(seed, number))
     recent: dict[int, Any] = {}
 
     def advances() -> Iterator[Callable]:
@@ -354,7 +355,7 @@ def _scanned_epoch(program, images, labels, state, order, key, report: Report):
         bad = int(np.argmin(finite))
         for _ in range(bad):
             kept, _ = jitted_step(program, kept, images, labels, order, key)
-        batch = data.take(images, labels, order, bad, program.batch)
+        batch = batching.take(images, labels, order, bad, program.batch)
         raise diverged(program, kept, *batch, key)
     for i, (loss, accuracy) in enumerate(
         zip(np.asarray(numbers["loss"]), np.asarray(numbers["accuracy"]), strict=True)
@@ -374,7 +375,7 @@ def diverged(
     number = int(state.step)
     key = jax.random.fold_in(key, number)
     pixels, classes = jnp.asarray(images), jnp.asarray(labels)
-    shown = data.augment(key, pixels, pad=program.pad, flip=program.flip)
+    shown = batching.augment(key, pixels, pad=program.pad, flip=program.flip)
     where = (
         _first_bad_output(program, state, shown)
         or _last_bad_gradient(program, state, shown, classes)
@@ -389,7 +390,7 @@ def diverged(
 
 
 def _first_bad_output(program, state, images):
-    inputs = data.normalise(images, program.mean, program.std, program.scale)
+    inputs = batching.normalise(images, program.mean, program.std, program.scale)
     found: Any = program.network.apply(
         state.variables(),
         inputs,

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from jsnnq import build, checkpoint, data, run, train
+from jsnnq import batching, build, checkpoint, data, records, run, train
 from jsnnq.config import (
     Config,
     LQNet,
@@ -151,12 +151,12 @@ def test_one_step_is_adam_on_the_mean_cross_entropy():
     """Loss, accuracy and the classifier's update, typed a second time in NumPy."""
     program, before = begun("float")
     images, labels = digits().train.images, digits().train.labels
-    order = data.epoch_order(train.keys(0).order, 0, len(labels))
+    order = batching.epoch_order(train.keys(0).order, 0, len(labels))
     after, numbers = train.jitted_step(
         program, before, images, labels, order, train.keys(0).augment
     )
     rows = np.asarray(order)[:128]
-    shifted = data.augment(
+    shifted = batching.augment(
         jax.random.fold_in(train.keys(0).augment, 0),
         jnp.asarray(images[rows]),
         pad=1,
@@ -234,7 +234,7 @@ def test_a_resumed_run_continues_bit_for_bit(row, tmp_path):
 def test_a_run_left_in_the_middle_of_an_epoch_continues_there():
     program, state = begun("float")
     split = digits().train
-    order = data.epoch_order(train.keys(0).order, 0, len(split))
+    order = batching.epoch_order(train.keys(0).order, 0, len(split))
     for _ in range(4):
         state, _ = train.jitted_step(
             program, state, split.images, split.labels, order, train.keys(0).augment
@@ -278,7 +278,7 @@ def signatures(rows):
 
     jitted = jax.jit(step, static_argnums=0)
     split = digits().train
-    order = data.epoch_order(train.keys(0).order, 0, len(split))
+    order = batching.epoch_order(train.keys(0).order, 0, len(split))
     for row in rows:
         program = build.program(row, digits())
         state = run.start(program, row, digits(), seed=0)
@@ -432,7 +432,7 @@ def test_an_explosion_is_named_at_its_step_and_the_last_good_state_kept(scan):
     with pytest.raises(train.Diverged, match="step 1: .*layer1_0") as caught:
         fit("float", start, 1, scan=scan, monitor=recorder)
     split = digits().train
-    order = data.epoch_order(train.keys(0).order, 0, len(split))
+    order = batching.epoch_order(train.keys(0).order, 0, len(split))
     expected, _ = train.jitted_step(
         program, start, split.images, split.labels, order, train.keys(0).augment
     )
@@ -473,7 +473,7 @@ def test_a_gradient_that_is_not_finite_is_caught_though_the_loss_is():
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Memory(data.Records):
+class Memory(records.Records):
     """Records whose images are the digits as they are, and a diary of what was read."""
 
     diary: list = dataclasses.field(default_factory=list)
@@ -504,7 +504,7 @@ def test_streamed_data_train_the_same_loop():
     found, diary = streamed(begun("float")[1], 1, monitor=recorder)
     assert recorder.steps == list(range(1, STEPS + 1))
     assert_close(found, trained("float")[0])
-    order = np.asarray(data.epoch_order(train.keys(0).order, 0, 1437))
+    order = np.asarray(batching.epoch_order(train.keys(0).order, 0, 1437))
     read = sorted(diary, key=lambda entry: entry[1] != order[:128].tolist())
     assert read[0] == ((0, 0), order[:128].tolist())
     assert sorted(sum((rows for _, rows in diary), [])) == sorted(order[: STEPS * 128])

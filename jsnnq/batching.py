@@ -1,0 +1,124 @@
+"""The batch that belongs to (seed, step), made on the device.
+
+`epoch_order` is a permutation that depends on (key, epoch) only, `take` cuts batch
+number `index` out of it, `augment` moves and mirrors the images, `normalise` makes
+floats of them:
+
+    order = epoch_order(key, epoch, len(images))
+    images, labels = take(images, labels, order, index, batch)
+    images = augment(step_key, images, pad=4, flip=True)
+    x = normalise(images, mean, std, scale)
+
+Everything random is a function of a key and a position, so a resumed run needs no
+iterator state.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Int32, Key, UInt8
+
+from jsnnq.errors import InputError
+
+
+def steps_per_epoch(size: int, batch: int) -> int:
+    """The number of whole batches in an epoch; what is left over is dropped.
+
+    Raises:
+        InputError: `batch` is not between 1 and `size`.
+    """
+    if not 1 <= batch <= size:
+        raise InputError(
+            f"batch size {batch} does not fit {size:,} training images: it must lie "
+            f"between 1 and {size}"
+        )
+    return size // batch
+
+
+def epoch_order(
+    key: Key[Array, ""], epoch: Int[ArrayLike, ""], size: int
+) -> Int[Array, "{size}"]:
+    """The order in which an epoch visits the images: a function of (key, epoch)."""
+    return jax.random.permutation(jax.random.fold_in(key, epoch), size)
+
+
+def take(
+    images: UInt8[Array, "N H W C"],
+    labels: Int32[Array, " N"],
+    order: Int[Array, " M"],
+    index: Int[ArrayLike, ""],
+    batch: int,
+) -> tuple[UInt8[Array, "{batch} H W C"], Int32[Array, "{batch}"]]:
+    """Batch number `index` of the epoch that visits the images in this order.
+
+    Args:
+        images: all images of the split.
+        labels: their labels.
+        order: numbers of images, as `epoch_order` returns them.
+        index: below `steps_per_epoch`; past it the last whole batch comes again,
+            as XLA clamps a slice that would leave the array.
+        batch: the number of images in a batch.
+
+    Returns:
+        The images and labels of the batch.
+    """
+    rows = jax.lax.dynamic_slice_in_dim(order, index * batch, batch)
+    return images[rows], labels[rows]
+
+
+def augment(
+    key: Key[Array, ""], images: UInt8[Array, "B H W C"], *, pad: int, flip: bool
+) -> UInt8[Array, "B H W C"]:
+    """Shifts each image by up to `pad` pixels both ways and mirrors every second.
+
+    What moves in from outside is 0. This is the usual CIFAR augmentation (He et
+    al. 2016, section 4.2: 4 pixels padded on each side, a crop, a flip).
+
+    Args:
+        key: decides shifts and flips.
+        images: a batch.
+        pad: largest shift in pixels, 0 for none.
+        flip: whether images are mirrored left to right at random.
+
+    Returns:
+        As many images of the same size; with `pad` 0 and `flip` False the same.
+    """
+    shift_key, flip_key = jax.random.split(key)
+    if pad:
+        images = _shift(shift_key, images, pad)
+    if flip:
+        coins = jax.random.bernoulli(flip_key, shape=(len(images),))
+        images = jnp.where(_per_image(coins), images[:, :, ::-1], images)
+    return images
+
+
+def normalise(
+    images: UInt8[Array, "B H W C"],
+    mean: Sequence[float],
+    std: Sequence[float],
+    scale: float,
+) -> Float[Array, "B H W C"]:
+    """(pixel / scale - mean) / std, channel by channel, in float32."""
+    per_channel = (1, 1, 1, -1)
+    centre = jnp.asarray(mean, jnp.float32).reshape(per_channel)
+    spread = jnp.asarray(std, jnp.float32).reshape(per_channel)
+    return (images.astype(jnp.float32) / scale - centre) / spread
+
+
+def _per_image(values: Bool[Array, " B"]) -> Bool[Array, "B 1 1 1"]:
+    return values[:, None, None, None]
+
+
+def _shift(
+    key: Key[Array, ""], images: UInt8[Array, "B H W C"], pad: int
+) -> UInt8[Array, "B H W C"]:
+    # A slice per image is 0.2 ms for 128 CIFAR images on a CPU, as fast as one
+    # gather with computed indices; one-hot products take 0.9 ms and chains of
+    # selects 4 ms.
+    padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    corners = jax.random.randint(key, (len(images), 2), 0, 2 * pad + 1)
+    window = lambda image, corner: jax.lax.dynamic_slice(
+        image, (corner[0], corner[1], 0), images.shape[1:]
+    )
+    return jax.vmap(window)(padded, corners)

@@ -1,0 +1,206 @@
+"""Images that stay on disk and are decoded as they are read (ImageNet).
+
+Every crop is a function of (seed, number of the record), so a resumed run sees the
+same ones. `batches` reads ahead on the host.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import io
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent import futures
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int, Int32, UInt8
+from PIL import Image
+
+from jsnnq.errors import InputError
+
+_BILINEAR = Image.Resampling.BILINEAR
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Records by number; what `as_data_source` of TFDS returns is one.
+
+    A record is a mapping with the encoded image under "image" and the class under
+    "label".
+    """
+
+    def __len__(self) -> int:
+        """The number of records."""
+        ...
+
+    def __getitems__(self, keys: Sequence[int]) -> Sequence[Mapping[str, Any]]:
+        """The records of these numbers, in this order."""
+        ...
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """Anything that hands out images by number: a `Split` or `Records`."""
+
+    def read(
+        self, indices: Sequence[int] | Int[np.ndarray, " B"], seed: Any = 0
+    ) -> tuple[UInt8[np.ndarray, "B H W C"], Int32[np.ndarray, " B"]]:
+        """The images and labels of these numbers."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Records:
+    """A split that stays on disk and is decoded as it is read.
+
+    Attributes:
+        source: the encoded images and their labels.
+        train: random crops and mirrors (as in training) or the central crop.
+        where: where the records lie, for messages.
+        edge: height and width of what is read, in pixels.
+    """
+
+    source: Source
+    train: bool
+    where: str
+    edge: int = 224
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(
+        self,
+        indices: Sequence[int] | Int[np.ndarray, " B"],
+        seed: int | tuple[int, ...] = 0,
+    ) -> tuple[UInt8[np.ndarray, "B edge edge 3"], Int32[np.ndarray, " B"]]:
+        """Decodes and crops these records.
+
+        In training the crop covers 8 to 100 % of the area at a ratio between 3/4
+        and 4/3 and is mirrored every second time (Szegedy et al. 2015, section 6;
+        He et al. 2016, section 3.4); in testing the shorter side is resized to
+        8/7 of `edge` (256 for 224) and the centre is cut out.
+
+        Args:
+            indices: numbers of the records.
+            seed: every crop is a function of (seed, number); pass (seed of the
+                run, epoch) to see other crops in every epoch.
+
+        Returns:
+            The images and their labels.
+
+        Raises:
+            InputError: a record is damaged.
+        """
+        rows = [int(index) for index in indices]
+        labels = np.empty(len(rows), np.int32)
+        images = np.empty((len(rows), self.edge, self.edge, 3), np.uint8)
+        entropy = seed if isinstance(seed, tuple) else (seed,)
+        with intact(self.where):
+            for at, record in enumerate(self.source.__getitems__(rows)):
+                image = decode(record["image"]).convert("RGB")
+                labels[at] = record["label"]
+                images[at] = np.asarray(
+                    _random_view(image, self.edge, (*entropy, rows[at]))
+                    if self.train
+                    else _central_view(image, self.edge)
+                )
+        return images, labels
+
+
+def batches(
+    split: Readable,
+    order: Sequence[int] | Int[np.ndarray, " M"],
+    batch: int,
+    *,
+    seed: int | tuple[int, ...] = 0,
+    threads: int | None = None,
+) -> Iterator[tuple[UInt8[np.ndarray, "B H W C"], Int32[np.ndarray, " B"]]]:
+    """Reads a split on the host, batch after batch, a few batches ahead.
+
+    To resume in the middle of an epoch, pass the rest of its order.
+
+    Args:
+        split: what to read.
+        order: numbers of images; the last batch is smaller if they do not divide.
+        batch: the number of images in a batch.
+        seed: handed to `read`.
+        threads: how many batches are read at once; one per core if not given.
+
+    Yields:
+        Images and labels of each batch, in order. Closing the iterator drops what
+        was not started and waits for what was.
+    """
+    threads = threads or os.cpu_count() or 1
+    waiting = collections.deque()
+    pool = futures.ThreadPoolExecutor(threads, "jsnnq-batches")
+    try:
+        for start in range(0, len(order), batch):
+            waiting.append(pool.submit(split.read, order[start : start + batch], seed))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _random_view(
+    image: Image.Image, edge: int, entropy: tuple[int, ...]
+) -> Image.Image:
+    rng = np.random.Generator(np.random.Philox(list(entropy)))
+    view = image.crop(_random_box(rng, *image.size)).resize((edge, edge), _BILINEAR)
+    mirror = rng.random() < 0.5
+    return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirror else view
+
+
+def _random_box(
+    rng: np.random.Generator, width: int, height: int
+) -> tuple[int, int, int, int]:
+    # Ten draws, then the largest central box of an allowed ratio, as in
+    # torchvision's RandomResizedCrop, the form most published results use.
+    for _ in range(10):
+        area = width * height * rng.uniform(0.08, 1.0)
+        ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            left = int(rng.integers(width - w + 1))
+            upper = int(rng.integers(height - h + 1))
+            return left, upper, left + w, upper + h
+    w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
+    return _central_box(width, height, w, h)
+
+
+def _central_view(image: Image.Image, edge: int) -> Image.Image:
+    shorter = min(image.size)
+    width, height = (side * (edge * 8 // 7) // shorter for side in image.size)
+    view = image.resize((width, height), _BILINEAR)
+    return view.crop(_central_box(width, height, edge, edge))
+
+
+def _central_box(width: int, height: int, w: int, h: int) -> tuple[int, int, int, int]:
+    left, upper = (width - w) // 2, (height - h) // 2
+    return left, upper, left + w, upper + h
+
+
+def decode(encoded: bytes) -> Image.Image:
+    """Opens a PNG or JPEG; its pixels are decoded when they are first needed."""
+    return Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG"))
+
+
+@contextlib.contextmanager
+def intact(where: str | Path) -> Iterator[None]:
+    """Makes one sentence of whatever a reader says about damaged files."""
+    try:
+        yield
+    except (InputError, ImportError, MemoryError):
+        raise
+    # array_record, protobuf, json, TFDS and PIL each raise errors of their own.
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise InputError(
+            f"{where} is damaged or incomplete ({reason}): delete it and prepare the "
+            "set again"
+        ) from error

@@ -1,0 +1,265 @@
+"""Configs to JSON and back, experiment files, and rows that cannot be one study."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jsnnq import config, default
+from jsnnq.config import (
+    Config,
+    LQNet,
+    Mint,
+    NetworkConfig,
+    NeuronConfig,
+    SnnTorch,
+    TrainingConfig,
+    Uniform,
+    check_rows,
+    from_dict,
+    kernels,
+    load_experiment,
+    neurons,
+    parent,
+    to_dict,
+)
+from jsnnq.errors import InputError
+
+BASE = Config()
+TUNED = dataclasses.replace(BASE, start="checkpoint")
+QUANTIZED = dataclasses.replace(TUNED, weights=kernels(Uniform(2)))
+
+NUMBERS = st.floats(0.01, 100)
+BITS = st.integers(1, 8)
+
+
+def fields(cls, **drawn):
+    """A dataclass in JSON: its defaults, and drawn values for some fields."""
+    defaults = {f.name: f.default for f in dataclasses.fields(cls) if f.name != "bits"}
+    assert set(drawn) - {"bits", "method"} <= set(defaults)
+    return st.fixed_dictionaries(
+        {**{name: st.just(value) for name, value in defaults.items()}, **drawn}
+    )
+
+
+QUANTIZERS = st.one_of(
+    st.none(),
+    fields(
+        Uniform,
+        method=st.just("uniform"),
+        bits=BITS,
+        clip=NUMBERS | st.sampled_from(["max", "percentile"]),
+        grid=st.sampled_from(["even", "symmetric", "unsigned"]),
+        channelwise=st.booleans(),
+    ),
+    fields(LQNet, method=st.just("lqnet"), bits=BITS, clip=st.none() | NUMBERS),
+    fields(SnnTorch, method=st.just("snntorch"), bits=BITS, upper=NUMBERS),
+    fields(Mint, method=st.just("mint"), bits=BITS, shared=st.booleans()),
+)
+RULES = st.lists(
+    st.tuples(st.text(max_size=8), QUANTIZERS).map(list),
+    max_size=3,
+)
+CONFIGS = fields(
+    Config,
+    data=st.text(max_size=8),
+    network=fields(
+        NetworkConfig,
+        width=NUMBERS,
+        timesteps=st.integers(1, 9),
+        neuron=fields(NeuronConfig, v_reset=st.none() | NUMBERS),
+    ),
+    training=fields(TrainingConfig, rate=NUMBERS, augment=st.booleans()),
+    start=st.sampled_from(config.STARTS),
+    weights=RULES,
+    membranes=RULES,
+    calibration=st.integers(1, 999),
+)
+
+
+# To JSON and back.
+
+
+@settings(deadline=None, max_examples=50)
+@given(CONFIGS)
+def test_a_config_survives_json(values):
+    made = from_dict(values)
+    assert to_dict(made) == values
+    assert from_dict(json.loads(json.dumps(to_dict(made)))) == made
+    assert hash(made) == hash(from_dict(values))
+
+
+@pytest.mark.parametrize("name", default.ROWS)
+def test_the_default_rows_survive_json(name):
+    row = default.ROWS[name]
+    assert from_dict(json.loads(json.dumps(to_dict(row)))) == row
+
+
+def test_a_config_in_json_names_every_number():
+    found = to_dict(QUANTIZED)
+    assert set(found) == {
+        *("data", "network", "training", "start", "weights", "membranes"),
+        "calibration",
+    }
+    assert found["network"]["neuron"]["tau"] == 2.0
+    ((pattern, quantizer),) = found["weights"]
+    assert pattern == config.HIDDEN_KERNELS
+    assert quantizer == {
+        "method": "uniform",
+        "bits": 2,
+        "clip": 1.0,
+        "grid": "even",
+        "channelwise": False,
+        "outside": 0.0,
+        "percentile": 99.9,
+    }
+
+
+def test_kinds_follow_from_start_and_quantizers():
+    assert BASE.kind == "float"
+    assert TUNED.kind == "control"
+    assert QUANTIZED.kind == "quantized"
+    scratch = dataclasses.replace(BASE, membranes=neurons(LQNet(2)))
+    assert scratch.kind == "quantized"
+
+
+def test_configs_are_plain_python():
+    """An experiment file is read without importing JAX."""
+    code = "import sys, jsnnq.errors; import importlib.util as u\n"
+    code += f"s = u.spec_from_file_location('config', {config.__file__!r})\n"
+    code += "m = u.module_from_spec(s); sys.modules['config'] = m\n"
+    code += "before = set(sys.modules); s.loader.exec_module(m)\n"
+    code += "new = set(sys.modules) - before\n"
+    code += "assert not {n.split('.')[0] for n in new} & {'jax', 'flax', 'numpy'}, new"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# Experiment files.
+
+
+def written(folder, text):
+    path = folder / "experiment.py"
+    path.write_text(text)
+    return path
+
+
+def test_an_experiment_is_its_docstring_and_its_rows(tmp_path):
+    path = written(
+        tmp_path,
+        '"""A title.\n\nMore."""\nfrom jsnnq.config import Config\n'
+        "ROWS = {'float': Config(data='synthetic')}",
+    )
+    title, rows = load_experiment(path)
+    assert title == "A title."
+    assert rows == {"float": Config(data="synthetic")}
+
+
+def test_an_experiment_without_docstring_is_called_by_its_file(tmp_path):
+    text = "from jsnnq.config import Config\nROWS = {'a': Config()}"
+    assert load_experiment(str(written(tmp_path, text)))[0] == "experiment"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "has no ROWS"),
+        ("ROWS = {}", "has no ROWS"),
+        ("ROWS = [1]", "has no ROWS"),
+        ("ROWS = {'a': 3}", "row 'a' is a int, not a Config"),
+        ("ROWS = {", "fails with SyntaxError"),
+        ("import no_such_module", "fails with ModuleNotFoundError: No module named"),
+        ("raise ValueError('two\\nlines')", "fails with ValueError: two$"),
+        ("assert False", "fails with AssertionError: no message"),
+        ("raise SystemExit(3)", "fails with SystemExit: 3"),
+        ("from jsnnq.config import Uniform\nUniform()", "fails with TypeError"),
+    ],
+)
+def test_an_experiment_that_cannot_be_used_is_refused(tmp_path, text, says):
+    with pytest.raises(InputError, match=says) as caught:
+        load_experiment(written(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["nowhere.py", "."])
+def test_a_path_that_is_no_file_is_refused(tmp_path, path):
+    with pytest.raises(InputError, match="no experiment file"):
+        load_experiment(tmp_path / path)
+
+
+# Rows of one study.
+
+
+def changed(row, **fields):
+    return dataclasses.replace(row, network=dataclasses.replace(row.network, **fields))
+
+
+def test_rows_of_one_study_are_accepted():
+    check_rows({"float": BASE, "tuned": TUNED, "w-2bit": QUANTIZED})
+    check_rows({"quantized": dataclasses.replace(QUANTIZED, start="scratch")})
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "a b", "a\n", 3, None])
+def test_names_that_cannot_be_folders_are_refused(name):
+    with pytest.raises(InputError, match="cannot name a folder"):
+        check_rows({name: BASE})
+
+
+def test_a_row_that_is_no_config_is_refused_before_its_neighbours_ask_it():
+    with pytest.raises(InputError, match="row 'b' is a dict, not a Config"):
+        check_rows({"a": TUNED, "b": {"bits": 2}, "float": BASE})
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ({"a": dataclasses.replace(BASE, start="zero")}, "'zero'.*post-training"),
+        ({"tuned": TUNED}, "'tuned' starts from a checkpoint, but no row trains"),
+        (
+            {"float": BASE, "other": changed(QUANTIZED, timesteps=8)},
+            "'other' starts from a checkpoint, but no row trains",
+        ),
+        (
+            {"float": BASE, "other": dataclasses.replace(QUANTIZED, data="cifar10")},
+            "'other' starts from a checkpoint, but no row trains",
+        ),
+        (
+            {"float": BASE, "wide": changed(BASE, width=2.0)},
+            "'float' and 'wide' are both float.*one floor",
+        ),
+        (
+            {"float": BASE, "one": TUNED, "two": TUNED},
+            "'one' and 'two' are both control.*one drift",
+        ),
+        (
+            {
+                "float": BASE,
+                "tuned": TUNED,
+                "longer": dataclasses.replace(
+                    QUANTIZED, training=TrainingConfig(epochs=99)
+                ),
+            },
+            "'longer' is trained otherwise than its control 'tuned'",
+        ),
+    ],
+)
+def test_rows_that_cannot_be_one_study_are_refused(rows, says):
+    with pytest.raises(InputError, match=says):
+        check_rows(rows)
+
+
+def test_the_parent_has_the_same_data_and_network():
+    elsewhere = dataclasses.replace(BASE.network.neuron, placement="before_fire")
+    rows = {
+        "float": BASE,
+        "quantized": QUANTIZED,
+        "elsewhere": changed(QUANTIZED, neuron=elsewhere),
+        "deeper": changed(QUANTIZED, name="sew_resnet18"),
+    }
+    assert parent(rows, rows["quantized"]) == "float"
+    # Where a membrane quantizer acts makes no difference to the float network.
+    assert parent(rows, rows["elsewhere"]) == "float"
+    assert parent(rows, rows["deeper"]) is None

@@ -1,0 +1,182 @@
+"""What is kept of a training: the lines, the event file, and nothing lost by a kill."""
+
+import json
+
+import pytest
+from tensorboardX.proto.event_pb2 import Event
+
+from jsnnq.monitor import POINTS_PER_EPOCH, Monitor, Transfer, read_curve
+
+
+def train(directory, first, last, steps_per_epoch=20, total=60, **options):
+    """Tells a monitor of steps; the loss of a step is its number."""
+    with Monitor("test", directory, quiet=True, **options) as monitor:
+        monitor.begin(first, total, steps_per_epoch, 8)
+        for step in range(first + 1, last + 1):
+            monitor.step(step, float(step), step / 100)
+
+
+def points(directory):
+    return read_curve(directory / "log.jsonl")
+
+
+def test_a_line_is_the_mean_since_the_last_one(tmp_path):
+    train(tmp_path, 0, 40)
+    found = points(tmp_path)
+    assert len(found) == 2 * POINTS_PER_EPOCH
+    assert [point["step"] for point in found] == list(range(2, 41, 2))
+    for point in found:
+        step = point["step"]
+        assert point["loss"] == pytest.approx(step - 0.5)
+        assert point["accuracy"] == pytest.approx((step - 0.5) / 100)
+        assert point["epoch"] == pytest.approx(step / 20)
+        assert point["images_per_s"] > 0
+
+
+@pytest.mark.parametrize("steps_per_epoch", [1, 7, 10, 11, 25, 101])
+def test_every_epoch_ends_with_a_point_and_has_at_most_ten(tmp_path, steps_per_epoch):
+    train(tmp_path, 0, 2 * steps_per_epoch, steps_per_epoch)
+    found = [point["step"] for point in points(tmp_path)]
+    assert found[-1] == 2 * steps_per_epoch
+    assert steps_per_epoch in found
+    assert len(found) <= 2 * POINTS_PER_EPOCH
+    # Together the points stand for every step once.
+    spans = zip([0, *found], found, strict=False)
+    means = [(before + 1 + step) / 2 for before, step in spans]
+    assert [point["loss"] for point in points(tmp_path)] == pytest.approx(means)
+
+
+# Killed and continued.
+
+
+def test_steps_that_are_repeated_count_once_and_the_later_ones(tmp_path):
+    train(tmp_path, 0, 34)
+    with Monitor(directory=tmp_path, quiet=True) as monitor:
+        monitor.begin(20, 60, 20, 8)
+        for step in range(21, 61):
+            monitor.step(step, 1000.0, 0.5)
+    found = points(tmp_path)
+    assert [point["step"] for point in found] == list(range(2, 61, 2))
+    losses = {point["step"]: point["loss"] for point in found}
+    assert losses[20] == 19.5
+    assert losses[22] == losses[34] == 1000.0
+
+
+@pytest.mark.parametrize("cut", [1, 5, 30])
+def test_a_line_cut_short_costs_that_line_only(tmp_path, cut):
+    train(tmp_path, 0, 20)
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(log.read_bytes()[:-cut])
+    whole = [point["step"] for point in points(tmp_path)]
+    assert whole == list(range(2, 21 if cut == 1 else 19, 2))
+    train(tmp_path, 20, 40)
+    expected = [*whole, *range(22, 41, 2)]
+    assert [point["step"] for point in points(tmp_path)] == expected
+
+
+def test_a_log_of_nothing_is_an_empty_curve(tmp_path):
+    (tmp_path / "log.jsonl").write_text("")
+    assert points(tmp_path) == []
+    train(tmp_path, 0, 2)
+    assert [point["step"] for point in points(tmp_path)] == [2]
+
+
+def test_every_point_is_on_disk_at_once(tmp_path):
+    with Monitor(directory=tmp_path, quiet=True) as monitor:
+        monitor.begin(0, 60, 20, 8)
+        for step in (1, 2):
+            monitor.step(step, 1.0, 0.5)
+        (line,) = (tmp_path / "log.jsonl").read_text().splitlines()
+        assert json.loads(line)["step"] == 2
+
+
+def test_the_files_are_closed_when_training_fails(tmp_path):
+    monitor = Monitor(directory=tmp_path, quiet=True)
+
+    def fail():
+        with monitor:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert monitor._lines.closed
+
+
+# The event file.
+
+
+def records(path):
+    """TFRecords: length (8 bytes), its checksum (4), the event, its checksum (4)."""
+    content, found = path.read_bytes(), []
+    while content:
+        size = int.from_bytes(content[:8], "little")
+        found.append(Event.FromString(content[12 : 12 + size]))
+        content = content[12 + size + 4 :]
+    return found
+
+
+def event_files(folder):
+    return sorted(folder.glob("events.out.tfevents.*"))
+
+
+def test_tensorboard_can_read_the_event_file(tmp_path):
+    train(tmp_path, 0, 20)
+    (path,) = event_files(tmp_path)
+    events = records(path)
+    assert events[0].file_version.startswith("brain.Event")
+    found = {}
+    for event in events[1:]:
+        for value in event.summary.value:
+            found.setdefault(value.tag, {})[event.step] = value.simple_value
+    assert set(found) == {"train/loss", "train/accuracy", "train/images_per_s"}
+    for name in ("loss", "accuracy", "images_per_s"):
+        expected = {point["step"]: point[name] for point in points(tmp_path)}
+        assert found[f"train/{name}"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_without_a_directory_nothing_is_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train(None, 0, 20)
+    assert not list(tmp_path.iterdir())
+
+
+# What a person sees.
+
+
+def test_the_bar_shows_loss_accuracy_speed_and_time_left(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    with Monitor("float/seed0") as monitor:
+        monitor.begin(0, 60, 20, 8)
+        for step in range(1, 21):
+            monitor.step(step, 2.5, 0.75)
+        monitor._bar.refresh()
+        (task,) = monitor._bar.tasks
+        assert (task.completed, task.total) == (20, 60)
+        assert task.description == "float/seed0"
+        assert "loss 2.500" in task.fields["numbers"]
+        assert "75.0 %" in task.fields["numbers"]
+        assert "img/s" in task.fields["numbers"]
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "float/seed0" in shown.err
+
+
+def test_quiet_shows_nothing(capsys, tmp_path):
+    train(tmp_path, 0, 20)
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "")
+
+
+def test_a_transfer_shows_each_part(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with Transfer():
+        pass
+    assert capsys.readouterr().err == ""
+    with Transfer() as transfer:
+        transfer("archive", 10, 100)
+        transfer("archive", 50, 100)
+        transfer("train", 1, 4)
+        tasks = [(t.description, t.completed, t.total) for t in transfer._bar.tasks]
+        assert tasks == [("archive", 50, 100), ("train", 1, 4)]
+    assert "archive" in capsys.readouterr().err

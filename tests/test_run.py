@@ -1,0 +1,387 @@
+"""A network to disk and back; a run that was stopped; two networks compared."""
+
+import dataclasses
+import importlib.metadata
+import json
+import subprocess
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from scipy import stats
+
+from jsnnq import batching, build, checkpoint, data, run, train
+from jsnnq.config import (
+    LQNet,
+    Mint,
+    SnnTorch,
+    Uniform,
+    kernels,
+    neurons,
+    to_dict,
+)
+from jsnnq.errors import InputError
+from jsnnq.evaluate import Evaluation, evaluate
+from jsnnq.monitor import read_curve
+
+from .test_train import SMALL, assert_same, digits
+
+MINT = (("layer.*sn.?", Mint(4, shared=True)),)
+QUANTIZED = {
+    "uniform": {"weights": kernels(Uniform(2)), "membranes": neurons(Uniform(4))},
+    "from data": {
+        "weights": kernels(Uniform(3, clip="max", channelwise=True)),
+        "membranes": neurons(Uniform(4, clip="percentile", grid="unsigned")),
+    },
+    "lqnet": {
+        "weights": ((".*", LQNet(2)),),  # without a clip: infinity in its state
+        "membranes": neurons(LQNet(2)),
+    },
+    "snntorch": {"membranes": neurons(SnnTorch(2))},
+    "mint": {"weights": kernels(Mint(4)), "membranes": neurons(Mint(3))},
+    "mint shared": {"weights": kernels(Mint(4)), "membranes": MINT},
+    "float": {},
+}
+
+
+def post_training(**quantizers):
+    return dataclasses.replace(SMALL, start="post-training", **quantizers)
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory):
+    """The checkpoint of a float network as it starts."""
+    path = tmp_path_factory.mktemp("parent") / "checkpoint"
+    state = run.start(build.program(SMALL, digits()), SMALL, digits(), seed=0)
+    metadata = {"config": to_dict(SMALL), "seed": 0, "label": "parent"}
+    checkpoint.save(path, state.variables(), metadata)
+    return path
+
+
+def started(config, parent, seed=0):
+    program = build.program(config, digits())
+    return program, run.start(program, config, digits(), seed, parent)
+
+
+def stored(folder, config, parent):
+    """A network as it starts, kept as `execute` keeps it."""
+    variables = started(config, parent)[1].variables()
+    metadata = {"config": to_dict(config), "seed": 0, "label": ""}
+    checkpoint.save(folder / "checkpoint", variables, metadata)
+    return variables
+
+
+def arrays(tree):
+    """Numbers as arrays, so that trees of both can be compared."""
+    return jax.tree.map(np.asarray, tree)
+
+
+# To disk and back.
+
+
+@pytest.mark.parametrize("name", QUANTIZED)
+def test_every_quantizer_loads_back_bit_for_bit(name, parent, tmp_path):
+    config = post_training(**QUANTIZED[name])
+    variables = stored(tmp_path / name, config, parent)
+    found = run.load(tmp_path / name)
+    assert_same(found.variables, variables)
+    assert found.config == config
+    assert found.seed == 0
+    assert found.label == name
+    assert found.dataset.name == "digits"
+    program = build.program(config, digits())
+    assert found.network == program.network
+    if "mint" in name:
+        leaves = jax.tree_util.tree_leaves_with_path(found.variables["params"])
+        assert any("alpha" in jax.tree_util.keystr(path) for path, _ in leaves)
+
+
+def test_a_row_from_a_checkpoint_starts_as_its_parent(parent):
+    tuned = dataclasses.replace(SMALL, start="checkpoint")
+    _, state = started(tuned, parent, seed=4)
+    known, _ = checkpoint.restore(parent)
+    jax.tree.map(np.testing.assert_array_equal, state.params, known["params"])
+    jax.tree.map(np.testing.assert_array_equal, state.batch_stats, known["batch_stats"])
+    assert int(state.step) == 0
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(state.opt_state))
+
+
+def test_a_row_from_scratch_starts_from_its_seed():
+    _, one = started(SMALL, None, seed=1)
+    _, again = started(SMALL, None, seed=1)
+    _, other = started(SMALL, None, seed=2)
+    assert_same(one, again)
+    kernel = lambda state: np.asarray(state.params["conv1"]["kernel"])
+    assert np.any(kernel(one) != kernel(other))
+
+
+def test_a_post_training_row_is_measured_stored_and_not_trained(
+    parent, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(train, "fit", None)
+    config = post_training(**QUANTIZED["mint"])
+    program = build.program(config, digits())
+    row, evaluation = run.execute(
+        program, config, digits(), tmp_path, seed=3, parent=parent, quiet=True
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint", "firing.npz"}
+    assert (row["kind"], row["start"], row["seed"]) == (
+        "quantized",
+        "post-training",
+        3,
+    )
+    found = run.load(tmp_path)
+    assert found.label == tmp_path.name
+    again = evaluate(found.network, found.variables, found.dataset)
+    assert_same(arrays(again._asdict()), arrays(evaluation._asdict()))
+    described = run.describe(
+        found.network, found.variables, again, found.dataset.image_shape
+    )
+    assert described.items() <= row.items()
+    bits = build.weight_bits(found.network, found.variables)
+    assert row["cost"]["weight_bits"] == sum(bits.values())
+    spikes = sum(int(counts.sum()) for counts in evaluation.counts.values())
+    assert row["cost"]["events"] == pytest.approx(spikes / 360)
+    json.dumps(row)
+    # The same record again from its file.
+    record, expected = (
+        run.load_firing(tmp_path / "firing.npz"),
+        run.as_firing(evaluation),
+    )
+    assert record["timesteps"] == 2
+    assert record["images"] == 360
+    assert list(record["counts"]) == list(expected["counts"])
+    assert_same(record["counts"], expected["counts"])
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [("nowhere", "no complete checkpoint"), ("other", "not of a finished network")],
+)
+def test_what_is_no_network_is_not_loaded(tmp_path, given, says):
+    checkpoint.save(tmp_path / "other", {"step": np.int32(3)}, {"step": 3})
+    with pytest.raises(InputError, match=says):
+        run.load(tmp_path / given)
+
+
+def test_a_network_for_other_classes_does_not_fit(parent):
+    few = dataclasses.replace(digits(), classes=7)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "load", lambda name, data_dir: few)
+        with pytest.raises(InputError, match="fc/"):
+            run.load(parent)
+
+
+def test_calibration_sees_the_first_images_of_the_runs_own_order():
+    key = train.keys(5).order
+    order = np.asarray(batching.epoch_order(key, 0, 1437))[:20]
+    pixels = digits().train.images[order] / 16.0
+    expected = (pixels - digits().mean[0]) / digits().std[0]
+    found = run.calibration_images(digits(), 20, key)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert len(run.calibration_images(digits(), 10_000, key)) == 1437
+
+
+def test_counts_on_a_full_disk_leave_nothing_half_written(tmp_path, monkeypatch):
+    evaluation = Evaluation(
+        0.5, 1.0, {"sn1": np.ones((2, 2, 1), np.int32)}, {}, {}, timesteps=2, images=3
+    )
+    run.save_firing(tmp_path / "firing.npz", evaluation)
+    before = (tmp_path / "firing.npz").read_bytes()
+
+    def full(path, **_):
+        path.write_bytes(b"PK")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(InputError, match="firing.npz.*No space left"):
+        run.save_firing(tmp_path / "firing.npz", evaluation)
+    assert [path.name for path in tmp_path.iterdir()] == ["firing.npz"]
+    assert (tmp_path / "firing.npz").read_bytes() == before
+
+
+# A run that was stopped.
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, run.train_one(SMALL, folder, quiet=True)
+
+
+def stop_after_the_first_epoch(monkeypatch):
+    """Ctrl-C once the first epoch's state is on disk, or would be."""
+    real = train.fit
+
+    def fit(*arguments, on_epoch, **options):
+        def stop(state):
+            on_epoch(state)
+            raise KeyboardInterrupt
+
+        return real(*arguments, on_epoch=stop, **options)
+
+    monkeypatch.setattr(train, "fit", fit)
+
+
+@pytest.mark.parametrize("every", [0.0, 60.0])
+def test_a_stopped_run_ends_as_one_that_was_not(whole, tmp_path, monkeypatch, every):
+    folder, expected = whole
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "SAVE_EVERY_S", every)
+        stop_after_the_first_epoch(patch)
+        with pytest.raises(KeyboardInterrupt):
+            run.train_one(SMALL, tmp_path, quiet=True)
+    saved = (tmp_path / "partial").exists()
+    assert saved == (every == 0)
+    spent = checkpoint.read_metadata(tmp_path / "partial")["wall_s"] if saved else 0
+    row = run.train_one(SMALL, tmp_path, quiet=True)
+    assert row["wall_s"] > spent
+    assert {**row, "wall_s": 0} == {**expected, "wall_s": 0}
+    found, _ = checkpoint.restore(tmp_path / "checkpoint")
+    known, _ = checkpoint.restore(folder / "checkpoint")
+    assert_same(found, known)
+    fired = [run.load_firing(at / "firing.npz") for at in (tmp_path, folder)]
+    assert_same(*map(arrays, fired))
+    assert not (tmp_path / "partial").exists()
+    # What was done twice is there once; what was not done twice was not.
+    losses = lambda at: [(p["step"], p["loss"]) for p in read_curve(at / "log.jsonl")]
+    assert losses(tmp_path) == losses(folder)
+    assert losses(folder)[-1][0] == 22
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert len(lines) == (12 if saved else 12 + 6)
+
+
+def test_a_finished_run_is_read_and_not_repeated(whole, monkeypatch):
+    folder, expected = whole
+    monkeypatch.setattr(run, "execute", None)
+    assert run.train_one(SMALL, folder, quiet=True) == json.loads(json.dumps(expected))
+    faster = dataclasses.replace(SMALL.training, rate=0.02)
+    other = dataclasses.replace(SMALL, training=faster)
+    with pytest.raises(InputError, match="config.training.rate was 0.01, is 0.02"):
+        run.train_one(other, folder, quiet=True)
+
+
+def test_a_diverged_run_is_not_done_and_keeps_its_last_good_state(
+    tmp_path, monkeypatch
+):
+    program = build.program(SMALL, digits())
+    state = run.start(program, SMALL, digits(), seed=0)
+
+    def fit(*_, **__):
+        raise train.Diverged("training stopped at step 7", 7, state)
+
+    monkeypatch.setattr(train, "fit", fit)
+    with pytest.raises(train.Diverged):
+        run.train_one(SMALL, tmp_path, quiet=True)
+    kept, metadata = checkpoint.restore(tmp_path / "last_good", state)
+    assert metadata == {"step": 7}
+    assert_same(kept, state)
+    assert not (tmp_path / "row.json").exists()
+    assert not (tmp_path / "checkpoint").exists()
+
+
+# Two networks.
+
+
+@pytest.mark.parametrize("unit", ["neuron", "channel"])
+def test_a_comparison_is_scipys(whole, parent, unit):
+    a, b = run.load(whole[0]), run.load(parent)
+    found = run.compare(a, b, unit=unit)
+    counts = [record["counts"] for record in found["firing"]]
+    for name in counts[0]:
+        rates = [one[name] / 720 for one in counts]
+        if unit == "channel":
+            rates = [one.mean(axis=(0, 1)) for one in rates]
+        x, y = (one.ravel() for one in rates)
+        emd = stats.wasserstein_distance(x, y)
+        assert found["emd"]["layers"][name] == pytest.approx(emd, abs=1e-6)
+        apart = np.abs(x - y).mean()
+        assert found["matched"]["layers"][name] == pytest.approx(apart, abs=1e-6)
+    assert found["emd"]["mean"] > 0
+    assert found["rows"][0]["accuracy"] == whole[1]["accuracy"]
+
+
+def test_a_float_network_is_compared_with_its_quantized_one(whole, tmp_path):
+    stored(tmp_path, post_training(**QUANTIZED["uniform"]), whole[0] / "checkpoint")
+    found = run.compare(run.load(whole[0]), run.load(tmp_path))
+    float_row, row = found["rows"]
+    assert row["cost"]["weight_bits"] < float_row["cost"]["weight_bits"]
+    assert found["emd"]["mean"] > 0
+
+
+@pytest.mark.parametrize(
+    "network",
+    [{"width": 2.0}, {"name": "sew_resnet8", "width": 0.0625}, {"stem": "imagenet"}],
+)
+def test_networks_of_other_architectures_are_refused(parent, tmp_path, network):
+    other = dataclasses.replace(
+        SMALL, network=dataclasses.replace(SMALL.network, **network)
+    )
+    stored(tmp_path, other, None)
+    with pytest.raises(InputError, match="one architecture"):
+        run.compare(run.load(parent), run.load(tmp_path))
+    with pytest.raises(InputError, match="one architecture"):
+        run.compare(run.load(tmp_path), run.load(parent))
+
+
+def test_an_unknown_unit_is_refused(parent):
+    network = run.load(parent)
+    with pytest.raises(InputError, match="unknown unit 'layer'.*'channel'"):
+        run.compare(network, network, unit="layer")
+
+
+# Where the source came from.
+
+
+class Installed:
+    def __init__(self, text):
+        self.text = text
+
+    def read_text(self, name):
+        assert name == "direct_url.json"
+        return self.text
+
+
+def test_an_installation_from_version_control_knows_its_commit(monkeypatch):
+    text = json.dumps({"url": "x", "vcs_info": {"vcs": "git", "commit_id": "abc123"}})
+    monkeypatch.setattr(
+        importlib.metadata, "distribution", lambda name: Installed(text)
+    )
+    assert run.installed_commit() == "abc123"
+
+
+def test_a_checkout_is_asked_for_its_commit(monkeypatch):
+    root = Path(run.__file__).parents[1]
+    if not (root / ".git").exists():
+        pytest.skip("this is no checkout")
+    monkeypatch.setattr(
+        importlib.metadata, "distribution", lambda name: Installed(None)
+    )
+    asked = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True
+    )
+    assert run.installed_commit() in (
+        asked.stdout.strip(),
+        asked.stdout.strip() + "-dirty",
+    )
+
+
+def test_without_version_control_no_commit_is_known(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        importlib.metadata, "distribution", lambda name: Installed('{"dir_info": {}}')
+    )
+    monkeypatch.setattr(run, "__file__", str(tmp_path / "jsnnq" / "run.py"))
+    assert run.installed_commit() is None
+
+
+def test_a_git_that_is_missing_or_refuses_is_no_error(monkeypatch):
+    monkeypatch.setattr(
+        importlib.metadata, "distribution", lambda name: Installed(None)
+    )
+
+    def missing(*_, **__):
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(subprocess, "run", missing)
+    assert run.installed_commit() is None

@@ -58,7 +58,9 @@ def _complain(sentence: str, status: int) -> int:
 
 
 def _study(options: argparse.Namespace) -> int:
-    from jsnnq import default
+    from rich.console import Console
+
+    from jsnnq import default, report
     from jsnnq.config import load_experiment
     from jsnnq.study import Study
 
@@ -69,7 +71,6 @@ def _study(options: argparse.Namespace) -> int:
     study = Study(
         rows,
         options.out,
-        title=title,
         seeds=options.seeds,
         row_seeds=options.row_seeds,
         data_dir=options.data_dir,
@@ -77,6 +78,9 @@ def _study(options: argparse.Namespace) -> int:
         say=(lambda line: None) if options.quiet else _say,
         command=options.typed,
     )
+    if not options.quiet:
+        _say(title)
+        Console(stderr=True).print(report.decisions_table(study.decisions()))
     if study.finished:
         _say(f"{options.out} is finished; nothing was computed again")
     _tell(study.run(), options.out)
@@ -264,7 +268,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--policy",
         default="neurobench",
-        help="how graded joins are charged: neurobench or events",
+        choices=("neurobench", "events"),
+        help="how graded joins are charged",
     )
     _add_common(evaluate)
 

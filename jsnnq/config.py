@@ -288,17 +288,20 @@ def check_rows(rows: Mapping[Any, Any]) -> None:
 
 def _check_controls(rows: Mapping[str, Config]) -> None:
     """One study has one floor and one drift, so one float network and one control."""
-    for kind, control in (("float", "floor"), ("control", "drift")):
+    for kind, start, control in (
+        ("float", "scratch", "floor"),
+        ("control", "checkpoint", "drift"),
+    ):
         found = [name for name, row in rows.items() if row.kind == kind]
         if len(found) > 1:
             raise InputError(
                 f"rows {found[0]!r} and {found[1]!r} are both {kind} networks, but a "
                 f"study has one {control}: make one study for each"
             )
-        if kind == "control" and found:
-            tuned = rows[found[0]].training
+        if found:
+            recipe = rows[found[0]].training
             for name, row in rows.items():
-                if row.start == "checkpoint" and row.training != tuned:
+                if row.start == start and row.training != recipe:
                     raise InputError(
                         f"row {name!r} is trained otherwise than its control "
                         f"{found[0]!r}: both must have the same steps and rate"

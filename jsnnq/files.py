@@ -36,8 +36,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(
-            f"{str(path)!r} is damaged ({error}): remove it and give the same command "
-            "again"
+            f"{str(path)!r} is damaged ({error}): remove its folder, or give another "
+            "one, and type the same command again"
         ) from error
 
 

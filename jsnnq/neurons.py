@@ -84,6 +84,19 @@ class Neuron:
         return 0.0 if self.v_reset is None else self.v_reset
 
 
+def steady_drive(neuron: Neuron) -> float:
+    """The constant current at which a neuron fires at every step.
+
+    It takes the membrane from rest to the threshold in one step: 1 for the IF neurons
+    of SEW-ResNet, tau times that where the current is divided by tau.
+    """
+    rise = neuron.v_threshold - neuron.rest
+    if neuron.kind == "if" or not neuron.decay_input:
+        return rise
+    # PLIF computes 1/tau as a sigmoid, which may round to just below it.
+    return neuron.tau * rise * (1 + 1e-6 if neuron.kind == "plif" else 1)
+
+
 def initial_decay(neuron: Neuron) -> float:
     """The PLIF parameter w at which sigmoid(w) = 1/tau."""
     return -math.log(neuron.tau - 1)

@@ -130,6 +130,36 @@ _SUMMARY = {
 }
 
 
+def decisions_table(
+    decisions: Mapping[str, Sequence[tuple[str, str, str]]],
+) -> "rich.table.Table":
+    """Which layers each row quantizes, and which it leaves in full precision.
+
+    Args:
+        decisions: for each row (layer, its kernel's quantizer, its membranes'), where
+            `float` is full precision and an empty entry is no neuron layer.
+    """
+    import rich.table
+
+    table = rich.table.Table("Row", "Kernels", "Membranes", box=None)
+    for row, layers in decisions.items():
+        table.add_row(
+            row,
+            _coverage([(path, kernel) for path, kernel, _ in layers]),
+            _coverage([(path, membrane) for path, _, membrane in layers if membrane]),
+        )
+    return table
+
+
+def _coverage(layers: Sequence[tuple[str, str]]) -> str:
+    """How many layers are quantized, and the others by name if they are fewer."""
+    left = [path for path, quantizer in layers if quantizer == "float"]
+    if len(left) == len(layers):
+        return "float"
+    but = f", not {', '.join(left)}" if left else ""
+    return f"{len(layers) - len(left)} of {len(layers)}{but}"
+
+
 def write_comparison(
     out: Path, found: Mapping[str, Any], names: tuple[str, str]
 ) -> list[Path]:

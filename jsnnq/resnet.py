@@ -31,7 +31,7 @@ from jsnnq import encode
 from jsnnq.cost import Synapse
 from jsnnq.errors import InputError, check_integer, check_number, choose
 from jsnnq.layers import STATE, BatchNorm, Conv, Dense, Rules, Spiking, fold
-from jsnnq.neurons import Neuron
+from jsnnq.neurons import Neuron, steady_drive
 
 CONNECTS = ("add", "and", "iand")
 STEMS = ("cifar", "imagenet")
@@ -133,7 +133,9 @@ class Block(nn.Module):
         return joined
 
     def _silent_start(self):
-        return (0.0, 1.0 if self.connect == "and" else 0.0)
+        # AND needs a branch that always fires: the paper's bias of 1 for its IF
+        # neurons, which is what drives them from rest to the threshold in one step.
+        return (0.0, steady_drive(self.neuron) if self.connect == "and" else 0.0)
 
     def _path(self, name):
         return "/".join((*self.path, name))
@@ -417,7 +419,7 @@ def sew_resnet(name: str, *, width: float = 1.0, **fields: Any) -> SEWResNet:
     channels = tuple(round(width * count) for count in size.channels)
     if min(channels) < 1:
         raise InputError(
-            f"width {width} leaves {min(channels)} channels in {name}: "
-            f"at least {1 / min(size.channels)} is needed"
+            f"width {width} leaves no channel in {name}: "
+            f"more than {0.5 / min(size.channels)} is needed"
         )
     return SEWResNet(depths=size.depths, block=size.block, channels=channels, **fields)

@@ -4,6 +4,7 @@ A network on disk is a folder: the checkpoint holds its variables and, as metada
 the config and seed that made it, so that it can be evaluated and compared later.
 """
 
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -111,10 +112,10 @@ def execute(
             )
     variables = state.variables()
     evaluation = evaluate(program.network, variables, dataset)
-    metadata = {"config": to_dict(config), "seed": seed, "label": label}
-    checkpoint.save(folder / "checkpoint", variables, metadata)
+    store(folder / "checkpoint", variables, config, dataset, seed=seed, label=label)
     save_firing(folder / "firing.npz", evaluation)
-    shutil.rmtree(folder / "partial", ignore_errors=True)
+    for unfinished in ("partial", "last_good"):
+        shutil.rmtree(folder / unfinished, ignore_errors=True)
     row = {
         "kind": config.kind,
         "start": config.start,
@@ -124,6 +125,35 @@ def execute(
         "wall_s": before + time.perf_counter() - began,
     }
     return row, evaluation
+
+
+def store(
+    path: Path,
+    variables: Mapping[str, Any],
+    config: Config,
+    dataset: data.DataSet,
+    *,
+    seed: int = 0,
+    label: str = "",
+) -> None:
+    """Writes a network that `load` reads back.
+
+    Args:
+        path: of the checkpoint.
+        variables: parameters and collections.
+        config: what the network was made from.
+        dataset: what it was trained on; its mean and deviation are kept too.
+        seed: of its run.
+        label: what its run was called.
+    """
+    metadata = {
+        "config": to_dict(config),
+        "seed": seed,
+        "label": label,
+        "mean": dataset.mean,
+        "std": dataset.std,
+    }
+    checkpoint.save(path, dict(variables), metadata)
 
 
 def _train(program, config, dataset, folder, seed, state, monitor):
@@ -277,7 +307,12 @@ def load(
             "folder that 'jsnnq train' or 'jsnnq study' made"
         )
     config = from_dict(metadata["config"])
-    dataset = data.load(data_name or config.data, data_dir=data_dir)
+    # The network goes on seeing pixels as it was trained to, on whichever data.
+    dataset = dataclasses.replace(
+        data.load(data_name or config.data, data_dir=data_dir),
+        mean=tuple(metadata["mean"]),
+        std=tuple(metadata["std"]),
+    )
     network = build.network(config, dataset.classes)
     bare = build.float_network(config.network, dataset.classes)
     like = build.abstract_variables(bare, dataset.image_shape)

@@ -90,7 +90,6 @@ class Study:
     Args:
         rows: name to config.
         out: the folder; made if it does not exist.
-        title: one line for the report.
         seeds: of float networks and controls.
         row_seeds: of each quantized row.
         data_dir: where prepared data sets lie.
@@ -108,7 +107,6 @@ class Study:
         rows: Mapping[str, Config],
         out: str | Path,
         *,
-        title: str = "",
         seeds: int = 2,
         row_seeds: int = 1,
         data_dir: str | None = None,
@@ -134,7 +132,6 @@ class Study:
             "study.json",
             {
                 "schema": SCHEMA,
-                "title": title,
                 "seeds": seeds,
                 "row_seeds": row_seeds,
                 "rows": {name: to_dict(config) for name, config in rows.items()},
@@ -168,6 +165,15 @@ class Study:
         if lost:
             raise lost[0]
         return results
+
+    def decisions(self) -> dict[str, list[tuple[str, str, str]]]:
+        """What the rules gave each layer of each quantized row; see `build`."""
+        configs = {job.name: job.config for job in self.jobs}
+        return {
+            name: build.decisions(config, self._programs[name].network)
+            for name, config in configs.items()
+            if config.kind == "quantized"
+        }
 
     @property
     def finished(self) -> bool:

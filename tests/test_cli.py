@@ -18,7 +18,7 @@ import pytest
 from scipy import stats
 
 import jsnnq
-from jsnnq import build, checkpoint, cli, data, run, study, train
+from jsnnq import build, cli, data, run, study, train
 from jsnnq.config import to_dict
 
 from .test_study import EXPERIMENT, ORDER, fake_execute, rates_of, tree
@@ -209,8 +209,7 @@ def untrained(folder, config=SMALL, dataset=None):
     dataset = dataset or data.load("digits")
     program = build.program(config, dataset)
     state = run.start(program, config, dataset, seed=0)
-    metadata = {"config": to_dict(config), "seed": 0, "label": ""}
-    checkpoint.save(folder / "checkpoint", state.variables(), metadata)
+    run.store(folder / "checkpoint", state.variables(), config, dataset)
     return folder
 
 
@@ -511,7 +510,6 @@ def test_the_default_study_needs_no_arguments(here, monkeypatch):
     assert config.data == "digits"
     kept = json.loads((here / "jsnnq-study" / "study.json").read_text())
     assert len(kept["rows"]) == 16
-    assert "SEW-ResNet8 on digits" in kept["title"]
 
 
 def test_what_is_no_fault_of_the_user_keeps_its_traceback(here, monkeypatch):

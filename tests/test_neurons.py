@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jsnnq.errors import InputError
-from jsnnq.neurons import Neuron, initial_decay, unroll
+from jsnnq.neurons import Neuron, initial_decay, steady_drive, unroll
 
 X = [0.4, 0.8, 1.1, 0.2, 1.5]
 IF = {"kind": "if"}
@@ -174,3 +174,27 @@ def test_membranes_stay_float32_under_bfloat16_currents():
 def test_refuses(fields, says):
     with pytest.raises(InputError, match=says):
         Neuron(**fields)
+
+
+@pytest.mark.parametrize("kind", ["if", "lif", "plif"])
+@pytest.mark.parametrize("tau", [2.0, 3.0, 7.3])
+@pytest.mark.parametrize("decay_input", [True, False])
+@pytest.mark.parametrize("v_threshold", [1.0, 1.5])
+def test_steady_drive_fires_at_every_step_and_less_does_not(
+    kind, tau, decay_input, v_threshold
+):
+    neuron = Neuron(
+        kind=kind, tau=tau, decay_input=decay_input, v_threshold=v_threshold
+    )
+    decay = jnp.float32(initial_decay(neuron)) if kind == "plif" else None
+
+    def spikes(current):
+        x = jnp.full(5, current, jnp.float32)
+        return unroll(neuron, x, jnp.float32(0), decay)[0]
+
+    np.testing.assert_array_equal(spikes(steady_drive(neuron)), np.ones(5))
+    assert spikes(0.99 * steady_drive(neuron))[0] == 0
+
+
+def test_steady_drive_of_the_papers_neuron_is_its_bias():
+    assert steady_drive(Neuron(kind="if")) == 1.0

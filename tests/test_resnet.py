@@ -252,7 +252,8 @@ def test_zero_init_touches_the_last_normalisation_of_each_branch(connect, net):
         of = path.split("/")[-1]
         expected = _STARTS[of]
         if path in zeroed:
-            expected = 1.0 if (connect, of) == ("and", "bias") else 0.0
+            # LIF divides its current by tau = 2, so twice the rise fires every step.
+            expected = 2.0 if (connect, of) == ("and", "bias") else 0.0
         np.testing.assert_array_equal(leaf, np.full(leaf.shape, expected))
 
 
@@ -374,9 +375,8 @@ def test_streaming_equals_the_folded_form(kind, v_reset, quantized):
     assert len(jax.tree.leaves(state)) == len(seen.spikes)
 
 
-@pytest.mark.parametrize("net", [_BASIC.clone(stem="imagenet"), _DEEP])
-def test_streaming_of_other_networks(net):
-    net = net.clone(connect="iand")
+def test_streaming_of_a_bottleneck_with_imagenet_stem():
+    net = _DEEP.clone(stem="imagenet", connect="iand", depths=(1, 1))
     frames = _images((3, _B, 16, 16, 3))
     variables = _lively(net, frames[0])
     logits, _, _ = _run(net, variables, frames)

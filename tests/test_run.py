@@ -19,7 +19,6 @@ from jsnnq.config import (
     Uniform,
     kernels,
     neurons,
-    to_dict,
 )
 from jsnnq.errors import InputError
 from jsnnq.evaluate import Evaluation, evaluate
@@ -54,8 +53,7 @@ def parent(tmp_path_factory):
     """The checkpoint of a float network as it starts."""
     path = tmp_path_factory.mktemp("parent") / "checkpoint"
     state = run.start(build.program(SMALL, digits()), SMALL, digits(), seed=0)
-    metadata = {"config": to_dict(SMALL), "seed": 0, "label": "parent"}
-    checkpoint.save(path, state.variables(), metadata)
+    run.store(path, state.variables(), SMALL, digits(), label="parent")
     return path
 
 
@@ -67,8 +65,7 @@ def started(config, parent, seed=0):
 def stored(folder, config, parent):
     """A network as it starts, kept as `execute` keeps it."""
     variables = started(config, parent)[1].variables()
-    metadata = {"config": to_dict(config), "seed": 0, "label": ""}
-    checkpoint.save(folder / "checkpoint", variables, metadata)
+    run.store(folder / "checkpoint", variables, config, digits())
     return variables
 
 

@@ -74,5 +74,5 @@ ROWS = rows(
         network=NetworkConfig(name="sew_resnet8", width=0.25),
         training=_RECIPE,
     ),
-    dataclasses.replace(_RECIPE, epochs=4, rate=0.03),
+    dataclasses.replace(_RECIPE, epochs=3, rate=0.03),
 )

@@ -115,6 +115,11 @@ def evaluate(
     )
 
 
+def forget_compiled() -> None:
+    """Drops compiled evaluations."""
+    _observe.clear_cache()
+
+
 def _batches(
     split: data.Split | records.Records, batch: int
 ) -> Iterator[tuple[Array, Array, Array]]:

@@ -7,6 +7,7 @@ left), and writes the same numbers as JSON lines and as TensorBoard event files
 
 import json
 import math
+import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +23,7 @@ class Monitor:
     Args:
         label: what is being trained, shown before the bar.
         directory: where `log.jsonl` and the event file go; `None` keeps nothing.
-        quiet: show no bar.
+        quiet: show no bar; neither is one shown where nobody watches (no terminal).
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Monitor:
 
     def __enter__(self) -> "Monitor":
         """Opens the bar and the files."""
-        if not self._quiet:
+        if not self._quiet and sys.stderr.isatty():
             self._bar = _bar()
             self._bar.start()
         if self._directory is not None:

@@ -24,7 +24,7 @@ from typing import Any
 
 import jax
 
-from jsnnq import build, data, emd, files, report
+from jsnnq import build, data, emd, evaluate, files, report, train
 from jsnnq.config import Config, check_rows, from_dict, parent, to_dict
 from jsnnq.errors import InputError
 from jsnnq.monitor import read_curve
@@ -36,7 +36,6 @@ from jsnnq.run import (
     installed_commit,
     load_firing,
 )
-from jsnnq.train import Diverged
 
 SCHEMA = 1
 
@@ -117,6 +116,7 @@ class Study:
         self.jobs = plan(rows, seeds, row_seeds)
         self.out = Path(out)
         self._quiet, self._say, self._command = quiet, say, command
+        self._compiled: Any = None
         self._datasets = {
             name: data.load(name, data_dir=data_dir)
             for name in sorted({config.data for config in rows.values()})
@@ -153,7 +153,7 @@ class Study:
                 continue  # Its float network diverged.
             try:
                 row = self._execute(job)
-            except Diverged as error:
+            except train.Diverged as error:
                 self._say(f"{job.key}: {error}")
                 lost.append(error)
                 continue
@@ -217,6 +217,13 @@ class Study:
         )
 
     def _execute(self, job: Job) -> dict[str, Any]:
+        # Rows of one network follow each other; what was compiled for the last one
+        # would only fill the memory.
+        network = self._programs[job.name].network
+        if self._compiled not in (None, network):
+            train.forget_compiled()
+            evaluate.forget_compiled()
+        self._compiled = network
         origin = self._folder(self._parent(job)) if job.parent else None
         row, evaluation = execute(
             self._programs[job.name],

@@ -7,7 +7,6 @@ left), and writes the same numbers as JSON lines and as TensorBoard event files
 
 import json
 import math
-import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -39,8 +38,9 @@ class Monitor:
 
     def __enter__(self) -> "Monitor":
         """Opens the bar and the files."""
-        if not self._quiet and sys.stderr.isatty():
-            self._bar = _bar()
+        bar = _bar()
+        if not self._quiet and bar.console.is_terminal:
+            self._bar = bar
             self._bar.start()
         if self._directory is not None:
             from tensorboardX import SummaryWriter

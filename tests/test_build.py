@@ -241,7 +241,7 @@ def test_a_membrane_quantizer_is_refused_for_weights():
         ({"timesteps": -4}, "timesteps is -4"),
         ({"width": 0.0}, "width is 0.0"),
         ({"width": math.nan}, "width is nan"),
-        ({"width": 1e-3}, "leaves 0 channels"),
+        ({"width": 1e-3}, "leaves no channel"),
     ],
 )
 def test_networks_that_cannot_be_are_refused(changes, says):

@@ -296,7 +296,7 @@ def test_what_is_no_checkpoint_is_refused(here):
         ("train --width 0", "width is 0.0"),
         ("train --width nan", "width is nan"),
         ("train --width inf", "width is inf"),
-        ("train --width 0.001", "width 0.001 leaves 0 channels"),
+        ("train --width 0.001", "width 0.001 leaves no channel"),
         ("train --rate 0", "rate is 0.0"),
         ("train --rate nan", "rate is nan"),
         ("train --epochs 0", "epochs is 0"),

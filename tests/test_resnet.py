@@ -252,8 +252,9 @@ def test_zero_init_touches_the_last_normalisation_of_each_branch(connect, net):
         of = path.split("/")[-1]
         expected = _STARTS[of]
         if path in zeroed:
-            # LIF divides its current by tau = 2, so twice the rise fires every step.
-            expected = 2.0 if (connect, of) == ("and", "bias") else 0.0
+            # The paper's bias for its IF neurons; LIF divides its current by tau = 2.
+            firing = 1.0 if net.neuron.kind == "if" else 2.0
+            expected = firing if (connect, of) == ("and", "bias") else 0.0
         np.testing.assert_array_equal(leaf, np.full(leaf.shape, expected))
 
 
@@ -587,7 +588,7 @@ def test_equal_networks_are_traced_once():
         ({"timesteps": True}, "timesteps is True: an integer"),
         ({"classes": 0}, "classes is 0: an integer from 1 is needed"),
         ({"classes": -3}, "classes is -3: an integer from 1 is needed"),
-        ({"width": 0.001}, "width 0.001 leaves 0 channels in sew_resnet8: at least"),
+        ({"width": 0.001}, "width 0.001 leaves no channel in sew_resnet8: more than"),
         ({"width": -1.0}, "width is -1.0: a finite number above 0"),
     ],
 )

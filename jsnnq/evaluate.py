@@ -117,7 +117,8 @@ def evaluate(
 
 def forget_compiled() -> None:
     """Drops compiled evaluations."""
-    _observe.clear_cache()
+    compiled: Any = _observe
+    compiled.clear_cache()
 
 
 def _batches(

@@ -232,8 +232,9 @@ jitted_epoch = jax.jit(epoch, static_argnums=0, donate_argnums=1)
 
 def forget_compiled() -> None:
     """Drops compiled steps, a few hundred MB each; other programs will compile anew."""
-    for jitted in (jitted_update, jitted_step, jitted_epoch):
-        jitted.clear_cache()
+    compiled: tuple[Any, ...] = (jitted_update, jitted_step, jitted_epoch)
+    for function in compiled:
+        function.clear_cache()
 
 
 def fit(

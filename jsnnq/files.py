@@ -1,5 +1,6 @@
-"""JSON files that are whole or absent, and folders that belong to one purpose."""
+"""Files that are whole or absent, and folders that belong to one purpose."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -9,17 +10,28 @@ from jsnnq.errors import InputError
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Writes values under a temporary name and renames it.
+    """Writes values as JSON.
 
     Raises:
         InputError: the file cannot be written.
     """
+    write_bytes(path, (json.dumps(values, indent=1) + "\n").encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file under a temporary name and renames it.
+
+    Raises:
+        InputError: the file cannot be written; what was there is as it was.
+    """
     temporary = path.with_name(f".{path.name}.partial")
     try:
-        temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise InputError(
             f"cannot write {str(path)!r} ({error.strerror}): give a folder you may "
             "write to, on a disk with space left, and type the same command again"

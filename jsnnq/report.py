@@ -13,7 +13,6 @@ no control, so its table and plots show distances and judge nothing.
 import base64
 import importlib.resources
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,8 +21,7 @@ import rich.box
 import rich.table
 import rich.text
 
-from jsnnq import charts, drawing, histograms, scatter, tables, verdict
-from jsnnq.errors import InputError
+from jsnnq import charts, drawing, files, histograms, scatter, tables, verdict
 from jsnnq.firing import rates
 from jsnnq.results import Group, Study, distance, is_synthetic, percent, read
 
@@ -63,11 +61,11 @@ def write(
     """
     study = read(results, firing, curves, planned)
     pictures = [_picture(plot, study) for plot in _PLOTS if plot.shows(study)]
-    files = {"results.csv": tables.as_csv(study).encode()}
-    files |= {f"plots/{picture.file}": picture.light for picture in pictures}
-    files["report.md"] = _markdown(study, pictures).encode()
-    files["report.html"] = _page(study, pictures).encode()
-    return _publish(out, files)
+    contents = {"results.csv": tables.as_csv(study).encode()}
+    contents |= {f"plots/{picture.file}": picture.light for picture in pictures}
+    contents["report.md"] = _markdown(study, pictures).encode()
+    contents["report.html"] = _page(study, pictures).encode()
+    return _publish(out, contents)
 
 
 def table(results: Mapping[str, Any]) -> rich.table.Table:
@@ -178,13 +176,13 @@ def write_comparison(
     """
     known = {key: value for key, value in found.items() if key != "firing"}
     text = json.dumps({"names": names, **known}, indent=1) + "\n"
-    files = {"comparison.json": text.encode()}
+    contents = {"comparison.json": text.encode()}
     for name, draw in _COMPARISON_PLOTS.items():
         with drawing.style():
             figure = draw(found, _letter(names))
             drawing.sign(figure, _dataset(found), is_synthetic(_dataset(found)))
-            files[name] = drawing.png(figure)
-    return _publish(out, files)
+            contents[name] = drawing.png(figure)
+    return _publish(out, contents)
 
 
 _COMPARISON_PLOTS = {
@@ -276,26 +274,10 @@ def _picture(plot: _Plot, study: Study) -> _Picture:
 # Files
 
 
-def _publish(out: Path, files: Mapping[str, bytes]) -> list[Path]:
-    try:
-        return [_replace(out / name, content) for name, content in files.items()]
-    except OSError as error:
-        raise InputError(
-            f"cannot write the report into {str(out)!r} ({error.strerror}): give a "
-            "folder that can be written and has space left"
-        ) from error
-
-
-def _replace(path: Path, content: bytes) -> Path:
-    """Writes beside the target and renames, so nothing is ever half-written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.part")
-    try:
-        draft.write_bytes(content)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return path
+def _publish(out: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    for name, content in contents.items():
+        files.write_bytes(out / name, content)
+    return [out / name for name in contents]
 
 
 def _missing(study: Study) -> list[str]:

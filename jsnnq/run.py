@@ -6,8 +6,8 @@ the config and seed that made it, so that it can be evaluated and compared later
 
 import dataclasses
 import importlib.metadata
+import io
 import json
-import os
 import shutil
 import subprocess
 import time
@@ -396,20 +396,13 @@ def save_firing(path: Path, evaluation: Evaluation) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    temporary = path.with_suffix(".partial.npz")
     arrays: dict[str, Any] = {
         f"counts/{name}": value for name, value in evaluation.counts.items()
     }
     arrays |= {"timesteps": evaluation.timesteps, "images": evaluation.images}
-    try:
-        np.savez_compressed(temporary, **arrays)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(
-            f"cannot write {str(path)!r} ({error.strerror}): give a folder you may "
-            "write to, on a disk with space left, and type the same command again"
-        ) from error
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    files.write_bytes(path, content.getvalue())
 
 
 def load_firing(path: Path) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path, monkeypatch):
     assert read_json(path) == {"old": 1}
 
 
-@pytest.mark.parametrize("step", ["write_text", "replace"])
+@pytest.mark.parametrize("step", ["write_bytes", "replace"])
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, step):
     path = tmp_path / "x.json"
     write_json(path, {"old": 1})
@@ -46,7 +46,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, step):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(type(path) if step == "write_text" else os, step, full)
+    monkeypatch.setattr(type(path) if step == "write_bytes" else os, step, full)
     with pytest.raises(InputError, match="No space left on device.*type the same"):
         write_json(path, {"new": 2})
     monkeypatch.undo()

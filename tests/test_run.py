@@ -187,13 +187,15 @@ def test_counts_on_a_full_disk_leave_nothing_half_written(tmp_path, monkeypatch)
     run.save_firing(tmp_path / "firing.npz", evaluation)
     before = (tmp_path / "firing.npz").read_bytes()
 
-    def full(path, **_):
-        path.write_bytes(b"PK")
+    def full(path, content):
+        with path.open("wb") as file:
+            file.write(content[:2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez_compressed", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(InputError, match="firing.npz.*No space left"):
         run.save_firing(tmp_path / "firing.npz", evaluation)
+    monkeypatch.undo()
     assert [path.name for path in tmp_path.iterdir()] == ["firing.npz"]
     assert (tmp_path / "firing.npz").read_bytes() == before
 

@@ -5,13 +5,11 @@ Everything a config can get wrong is refused here, before anything compiles.
 
 import functools
 import re
-from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array
 
 from jsnnq import batching, data, surrogate
 from jsnnq.config import (
@@ -26,10 +24,9 @@ from jsnnq.config import (
     Uniform,
 )
 from jsnnq.errors import InputError, check_integer, check_number, choose
-from jsnnq.layers import STATE, Rules
+from jsnnq.layers import Rules
 from jsnnq.neurons import Neuron
 from jsnnq.quantizers import Quantizer, identity, lqnet, mint, snntorch, uniform
-from jsnnq.quantizers.base import storage_bits
 from jsnnq.resnet import SEWResNet, sew_resnet
 from jsnnq.train import Program
 
@@ -305,144 +302,3 @@ def _initializer(net, image_shape, backend):
     return jax.jit(
         functools.partial(_initialize, net, image_shape), compiler_options=options
     )
-
-
-class _Place(NamedTuple):
-    """Where a quantizer sits: its layer's path and what it will see."""
-
-    path: str
-    quantizer: Quantizer
-    values: Array
-
-
-def quantize(
-    net: SEWResNet,
-    variables: Mapping[str, Any],
-    key: jax.Array,
-    images: Array,
-) -> dict[str, Any]:
-    """Gives a float network's variables the states its quantizers start from.
-
-    A kernel's state starts from the kernel, a membrane's from the potentials of the
-    float network on `images`.
-
-    Args:
-        net: the network with its quantizers.
-        variables: parameters and running statistics of the float network.
-        key: for quantizers that draw random numbers.
-        images: normalised calibration images `B H W C`.
-    """
-    states: dict[str, dict] = {"params": {}, "quant": {}}
-    for number, place in enumerate(_places(net, variables, images)):
-        if place.quantizer == identity or place.quantizer.shared:
-            continue
-        state = place.quantizer.init(jax.random.fold_in(key, number), place.values)
-        collection = "params" if place.quantizer.trainable else "quant"
-        _put(states[collection], place.path, state)
-    return {
-        "params": _merged(variables["params"], states["params"]),
-        "batch_stats": variables["batch_stats"],
-        "quant": states["quant"],
-    }
-
-
-def _places(net, variables, images):
-    for path in net.kernel_layers():
-        yield _Place(path, net.weights(path), _at(variables["params"], path)["kernel"])
-    names = net.neuron_layers()
-    if all(net.membranes(name) == identity for name in names):
-        return
-    potentials = _potentials(net, variables, images)
-    for path in names:
-        yield _Place(path, net.membranes(path), _at(potentials, path)["v"])
-
-
-def _potentials(net, variables, images):
-    """What the membrane quantizers of the float network would see."""
-    return _observe(net.clone(weights=Rules(), membranes=Rules()), variables, images)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _observe(net, variables, images):
-    _, changed = net.apply(dict(variables), images, False, mutable=["potentials"])
-    return changed["potentials"]
-
-
-def _at(tree, path):
-    for name in path.split("/"):
-        tree = tree[name]
-    return tree
-
-
-def _put(tree, path, state):
-    for name in path.split("/"):
-        tree = tree.setdefault(name, {})
-    tree[STATE] = state
-
-
-def _merged(tree, more):
-    if not isinstance(tree, Mapping):
-        return tree
-    return {
-        name: _merged(tree.get(name, {}), more.get(name, {}))
-        if isinstance(tree.get(name, {}), Mapping)
-        and isinstance(more.get(name, {}), Mapping)
-        else more.get(name, tree.get(name))
-        for name in {**tree, **more}
-    }
-
-
-def kernels(net: SEWResNet, variables: Mapping[str, Any]) -> dict[str, Array]:
-    """Every kernel as the deployed network multiplies with it, by layer."""
-    found = {}
-    for path in net.kernel_layers():
-        quantizer = net.weights(path)
-        kernel = _at(variables["params"], path)["kernel"]
-        state = _state(variables, quantizer, path)
-        found[path] = quantizer.apply(kernel, state, False)[0]
-    return found
-
-
-def weight_bits(net: SEWResNet, variables: Mapping[str, Any]) -> dict[str, int]:
-    """Bits of the weights of each layer, with the scales and bases they need.
-
-    The classifier's bias is float32, and normalisation counts as the two float32
-    numbers per channel it folds into.
-    """
-    found = {}
-    for path in net.kernel_layers():
-        kernel = _at(variables["params"], path)["kernel"]
-        quantizer = net.weights(path)
-        state = _state(variables, quantizer, path)
-        beside = kernel.shape[-1] * (1 if path == "fc" else 2)
-        found[path] = storage_bits(quantizer, kernel.size, state) + 32 * beside
-    return found
-
-
-def state_bits(
-    net: SEWResNet, variables: Mapping[str, Any], neurons: Mapping[str, int]
-) -> dict[str, int]:
-    """Bits of the membranes of each neuron layer for one image.
-
-    A membrane is stored with the quantizer's bits only where the quantizer acts on
-    what is stored; before the spike test the stored potential is the reset of a
-    quantized value, which takes the same levels and the reset value.
-
-    Args:
-        net: the network.
-        variables: with the quantizers' states.
-        neurons: how many neurons each layer has.
-    """
-    found = {}
-    for path, count in neurons.items():
-        quantizer = net.membranes(path)
-        state = () if quantizer.shared else _state(variables, quantizer, path)
-        found[path] = storage_bits(quantizer, count, state)
-    return found
-
-
-def _state(variables, quantizer, path):
-    if quantizer == identity:
-        return ()
-    collection = "params" if quantizer.trainable else "quant"
-    return _at(variables[collection], path)[STATE]

@@ -28,6 +28,7 @@ from jsnnq import (
     emd,
     files,
     firing,
+    states,
     train,
 )
 from jsnnq.config import Config, from_dict, to_dict
@@ -67,7 +68,7 @@ def start(
         variables, _ = checkpoint.restore(parent, like)
     if config.kind == "quantized":
         images = calibration_images(dataset, config.calibration, streams.order)
-        variables = build.quantize(program.network, variables, streams.init, images)
+        variables = states.quantize(program.network, variables, streams.init, images)
     return train.start(program, variables)
 
 
@@ -212,14 +213,14 @@ def describe(
     neurons = {name: counts.size for name, counts in evaluation.counts.items()}
     spent = cost.deployment_cost(
         network.synapses(),
-        build.kernels(network, variables),
+        states.kernels(network, variables),
         evaluation.counts,
         evaluation.nonzero,
         evaluation.total,
         **seen,
         image_shape=image_shape,
-        weight_bits=build.weight_bits(network, variables),
-        state_bits=build.state_bits(network, variables, neurons),
+        weight_bits=states.weight_bits(network, variables),
+        state_bits=states.state_bits(network, variables, neurons),
         policy=policy,
     )
     return {
@@ -319,7 +320,7 @@ def load(
     if config.kind == "quantized":
         images = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
         like = jax.eval_shape(
-            lambda variables, images: build.quantize(
+            lambda variables, images: states.quantize(
                 network, variables, jax.random.key(0), images
             ),
             like,
@@ -369,7 +370,7 @@ def compare(a: Network, b: Network, *, unit: str = "neuron") -> dict[str, Any]:
 
 
 def _kernel_shapes(found):
-    kernels = build.kernels(found.network, found.variables)
+    kernels = states.kernels(found.network, found.variables)
     return {path: kernel.shape for path, kernel in kernels.items()}
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsnnq import build
+from jsnnq import states
 from jsnnq.errors import InputError
 from jsnnq.layers import Conv, Dense, Rules
 from jsnnq.neurons import Neuron
@@ -340,7 +340,7 @@ def test_max_pooling_of_the_imagenet_stem():
 def _quantized(net, variables):
     """2-bit membranes, calibrated."""
     net = net.clone(membranes=Rules(((".*", uniform(2, grid="unsigned")),)))
-    return net, build.quantize(net, variables, jax.random.key(0), _images())
+    return net, states.quantize(net, variables, jax.random.key(0), _images())
 
 
 @pytest.mark.parametrize(
@@ -464,7 +464,7 @@ def test_quantizers_sit_where_the_rules_say():
     variables = _lively(_BASIC, x)
     # Of one bit, as the levels -1 and 1 are exact and cannot flip a spike.
     net = _BASIC.clone(weights=Rules((("layer1_1/conv2|fc", uniform(1)),)))
-    quantized = build.quantize(net, variables, jax.random.key(0), x)
+    quantized = states.quantize(net, variables, jax.random.key(0), x)
     assert set(quantized["quant"]) == {"layer1_1", "fc"}
     params = jax.tree.map(lambda leaf: leaf, variables["params"])
     for at in (params["layer1_1"]["conv2"], params["fc"]):
@@ -481,7 +481,7 @@ def test_mints_scale_is_shared_by_kernel_and_neurons():
         membranes=Rules((("|".join(kernels), mint(2, shared=True)),)),
     )
     x = _images()
-    variables = build.quantize(net, _lively(_BASIC, x), jax.random.key(0), x)
+    variables = states.quantize(net, _lively(_BASIC, x), jax.random.key(0), x)
     apply = jax.jit(functools.partial(net.apply, mutable=["membrane"]))
     membranes = apply(variables, x)[1]["membrane"]
     for neurons, kernel in kernels.items():
@@ -564,7 +564,7 @@ def test_equal_networks_are_traced_once():
     logits = []
     for bits in (2, 4):  # other numbers, the same program
         net = make(bits)
-        variables = build.quantize(net, plain, jax.random.key(0), x)
+        variables = states.quantize(net, plain, jax.random.key(0), x)
         logits.append(run(net, variables, x))
     assert len(traced) == 1
     run(make(2).clone(connect="and"), variables, x)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jsnnq import batching, build, checkpoint, data, run, train
+from jsnnq import batching, build, checkpoint, data, run, states, train
 from jsnnq.config import (
     LQNet,
     Mint,
@@ -136,7 +136,7 @@ def test_a_post_training_row_is_measured_stored_and_not_trained(
         found.network, found.variables, again, found.dataset.image_shape
     )
     assert described.items() <= row.items()
-    bits = build.weight_bits(found.network, found.variables)
+    bits = states.weight_bits(found.network, found.variables)
     assert row["cost"]["weight_bits"] == sum(bits.values())
     spikes = sum(int(counts.sum()) for counts in evaluation.counts.values())
     assert row["cost"]["events"] == pytest.approx(spikes / 360)

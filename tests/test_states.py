@@ -1,0 +1,238 @@
+"""How quantizers start, and what a deployed network stores, by hand."""
+
+import dataclasses
+import math
+
+import jax
+import numpy as np
+import pytest
+from scipy import signal
+
+from jsnnq import states
+from jsnnq.config import (
+    LQNet,
+    Mint,
+    SnnTorch,
+    Uniform,
+    kernels,
+    neurons,
+)
+from jsnnq.quantizers import identity
+
+from .test_build import (
+    HIDDEN,
+    KERNELS,
+    NEURONS,
+    SHARED,
+    at,
+    float_variables,
+    images,
+    kernel,
+    quantized,
+    with_,
+)
+from .test_train import SMALL
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        with_(weights=kernels(Uniform(2))),
+        with_(weights=kernels(LQNet(2)), membranes=neurons(Uniform(2, clip="max"))),
+    ],
+)
+def test_quantize_leaves_the_float_network_as_it_was(config):
+    before = jax.tree.map(np.array, float_variables())
+    _, variables = quantized(config)
+    for collection in ("params", "batch_stats"):
+        assert jax.tree.structure(variables[collection]) == jax.tree.structure(
+            before[collection]
+        )
+        jax.tree.map(
+            np.testing.assert_array_equal, variables[collection], before[collection]
+        )
+    jax.tree.map(np.testing.assert_array_equal, float_variables(), before)
+
+
+def stem_potentials(placement):
+    """The stem's membranes over time, by SciPy's correlation and the LIF equation."""
+    x = np.asarray(images(), np.float64)
+    weights = kernel("conv1")[:, :, 0]
+    current = np.stack(
+        [
+            [signal.correlate2d(image, weights[..., c], mode="same") for c in range(4)]
+            for image in x[..., 0]
+        ]
+    ) / math.sqrt(1 + 1e-5)
+    v, seen = np.zeros_like(current), []
+    for _ in range(2):
+        charged = v + (current - v) / 2
+        v = np.where(charged >= 1, 0, charged)
+        seen.append(charged if placement == "before_fire" else v)
+    return np.stack(seen)
+
+
+@pytest.mark.parametrize("placement", ["stored", "before_fire"])
+@pytest.mark.parametrize(
+    ("clip", "percentile"), [("max", 99.9), ("percentile", 99.9), ("percentile", 70.0)]
+)
+def test_membranes_are_calibrated_on_what_their_quantizer_will_see(
+    placement, clip, percentile
+):
+    neuron = dataclasses.replace(SMALL.network.neuron, placement=placement)
+    _, variables = quantized(
+        with_(
+            network=dataclasses.replace(SMALL.network, neuron=neuron),
+            membranes=neurons(Uniform(4, clip=clip, percentile=percentile)),
+        )
+    )
+    magnitudes = np.abs(stem_potentials(placement))
+    expected = np.percentile(magnitudes, 100 if clip == "max" else percentile)
+    state = variables["quant"]["sn1"]["quantizer"]
+    np.testing.assert_allclose(state.high, expected, rtol=1e-5)
+    np.testing.assert_allclose(state.low, -expected, rtol=1e-5)
+    for path in NEURONS:
+        assert np.isfinite(at(variables["quant"], path)["quantizer"].high)
+
+
+def test_weights_can_be_clipped_where_their_data_end():
+    _, variables = quantized(
+        with_(weights=kernels(Uniform(2, clip="max", channelwise=True)))
+    )
+    for path in HIDDEN:
+        state = at(variables["quant"], path)["quantizer"]
+        expected = np.abs(kernel(path)).max(axis=(0, 1, 2))
+        np.testing.assert_allclose(state.high, expected, rtol=1e-6)
+
+
+def test_lqnet_starts_where_least_squares_stands_still():
+    """No other choice of nearest levels, and no other basis, fits better."""
+    net, variables = quantized(with_(weights=kernels(LQNet(2))))
+    for path in HIDDEN:
+        basis = np.asarray(at(variables["quant"], path)["quantizer"].basis)
+        w = kernel(path).reshape(-1, kernel(path).shape[-1])
+        for channel in range(w.shape[1]):
+            codes = np.array([[a, b] for a in (-1, 1) for b in (-1, 1)])
+            levels = codes @ basis[:, channel]
+            nearest = np.abs(w[:, channel, None] - levels).argmin(axis=1)
+            best, *_ = np.linalg.lstsq(codes[nearest], w[:, channel], rcond=None)
+            np.testing.assert_allclose(basis[:, channel], best, rtol=5e-3, atol=1e-4)
+    assert net.weights("conv1") == identity
+
+
+# Kernels as deployed, and bits.
+
+
+def test_uniform_kernels_are_the_formula():
+    net, variables = quantized(with_(weights=kernels(Uniform(2, clip=0.3))))
+    found = states.kernels(net, variables)
+    assert list(found) == list(KERNELS)
+    for path in KERNELS:
+        w = kernel(path)
+        if path in HIDDEN:
+            step = 2 * 0.3 / 3
+            w = -0.3 + step * np.round((np.clip(w, -0.3, 0.3) + 0.3) / step)
+            assert len(np.unique(np.float32(found[path]))) <= 4
+        np.testing.assert_allclose(found[path], w, atol=1e-6)
+
+
+def test_lqnet_kernels_are_the_nearest_levels():
+    net, variables = quantized(with_(weights=kernels(LQNet(2))))
+    for path in HIDDEN:
+        basis = np.asarray(at(variables["quant"], path)["quantizer"].basis)
+        signs = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]])
+        levels = signs @ basis  # L G
+        w = kernel(path).reshape(-1, levels.shape[1])
+        nearest = np.abs(w[None] - levels[:, None]).min(axis=0)
+        found = np.asarray(states.kernels(net, variables)[path]).reshape(w.shape)
+        np.testing.assert_allclose(np.abs(w - found), nearest, atol=1e-6)
+        assert all(len(np.unique(column)) <= 4 for column in found.T)
+
+
+def test_mint_kernels_use_the_alpha_among_the_parameters():
+    net, variables = quantized(with_(weights=kernels(Mint(4))))
+    assert variables["quant"] == {}
+    for path in HIDDEN:
+        w = kernel(path)
+        alpha = 2 * np.abs(w).mean() / math.sqrt(7)
+        state = at(variables["params"], path)["quantizer"]
+        np.testing.assert_allclose(state.alpha, alpha, rtol=1e-5)
+        alpha = np.float64(state.alpha)
+        expected = alpha / 7 * np.round(7 * np.clip(np.tanh(w) / alpha, -1, 1))
+        found = np.asarray(states.kernels(net, variables)[path])
+        # A value on the edge between two levels may go either way in float32.
+        assert np.mean(np.abs(found - expected) > 1e-6) < 0.01
+    stem = variables["params"]["conv1"]["kernel"]
+    np.testing.assert_array_equal(stem, kernel("conv1"))
+
+
+def bits_of(config):
+    net, variables = quantized(config)
+    weights = states.weight_bits(net, variables)
+    membranes = states.state_bits(net, variables, NEURONS)
+    assert list(weights) == list(KERNELS)
+    assert list(membranes) == list(NEURONS)
+    return weights, membranes
+
+
+CHANNELS = dict(zip(KERNELS, (4, 4, 4, 8, 8, 8, 10), strict=True))
+
+
+def beside(path):
+    """Two float32 numbers a channel for normalisation, one for the bias of `fc`."""
+    return 32 * CHANNELS[path] * (1 if path == "fc" else 2)
+
+
+def test_bits_of_the_float_network():
+    weights, states = bits_of(SMALL)
+    assert weights == {path: 32 * n + beside(path) for path, n in KERNELS.items()}
+    assert states == {path: 32 * n for path, n in NEURONS.items()}
+    assert weights["conv1"] == 1408
+    assert weights["fc"] == 2880
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "numbers"),
+    [
+        (Uniform(2), lambda path: 2),  # an offset and a step
+        (Uniform(2, clip="max", channelwise=True), lambda path: 2 * CHANNELS[path]),
+        (LQNet(2), lambda path: 2 * CHANNELS[path]),  # a basis of two for a channel
+        (Mint(2), lambda path: 1),
+    ],
+)
+def test_bits_of_weights_of_two_bits(quantizer, numbers):
+    weights, _ = bits_of(with_(weights=kernels(quantizer)))
+    for path, size in KERNELS.items():
+        hidden = path in HIDDEN
+        expected = 2 * size + 32 * numbers(path) if hidden else 32 * size
+        assert weights[path] == expected + beside(path), path
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "bits", "numbers"),
+    [
+        (Uniform(2, grid="unsigned"), 2, 2),
+        (LQNet(2), 2, 2),
+        (SnnTorch(3), 3, 8),
+        (Mint(4), 4, 1),
+    ],
+)
+def test_bits_of_membranes(quantizer, bits, numbers):
+    weights, states = bits_of(with_(membranes=neurons(quantizer)))
+    assert weights == bits_of(SMALL)[0]
+    assert states == {path: bits * n + 32 * numbers for path, n in NEURONS.items()}
+
+
+# MINT shares one scale between a kernel and the membranes it feeds.
+
+
+def test_mint_shares_the_scale_of_its_kernel():
+    net, variables = quantized(with_(weights=kernels(Mint(4)), membranes=SHARED))
+    assert all(net.membranes(path).shared for path in NEURONS if path != "sn1")
+    assert variables["quant"] == {}
+    leaves = jax.tree_util.tree_leaves_with_path(variables["params"])
+    alphas = [path for path, _ in leaves if "alpha" in jax.tree_util.keystr(path)]
+    assert len(alphas) == len(HIDDEN)
+    membranes = states.state_bits(net, variables, NEURONS)
+    assert membranes["layer1_0/sn1"] == 4 * NEURONS["layer1_0/sn1"]
+    assert membranes["sn1"] == 32 * NEURONS["sn1"]

@@ -627,7 +627,7 @@ def test_a_full_disk_says_so_and_keeps_what_was_done(tmp_path, monkeypatch):
     def full(path, *_, **__):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(type(tmp_path), "write_text", full)
+    monkeypatch.setattr(type(tmp_path), "write_bytes", full)
     with pytest.raises(InputError, match="No space left on device"):
         make(tmp_path).run()
     assert tree(tmp_path) == before

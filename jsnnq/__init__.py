@@ -10,6 +10,8 @@ Arrays are `T B H W C` everywhere, time first and channels last. The names below
 the public ones; every room of the package can be imported for more.
 """
 
+from jsnnq.bnn import BinaryResNet as BinaryResNet
+from jsnnq.bnn import binary_resnet as binary_resnet
 from jsnnq.config import Config as Config
 from jsnnq.data import load as load_data
 from jsnnq.emd import Distances as Distances
@@ -27,14 +29,17 @@ from jsnnq.quantizers import identity as identity
 from jsnnq.quantizers import lqnet as lqnet
 from jsnnq.quantizers import mint as mint
 from jsnnq.quantizers import snntorch as snntorch
+from jsnnq.quantizers import ste as ste
+from jsnnq.quantizers import stompp as stompp
 from jsnnq.quantizers import uniform as uniform
-from jsnnq.resnet import SEWResNet as SEWResNet
-from jsnnq.resnet import init_state as init_state
-from jsnnq.resnet import sew_resnet as sew_resnet
-from jsnnq.resnet import step as step
+from jsnnq.sew import SEWResNet as SEWResNet
+from jsnnq.sew import init_state as init_state
+from jsnnq.sew import sew_resnet as sew_resnet
+from jsnnq.sew import step as step
 from jsnnq.study import Study as Study
 
 __all__ = [
+    "BinaryResNet",
     "Config",
     "Distances",
     "InputError",
@@ -43,6 +48,7 @@ __all__ = [
     "Rules",
     "SEWResNet",
     "Study",
+    "binary_resnet",
     "compare",
     "compare_matched",
     "identity",
@@ -54,7 +60,9 @@ __all__ = [
     "rates",
     "sew_resnet",
     "snntorch",
+    "ste",
     "step",
+    "stompp",
     "uniform",
     "unroll",
     "wasserstein",

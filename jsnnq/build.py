@@ -5,14 +5,16 @@ Everything a config can get wrong is refused here, before anything compiles.
 
 import functools
 import re
+import warnings
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from jsnnq import batching, data, surrogate
+from jsnnq import batching, bnn, data, sew, surrogate
 from jsnnq.config import (
+    STE,
+    BinaryNetworkConfig,
     Config,
     LQNet,
     Mint,
@@ -20,14 +22,27 @@ from jsnnq.config import (
     NeuronConfig,
     QuantizerConfig,
     SnnTorch,
-    TrainingConfig,
+    StoMPP,
     Uniform,
 )
 from jsnnq.errors import InputError, check_integer, check_number, choose
 from jsnnq.layers import Rules
 from jsnnq.neurons import Neuron
-from jsnnq.quantizers import Quantizer, identity, lqnet, mint, snntorch, uniform
-from jsnnq.resnet import SEWResNet, sew_resnet
+from jsnnq.optimizer import optimizer
+from jsnnq.quantizers import (
+    Quantizer,
+    identity,
+    lqnet,
+    mint,
+    snntorch,
+    ste,
+    stompp,
+    uniform,
+    windows,
+)
+from jsnnq.quantizers.stompp import bernoulli_lag
+from jsnnq.resnet import ResidualNetwork
+from jsnnq.sew import SEWResNet
 from jsnnq.train import Program
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -49,7 +64,11 @@ def neuron(config: NeuronConfig) -> Neuron:
     )
 
 
-def weight_quantizer(config: QuantizerConfig | None) -> Quantizer:
+Window = tuple[int, int]
+"""First step and number of steps in which a layer is frozen (StoMPP)."""
+
+
+def weight_quantizer(config: QuantizerConfig | None, window: Window) -> Quantizer:
     """The quantizer of kernels that a config describes."""
     match config:
         case None:
@@ -57,13 +76,15 @@ def weight_quantizer(config: QuantizerConfig | None) -> Quantizer:
         case Uniform():
             return _uniform(config)
         case LQNet():
-            return lqnet(
-                config.bits, config.clip, start=config.start, debias=config.debias
-            )
+            return _lqnet(config, "signed", config.clip)
         case Mint(shared=False):
             return mint(config.bits, squash=config.squash)
         case Mint():
             raise InputError("mint got shared=True for weights: membranes share it")
+        case STE():
+            return ste(config.gradient, scaled=config.scaled)
+        case StoMPP():
+            return _stompp(config, window, "entry")
     raise InputError(
         f"{config!r} is a membrane quantizer: it cannot be used on weights"
     )
@@ -77,13 +98,8 @@ def membrane_quantizer(config: QuantizerConfig | None, threshold: float) -> Quan
         case Uniform():
             return _uniform(config)
         case LQNet():
-            return lqnet(
-                config.bits,
-                1.0 if config.clip is None else config.clip,
-                codes="unsigned",
-                start=config.start,
-                debias=config.debias,
-            )
+            clip = 1.0 if config.clip is None else config.clip
+            return _lqnet(config, "unsigned", clip)
         case SnnTorch():
             return snntorch(
                 config.bits,
@@ -95,7 +111,54 @@ def membrane_quantizer(config: QuantizerConfig | None, threshold: float) -> Quan
             )
         case Mint():
             return mint(config.bits, squash=config.squash, shared=config.shared)
+        case STE() | StoMPP():
+            raise InputError(
+                f"{config!r} makes signs of kernels and activations: give it as a rule "
+                "for weights or activations, not for membranes"
+            )
     raise InputError(f"{config!r} is no quantizer")
+
+
+def _membrane_of(network, config, window):
+    del window  # Membranes are not frozen.
+    return membrane_quantizer(config, network.neuron.v_threshold)
+
+
+def activation_quantizer(config: QuantizerConfig | None, window: Window) -> Quantizer:
+    """The quantizer of activations that a config describes."""
+    match config:
+        case None:
+            return identity
+        case Uniform():
+            return _uniform(config)
+        case LQNet():
+            return _lqnet(config, "unsigned", config.clip)
+        case STE(scaled=False):
+            return ste(config.gradient)
+        case StoMPP(scaled=False):
+            return _stompp(config, window, config.masks)
+    raise InputError(
+        f"{config!r} cannot be used on activations: accepted are Uniform, LQNet, and "
+        "STE or StoMPP without scale"
+    )
+
+
+def _lqnet(config: LQNet, codes: str, clip: float | None) -> Quantizer:
+    return lqnet(
+        config.bits, clip, codes=codes, start=config.start, debias=config.debias
+    )
+
+
+def _stompp(config: StoMPP, window: Window, masks: str) -> Quantizer:
+    return stompp(
+        window,
+        schedule=config.schedule,
+        law=config.law,
+        refresh=config.refresh,
+        surrogate=config.surrogate,
+        masks=masks,
+        scaled=config.scaled,
+    )
 
 
 def _uniform(config: Uniform) -> Quantizer:
@@ -109,34 +172,134 @@ def _uniform(config: Uniform) -> Quantizer:
     )
 
 
-def network(config: Config, classes: int) -> SEWResNet:
+def network(
+    config: Config, classes: int, steps_per_epoch: int | None = None
+) -> ResidualNetwork:
     """The network of a row, with its quantizers.
+
+    Args:
+        config: the row.
+        classes: of its data set.
+        steps_per_epoch: places the windows of StoMPP; without it the network can be
+            evaluated with the states of a trained one.
 
     Raises:
         InputError: a name is unknown, a number out of range, or a rule matches no
             layer.
     """
     net = float_network(config.network, classes)
-    threshold = config.network.neuron.v_threshold
-    net = net.clone(
-        weights=_rules(
-            "weights", config.weights, weight_quantizer, net.kernel_layers()
-        ),
-        membranes=_rules(
-            "membranes",
-            config.membranes,
-            functools.partial(membrane_quantizer, threshold=threshold),
-            net.neuron_layers(),
-        ),
+    membrane = functools.partial(_membrane_of, config.network)
+    places = (
+        ("weights", net.kernel_layers(), weight_quantizer),
+        ("membranes", net.neuron_layers(), membrane),
+        ("activations", net.activation_layers(), activation_quantizer),
     )
-    _check_shared(net)
+    for what, layers, _ in places:
+        _check_rules(what, getattr(config, what), layers)
+    found = freezing(config, net, steps_per_epoch)
+    weights, membranes, activations = (
+        _rules(getattr(config, what), make, layers, found)
+        for what, layers, make in places
+    )
+    net = net.with_rules(weights, membranes if config.spikes else activations)
+    if isinstance(net, SEWResNet):
+        _check_shared(net)
     return net
 
 
-def float_network(config: NetworkConfig, classes: int) -> SEWResNet:
+def freezing(
+    config: Config, net: ResidualNetwork, steps_per_epoch: int | None
+) -> dict[str, Window]:
+    """When each layer of a network is frozen: its window under the kernel's path.
+
+    A kernel and the activation it reads are one layer and share a window. Warm-up and
+    tail are taken off the steps of the whole training.
+
+    Args:
+        config: the row; without StoMPP among its rules nothing is frozen.
+        net: its network.
+        steps_per_epoch: without it, windows are of one step and mean nothing.
+
+    Raises:
+        InputError: the order is no order of these layers, or too few steps are left.
+    """
+    by_kernel = {}
+    for rules, paths in (
+        (config.weights, net.kernel_layers()),
+        (config.activations, net.activation_layers()),
+    ):
+        for path in paths:
+            if isinstance(one := _first(rules, path), StoMPP):
+                by_kernel[_kernel_of(path)] = one
+    layers = [path for path in net.kernel_layers() if path in by_kernel]
+    if steps_per_epoch is None:
+        return dict.fromkeys(layers, (0, 1))
+    steps = config.training.epochs * steps_per_epoch
+    placed = {
+        one: _placed(one, len(layers), steps, steps_per_epoch)
+        for one in set(by_kernel.values())
+    }
+    return {path: placed[by_kernel[path]][k] for k, path in enumerate(layers)}
+
+
+def _placed(config, layers, steps, steps_per_epoch):
+    """The windows of all layers between warm-up and tail."""
+    check_number("warmup", config.warmup, least=0)
+    warmup = round(config.warmup * steps_per_epoch)
+    if config.tail is None:
+        tail = max(-(-steps // 20), steps_per_epoch)
+    else:
+        tail = round(check_number("tail", config.tail, least=0) * steps_per_epoch)
+    left = steps - warmup - tail
+    if left < 1:
+        raise InputError(
+            f"{steps} steps of training leave none for freezing beside {warmup} of "
+            f"warm-up and {tail} of tail: train for more epochs, or set a shorter tail"
+        )
+    found = windows(left, layers, config.order)
+    shortest = min(length for _, length in found)
+    if config.law == "bernoulli" and config.refresh > shortest / 10:
+        lag = bernoulli_lag(config.schedule, config.refresh, shortest)
+        warnings.warn(
+            f"bernoulli masks lag: with refresh {config.refresh} and windows of "
+            f"{shortest} steps {100 * lag:.0f} % are expected to be open still when a "
+            "window ends, and are frozen at once; use a smaller refresh, more steps, "
+            "or the law 'soft'",
+            stacklevel=2,
+        )
+    return [(warmup + start, length) for start, length in found]
+
+
+def _first(rules, path):
+    """The config of the first rule that matches a path."""
+    for pattern, config in rules:
+        if re.fullmatch(pattern, path):
+            return config
+    return None
+
+
+def _kernel_of(path: str) -> str:
+    """The kernel that reads an activation; a kernel's path stays as it is."""
+    return re.sub(r"/act(\d)$", r"/conv\1", path)
+
+
+def float_network(
+    config: NetworkConfig | BinaryNetworkConfig, classes: int
+) -> ResidualNetwork:
     """The network without quantizers."""
     choose("dtype", config.dtype, DTYPES)
-    return sew_resnet(
+    choose("network", config.name, [*sew.SIZES, *bnn.SIZES])
+    if isinstance(config, BinaryNetworkConfig):
+        return bnn.binary_resnet(
+            config.name,
+            width=config.width,
+            classes=classes,
+            stem=config.stem,
+            activation=config.activation,
+            shortcut=config.shortcut,
+            dtype=DTYPES[config.dtype],
+        )
+    return sew.sew_resnet(
         config.name,
         width=config.width,
         classes=classes,
@@ -157,25 +320,34 @@ def _is_rule(rule):
     return isinstance(rule, tuple) and len(rule) == 2 and isinstance(rule[0], str)
 
 
-def _rules(what, rules, make, layers):
+def _check_rules(what, rules, layers):
     if not isinstance(rules, tuple) or not all(map(_is_rule, rules)):
         raise InputError(
             f"{what} is {rules!r}: a tuple of pairs (pattern, quantizer) is needed"
         )
-    built = []
-    for pattern, config in rules:
+    for pattern, _ in rules:
         try:
-            matches = [layer for layer in layers if re.fullmatch(pattern, layer)]
+            matches = any(re.fullmatch(pattern, layer) for layer in layers)
         except re.error as error:
             raise InputError(
                 f"the {what} rule {pattern!r} is no regular expression: {error}"
             ) from error
         if not matches:
-            raise InputError(
-                f"the {what} rule {pattern!r} matches no layer: "
-                f"there are {', '.join(layers)}"
-            )
-        built.append((pattern, make(config)))
+            there = f"there are {', '.join(layers)}" if layers else "there are none"
+            raise InputError(f"the {what} rule {pattern!r} matches no layer: {there}")
+
+
+def _rules(rules, make, layers, found):
+    built = []
+    for pattern, config in rules:
+        if isinstance(config, StoMPP):  # each layer has a window of its own
+            built += [
+                (re.escape(layer), make(config, found.get(_kernel_of(layer), (0, 1))))
+                for layer in layers
+                if _first(rules, layer) is config
+            ]
+        else:
+            built.append((pattern, make(config, (0, 1))))
     return Rules(tuple(built))
 
 
@@ -189,72 +361,31 @@ def _check_shared(net):
             )
 
 
-def decisions(config: Config, net: SEWResNet) -> list[tuple[str, str, str]]:
-    """What each layer got: its path, its kernel's quantizer, its membranes'."""
+def decisions(config: Config, net: ResidualNetwork) -> list[tuple[str, str, str]]:
+    """What each layer got: its path, and the quantizers of kernel and what is inner.
+
+    That is the membranes of the neurons behind the kernel, or the activations in front
+    of it; where there are none, the entry is empty.
+    """
 
     def say(rules, path):
-        for pattern, quantizer in rules:
-            if re.fullmatch(pattern, path):
-                return "float" if quantizer is None else str(quantizer)
-        return "float"
+        one = _first(rules, path)
+        return "float" if one is None else str(one)
 
+    inner = config.membranes if config.spikes else config.activations
+    beside = _neurons_of if config.spikes else _activations_of
     return [
         (
             kernel,
             say(config.weights, kernel),
-            "" if kernel == "fc" else say(config.membranes, _neurons_of(kernel)),
+            say(inner, beside(kernel)) if beside(kernel) in net.inner_layers() else "",
         )
         for kernel in net.kernel_layers()
     ]
 
 
-def optimizer(config: TrainingConfig, steps_per_epoch: int) -> Any:
-    """The optax transformation of a recipe; equal recipes give the same object.
-
-    Raises:
-        InputError: a name is unknown or a number out of range.
-    """
-    check_number("rate", config.rate, above=0)
-    check_integer("epochs", config.epochs)
-    for name in ("weight_decay", "momentum", "warmup"):
-        check_number(name, getattr(config, name), least=0)
-    choose("optimizer", config.optimizer, ("sgd", "adam", "adamw"))
-    choose("schedule", config.schedule, ("cosine", "constant"))
-    return _optimizer(config, config.epochs * steps_per_epoch, steps_per_epoch)
-
-
-@functools.cache
-def _optimizer(config: TrainingConfig, steps: int, steps_per_epoch: int):
-    rate = _schedule(config, steps, round(config.warmup * steps_per_epoch))
-    if config.optimizer == "adamw":
-        return optax.adamw(rate, weight_decay=config.weight_decay, mask=_kernels_only)
-    rule = (
-        optax.adam(rate)
-        if config.optimizer == "adam"
-        else optax.sgd(rate, momentum=config.momentum or None)
-    )
-    if not config.weight_decay:
-        return rule
-    return optax.chain(
-        optax.add_decayed_weights(config.weight_decay, mask=_kernels_only), rule
-    )
-
-
-def _schedule(config, steps, warmup):
-    if config.schedule == "constant":
-        after = optax.constant_schedule(config.rate)
-    else:
-        after = optax.cosine_decay_schedule(config.rate, max(1, steps - warmup))
-    if not warmup:
-        return after
-    rise = optax.linear_schedule(0.0, config.rate, warmup)
-    return optax.join_schedules([rise, after], [warmup])
-
-
-def _kernels_only(params):
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: path[-1] == jax.tree_util.DictKey("kernel"), params
-    )
+def _activations_of(kernel: str) -> str:
+    return re.sub(r"/conv(\d)$", r"/act\1", kernel)
 
 
 def program(config: Config, dataset: data.DataSet) -> Program:
@@ -263,9 +394,11 @@ def program(config: Config, dataset: data.DataSet) -> Program:
     check_integer("batch", training.batch)
     check_integer("calibration", config.calibration)
     steps_per_epoch = batching.steps_per_epoch(len(dataset.train), training.batch)
+    net = network(config, dataset.classes, steps_per_epoch)
+    latent = tuple(p for p in net.kernel_layers() if net.weights(p) != identity)
     return Program(
-        network=network(config, dataset.classes),
-        optimizer=optimizer(training, steps_per_epoch),
+        network=net,
+        optimizer=optimizer(training, steps_per_epoch, latent),
         batch=training.batch,
         mean=dataset.mean,
         std=dataset.std,
@@ -276,14 +409,14 @@ def program(config: Config, dataset: data.DataSet) -> Program:
 
 
 def initial_variables(
-    net: SEWResNet, key: jax.Array, image_shape: tuple[int, int, int]
+    net: ResidualNetwork, key: jax.Array, image_shape: tuple[int, int, int]
 ) -> dict[str, Any]:
     """Parameters and running statistics of a network without quantizers."""
     return _initializer(cast(Any, net), image_shape, jax.default_backend())(key)
 
 
 def abstract_variables(
-    net: SEWResNet, image_shape: tuple[int, int, int]
+    net: ResidualNetwork, image_shape: tuple[int, int, int]
 ) -> dict[str, Any]:
     """The shapes and dtypes of `initial_variables`, without computing them."""
     key = jax.random.key(0)

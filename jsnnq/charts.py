@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from jsnnq import drawing
-from jsnnq.results import CONTROLS, Group, Study, amount, dig, key, kib
+from jsnnq import drawing, names
+from jsnnq.groups import Group, dig, key
+from jsnnq.results import CONTROLS, Study, amount, kib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,20 +37,20 @@ def draw_layers(study: Study, groups: Sequence[Group]) -> "Figure":
     """
     from matplotlib.colors import LogNorm
 
-    names, families, emds = zip(*_lines(study, groups), strict=True)
+    rows, families, emds = zip(*_lines(study, groups), strict=True)
     layers = list(dict.fromkeys(layer for line in emds for layer in line))
     grid = np.array([[line.get(layer, np.nan) for layer in layers] for line in emds])
     grid *= 1000
     top = max(np.nanmax(grid), 1e-3)
     low = max(np.nanmin(grid[grid > 0], initial=top), top / 300)
-    figure = drawing.figure(8.5, 1.9 + 0.24 * max(len(names), 4))
+    figure = drawing.figure(8.5, 1.9 + 0.24 * max(len(rows), 4))
     axes = figure.add_subplot()
     norm = LogNorm(low, max(top, 1.01 * low))
     image = axes.imshow(np.maximum(grid, low), "viridis", norm, aspect="auto")
     drawing.name_layers(axes, layers)
-    axes.set_yticks(range(len(names)), map(drawing.plain, names))
+    axes.set_yticks(range(len(rows)), map(drawing.plain, rows))
     axes.spines[:].set_visible(False)
-    for line in range(1, len(names)):
+    for line in range(1, len(rows)):
         if families[line] != families[line - 1]:
             axes.axhline(line - 0.5, color=drawing.PAPER, lw=3)
     if grid.shape[1] <= 20 and grid.size <= 500:
@@ -91,12 +92,12 @@ def _add_colour_bar(figure: "Figure", axes: "Axes", image: Any) -> None:
     bar.set_label("EMD × 1000")
 
 
-def draw_distances(found: Mapping[str, Any], names: tuple[str, str]) -> "Figure":
+def draw_distances(found: Mapping[str, Any], called: tuple[str, str]) -> "Figure":
     """EMD and matched distance of each layer between two networks, as bars.
 
     Args:
         found: what `jsnnq.run.compare` returned.
-        names: what the two are called.
+        called: what the two are called.
     """
     layers = list(found["emd"]["layers"])
     figure = drawing.figure(8.5, 3.8)
@@ -109,7 +110,7 @@ def draw_distances(found: Mapping[str, Any], names: tuple[str, str]) -> "Figure"
     drawing.name_layers(axes, layers)
     axes.set_xlim(-0.6, len(layers) - 0.4)
     axes.set_ylabel("distance, in units of rate")
-    axes.set_title("\n".join(map(drawing.plain, names)), fontsize=8.5, loc="left")
+    axes.set_title("\n".join(map(drawing.plain, called)), fontsize=8.5, loc="left")
     drawing.legend(figure, [axes])
     return figure
 
@@ -123,32 +124,57 @@ def curved(study: Study) -> list[Group]:
 
 
 def draw_curves(study: Study, groups: Sequence[Group]) -> "Figure":
-    """Loss and accuracy over the epochs, one line per run.
+    """Loss and accuracy over the epochs, one line per run; binary networks apart.
 
     Args:
         study: with its curves.
         groups: what `curved` found in it.
     """
-    figure = drawing.figure(8.5, 3.6)
-    loss, accuracy = figure.subplots(1, 2)
-    for group in groups:
-        look = _curve_look(group, drawing.colour(group.label.method, study.methods))
-        for curve in _curves(study, group):
-            epochs = [point["epoch"] for point in curve]
-            dot = drawing.marker(group.label.place, group.kind)
-            look["marker"] = dot if len(curve) == 1 else ""
-            loss.plot(epochs, _series(curve, "loss"), **look)
-            accuracy.plot(epochs, 100 * _series(curve, "accuracy"), **look)
-    seen = [value for line in loss.lines for value in line.get_ydata() if value > 0]
-    if seen and max(seen) > 5 * min(seen):
+    kinds = list(dict.fromkeys(g.network if study.is_binary else "" for g in groups))
+    figure = drawing.figure(8.5, 1.0 + 2.6 * len(kinds))
+    panels = figure.subplots(len(kinds), 2, squeeze=False)
+    for kind, (loss, accuracy) in zip(kinds, panels, strict=True):
+        for group in groups:
+            if kind in ("", group.network):
+                _draw_runs(study, group, loss, accuracy)
+        _name_curves(loss, accuracy)
+        loss.set_title(drawing.plain(names.network(kind)), fontsize=8.5, loc="left")
+    if study.is_binary:
+        _name_places(panels[0][0], groups)
+    drawing.legend(figure, panels[:, 0])
+    return figure
+
+
+def _draw_runs(study: Study, group: Group, loss: "Axes", accuracy: "Axes") -> None:
+    look = _curve_look(group, drawing.colour(group.label.method, study.methods))
+    for curve in _curves(study, group):
+        epochs = [point["epoch"] for point in curve]
+        dot = drawing.marker(group.label.place, group.kind)
+        look["marker"] = dot if len(curve) == 1 else ""
+        loss.plot(epochs, _series(curve, "loss"), **look)
+        accuracy.plot(epochs, 100 * _series(curve, "accuracy"), **look)
+
+
+def _name_curves(loss: "Axes", accuracy: "Axes") -> None:
+    shown = np.concatenate([np.asarray(line.get_ydata(), float) for line in loss.lines])
+    seen = shown[shown > 0]
+    if seen.size and seen.max() > 5 * seen.min():
         loss.set_yscale("log")
     loss.set_ylabel("training loss")
     accuracy.set_ylabel("accuracy during training, %")
     for axes in (loss, accuracy):
         axes.set_xlabel("epoch")
         axes.grid(color=drawing.MUTED, alpha=0.25, lw=0.5)
-    drawing.legend(figure, [loss])
-    return figure
+
+
+def _name_places(axes: "Axes", groups: Sequence[Group]) -> None:
+    """What dashes mean, where both kinds of binary networks are there."""
+    places = {group.label.place for group in groups}
+    if places >= set(names.BINARY_PLACES):
+        for place in names.BINARY_PLACES:
+            line = _LINES.get(place, "solid")
+            words = names.place(place)
+            axes.plot([], [], color=drawing.MUTED, linestyle=line, label=words)
 
 
 def _curves(study: Study, group: Group) -> list[Sequence[Mapping[str, Any]]]:
@@ -161,13 +187,16 @@ def _series(curve: Sequence[Mapping[str, Any]], name: str) -> Float[np.ndarray, 
     return np.where(np.isfinite(values), values, np.nan)
 
 
+_LINES = {"membrane": "dashed", "both": "dotted", "bwn": "dashed"}
+
+
 def _curve_look(group: Group, colour: str) -> dict[str, Any]:
     """Float thick and on top, the rest thin in the colour of the quantizer."""
-    lines = {"membrane": "dashed", "both": "dotted"}
-    look = {"color": colour, "label": drawing.plain(group.family), "lw": 1.1}
-    look |= {"alpha": 0.85, "linestyle": lines.get(group.label.place, "solid")}
+    words = group.family if group.is_spiking else group.quantizer
+    look = {"color": colour, "label": drawing.plain(words), "lw": 1.1}
+    look |= {"alpha": 0.85, "linestyle": _LINES.get(group.label.place, "solid")}
     emphasis = {
-        "float": {"lw": 2.4, "alpha": 1.0, "zorder": 4},
+        "float": {"lw": 2.4 if group.is_spiking else 1.4, "alpha": 1.0, "zorder": 4},
         "control": {"lw": 1.8, "linestyle": "dashdot", "zorder": 3},
     }
     return look | emphasis.get(group.kind, {})
@@ -177,8 +206,17 @@ def _curve_look(group: Group, colour: str) -> dict[str, Any]:
 
 
 def costed(study: Study) -> list[Group]:
-    """Networks whose cost is known."""
-    return [group for group in study.groups if group.values("cost.acs")]
+    """Networks whose cost is known; what costs the same in all methods, once.
+
+    Whether weights and activations are binary decides what a binary network costs,
+    and not how it was trained.
+    """
+    known = [g for g in study.groups if g.values("cost.acs")]
+    known = [g for g in known if g.mean("cost.weight_bits")]
+    if not study.is_binary:
+        return known
+    price = lambda g: (g.network, g.label.place, g.mean("cost.weight_bits"))
+    return list({price(group): group for group in reversed(known)}.values())[::-1]
 
 
 def draw_cost(study: Study, groups: Sequence[Group]) -> "Figure":
@@ -189,8 +227,6 @@ def draw_cost(study: Study, groups: Sequence[Group]) -> "Figure":
         groups: what `costed` found in it.
     """
     policy = dig(groups[0].rows[0], "cost.policy")
-    figure = drawing.figure(8.5, 1.2 + 0.23 * len(groups))
-    panels = figure.subplots(1, 3, sharey=True)
     operations = {"acs": "accumulates", "macs": "multiply-accumulates"}
     storage = {"weight_bits": "weights", "state_bits": "membrane state"}
     wanted = {
@@ -198,13 +234,34 @@ def draw_cost(study: Study, groups: Sequence[Group]) -> "Figure":
         "events per image": ({"events": "events"}, amount),
         "storage, KiB": (storage, kib),
     }
+    # Nothing fires in a binary network, and nothing has a state.
+    wanted = {
+        title: ({part: parts[part] for part in parts if _costs(groups, part)}, show)
+        for title, (parts, show) in wanted.items()
+        if any(_costs(groups, part) for part in parts)
+    }
+    figure = drawing.figure(8.5, 1.2 + 0.23 * len(groups))
+    panels = figure.subplots(1, len(wanted), sharey=True, squeeze=False)[0]
     for axes, (title, (parts, show)) in zip(panels, wanted.items(), strict=True):
         _draw_bars(axes, groups, parts, show)
         axes.set_title(drawing.plain(title), fontsize=8.5, loc="left", y=1.0)
-    names = [drawing.plain(group.name) for group in groups]
-    panels[0].set_yticks(range(len(groups)), names)
+    rows = [drawing.plain(_as_priced(group)) for group in groups]
+    panels[0].set_yticks(range(len(groups)), rows)
     panels[0].set_ylim(len(groups) - 0.4, -0.6)
     return figure
+
+
+def _as_priced(group: Group) -> str:
+    """A row's name, or what of it decides its cost."""
+    if group.is_spiking:
+        return group.name
+    what = names.place(group.label.place) or "float"
+    words = [what, names.network(group.network), group.label.detail]
+    return ", ".join(filter(None, words))
+
+
+def _costs(groups: Sequence[Group], part: str) -> bool:
+    return any(group.mean(f"cost.{part}") for group in groups)
 
 
 def _draw_bars(

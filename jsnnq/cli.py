@@ -12,6 +12,7 @@ EPILOG = """\
 examples:
   jsnnq study                                   the default study, on digits
   jsnnq study experiments/beyond_accuracy/cifar10.py --data-dir DATA --out RESULTS
+  jsnnq study experiments/stompp/order_cifar100.py --smoke    any experiment in small
   jsnnq prepare cifar10 --data-dir DATA         download and prepare CIFAR-10
   jsnnq train --data digits --width 0.25 --out NET
   jsnnq evaluate NET
@@ -60,16 +61,20 @@ def _complain(sentence: str, status: int) -> int:
 def _study(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from jsnnq import default, report
-    from jsnnq.config import load_experiment
+    from jsnnq import default, report, smoke
+    from jsnnq.config import Experiment, load_experiment
     from jsnnq.study import Study
 
     if options.experiment is None:
-        title, rows = (default.__doc__ or "").splitlines()[0], default.ROWS
+        title = (default.__doc__ or "").splitlines()[0]
+        experiment = Experiment(title, default.ROWS, {})
     else:
-        title, rows = load_experiment(options.experiment)
+        experiment = load_experiment(options.experiment)
+    if options.smoke:
+        title = f"{experiment.title} [SMOKE: tiny networks on digits]"
+        experiment = Experiment(title, smoke.shrink(experiment.rows), {})
     study = Study(
-        rows,
+        experiment.rows,
         options.out,
         seeds=options.seeds,
         row_seeds=options.row_seeds,
@@ -77,9 +82,10 @@ def _study(options: argparse.Namespace) -> int:
         quiet=options.quiet,
         say=(lambda line: None) if options.quiet else _say,
         command=options.typed,
+        paper=experiment.paper,
     )
     if not options.quiet:
-        _say(title)
+        _say(experiment.title)
         Console().print(report.decisions_table(study.decisions()))
     if study.finished:
         _say(f"{options.out} is finished; nothing was computed again")
@@ -126,25 +132,37 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _config(options: argparse.Namespace):
-    from jsnnq.config import Config, NetworkConfig, NeuronConfig, TrainingConfig
+    from jsnnq.config import Config, TrainingConfig
 
     return Config(
         data=options.data,
-        network=NetworkConfig(
-            name=options.network,
-            width=options.width,
-            timesteps=options.timesteps,
-            stem=options.stem,
-            connect=options.connect,
-            neuron=NeuronConfig(kind=options.neuron),
-            dtype=options.dtype,
-        ),
+        network=_network(options),
         training=TrainingConfig(
             epochs=options.epochs,
             batch=options.batch,
             optimizer=options.optimizer,
             rate=options.rate,
         ),
+    )
+
+
+def _network(options: argparse.Namespace):
+    from jsnnq.bnn import SIZES
+    from jsnnq.config import BinaryNetworkConfig, NetworkConfig, NeuronConfig
+
+    common = {
+        "name": options.network,
+        "width": options.width,
+        "stem": options.stem,
+        "dtype": options.dtype,
+    }
+    if options.network in SIZES:
+        return BinaryNetworkConfig(**common)
+    return NetworkConfig(
+        **common,
+        timesteps=options.timesteps,
+        connect=options.connect,
+        neuron=NeuronConfig(kind=options.neuron),
     )
 
 
@@ -207,8 +225,8 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="jsnnq",
-        description="Quantized spiking networks, judged by what quantization does to "
-        "their behaviour and not by accuracy alone.",
+        description="Quantized spiking networks and binary networks, judged by what "
+        "quantization does to their behaviour and not by accuracy alone.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -243,13 +261,20 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument(
         "--row-seeds", type=int, default=1, help="seeds of each quantized row"
     )
+    study.add_argument(
+        "--smoke",
+        action="store_true",
+        help="the experiment in small: tiny networks on digits, in seconds",
+    )
     _add_common(study)
 
     train = command("train", _train, "train one full-precision network")
     train.add_argument("--data", default="digits", help="data set or folder of arrays")
-    train.add_argument("--network", default="sew_resnet8", help="size of the network")
+    train.add_argument(
+        "--network", default="sew_resnet8", help="sew_resnet18, resnet18, ..."
+    )
     train.add_argument("--width", type=float, default=1.0, help="multiplies channels")
-    train.add_argument("--timesteps", type=int, default=4, help="T")
+    train.add_argument("--timesteps", type=int, default=4, help="T, of spikes")
     train.add_argument("--stem", default="cifar", help="cifar or imagenet")
     train.add_argument("--connect", default="add", help="add, and, or iand")
     train.add_argument("--neuron", default="lif", help="if, lif or plif")

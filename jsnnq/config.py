@@ -15,7 +15,7 @@ import re
 import runpy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jsnnq.errors import InputError
 
@@ -24,6 +24,18 @@ HIDDEN_KERNELS = r"layer\d+_\d+/(conv\d|downsample_conv)"
 
 ALL_NEURONS = r".*sn\d?"
 """Every neuron layer."""
+
+BRANCH_KERNELS = r"layer\d+_\d+/conv\d"
+"""Kernels of the residual branches: those that binary networks make signs."""
+
+BRANCH_ACTIVATIONS = r"layer\d+_\d+/act\d"
+"""What those kernels read."""
+
+POINTWISE_KERNELS = r"(layer\d+_\d+|head)/conv[13]"
+"""The 1x1 convolutions of MobileNetV2."""
+
+POINTWISE_ACTIVATIONS = r"(layer\d+_\d+|head)/act[13]"
+"""What those read."""
 
 STARTS = ("scratch", "checkpoint", "post-training")
 
@@ -70,7 +82,45 @@ class Mint:
     shared: bool = False
 
 
-QuantizerConfig = Uniform | LQNet | SnnTorch | Mint
+@dataclasses.dataclass(frozen=True)
+class STE:
+    """Signs with a straight-through gradient; see `jsnnq.quantizers.ste`."""
+
+    gradient: str = "identity"
+    scaled: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class StoMPP:
+    """Signs by progressive freezing; see `jsnnq.quantizers.stompp`.
+
+    Attributes:
+        order: `forward`, `reverse`, `global`, or the layers' numbers in the order
+            they freeze. A layer is a kernel and the activation it reads.
+        schedule: expected frozen share over a layer's window.
+        law: how masks are drawn.
+        refresh: r.
+        surrogate: gradient of frozen entries: `none`, `identity` (StoMPP+STE) or
+            `clipped`.
+        masks: of activations: one for all images (`position`), or `sample`.
+        scaled: give signs the mean magnitude of their channel (kernels only).
+        warmup: epochs before the first window.
+        tail: epochs after the last one, with all masks closed; by default 5 % of all
+            steps and at least one epoch.
+    """
+
+    order: str | tuple[int, ...] = "forward"
+    schedule: str = "cubic"
+    law: str = "soft"
+    refresh: int = 100
+    surrogate: str = "none"
+    masks: str = "position"
+    scaled: bool = False
+    warmup: float = 0.0
+    tail: float | None = None
+
+
+QuantizerConfig = Uniform | LQNet | SnnTorch | Mint | STE | StoMPP
 Rule = tuple[str, QuantizerConfig | None]
 """A regular expression on a layer's path, and its quantizer (`None`: keep float)."""
 
@@ -79,6 +129,8 @@ METHODS: dict[str, type] = {
     "lqnet": LQNet,
     "snntorch": SnnTorch,
     "mint": Mint,
+    "ste": STE,
+    "stompp": StoMPP,
 }
 
 
@@ -103,7 +155,7 @@ class NeuronConfig:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig:
-    """The network; see `jsnnq.resnet.SEWResNet`. `dtype` is that of convolutions."""
+    """A spiking network; see `jsnnq.sew.SEWResNet`. `dtype` is that of convolutions."""
 
     name: str = "sew_resnet8"
     width: float = 1.0
@@ -112,6 +164,21 @@ class NetworkConfig:
     connect: str = "add"
     zero_init: bool = False
     neuron: NeuronConfig = NeuronConfig()
+    dtype: str = "float32"
+
+
+@dataclasses.dataclass(frozen=True)
+class BinaryNetworkConfig:
+    """A network without spikes; see `jsnnq.bnn.BinaryResNet`.
+
+    `activation` is that of full-precision activations (`None`: the published one).
+    """
+
+    name: str = "resnet18"
+    width: float = 1.0
+    stem: str = "cifar"
+    activation: str | None = None
+    shortcut: str = "quantized"
     dtype: str = "float32"
 
 
@@ -129,6 +196,8 @@ class TrainingConfig:
         schedule: `cosine` to zero, or `constant`.
         warmup: epochs of linear warm-up, fractions allowed.
         augment: whether the data set's shifts and flips are used.
+        latent_clip: quantized kernels are kept within this magnitude after each step.
+        looks: how often in an epoch binary layers are looked into (`jsnnq.probe`).
     """
 
     epochs: int = 15
@@ -140,6 +209,8 @@ class TrainingConfig:
     schedule: str = "cosine"
     warmup: float = 0.0
     augment: bool = True
+    latent_clip: float | None = None
+    looks: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,23 +225,30 @@ class Config:
             `post-training` (that network, calibrated and not trained).
         weights: ordered rules for kernels; the first full match of a path wins.
         membranes: ordered rules for the membranes of neuron layers.
+        activations: ordered rules for the activations of a network without spikes.
         calibration: how many training images a data-driven start may see.
     """
 
     data: str = "digits"
-    network: NetworkConfig = NetworkConfig()
+    network: NetworkConfig | BinaryNetworkConfig = NetworkConfig()
     training: TrainingConfig = TrainingConfig()
     start: str = "scratch"
     weights: tuple[Rule, ...] = ()
     membranes: tuple[Rule, ...] = ()
+    activations: tuple[Rule, ...] = ()
     calibration: int = 256
 
     @property
     def kind(self) -> str:
         """`quantized`, `control` (fine-tuned float network) or `float`."""
-        if self.weights or self.membranes:
+        if self.weights or self.membranes or self.activations:
             return "quantized"
         return "float" if self.start == "scratch" else "control"
+
+    @property
+    def spikes(self) -> bool:
+        """Whether the network is a spiking one, whose firing can be compared."""
+        return isinstance(self.network, NetworkConfig)
 
 
 def kernels(quantizer: QuantizerConfig) -> tuple[Rule, ...]:
@@ -201,17 +279,24 @@ def to_dict(config: Any) -> Any:
 
 def from_dict(values: Mapping[str, Any]) -> Config:
     """The config that `to_dict` was given."""
-    network = dict(values["network"])
-    network["neuron"] = NeuronConfig(**network["neuron"])
+    rules = {
+        name: _rules(values.get(name, ()))
+        for name in ("weights", "membranes", "activations")
+    }
     return Config(
         **{
             **values,
-            "network": NetworkConfig(**network),
+            "network": _network(values["network"]),
             "training": TrainingConfig(**values["training"]),
-            "weights": _rules(values["weights"]),
-            "membranes": _rules(values["membranes"]),
+            **rules,
         }
     )
+
+
+def _network(values):
+    if "neuron" not in values:
+        return BinaryNetworkConfig(**values)
+    return NetworkConfig(**{**values, "neuron": NeuronConfig(**values["neuron"])})
 
 
 def _rules(values):
@@ -221,21 +306,34 @@ def _rules(values):
 def _quantizer(values):
     if values is None:
         return None
-    fields = dict(values)
-    return METHODS[fields.pop("method")](**fields)
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in values.items()
+    }
+    return METHODS[str(fields.pop("method"))](**fields)
 
 
-def load_experiment(path: str | Path) -> tuple[str, dict[str, Config]]:
-    """Reads an experiment file.
+class Experiment(NamedTuple):
+    """What an experiment file holds.
 
-    Args:
-        path: a Python file with `ROWS`.
+    Attributes:
+        title: the first line of its docstring.
+        rows: name to config.
+        paper: published values by row: `accuracy` and `emd` as fractions, `grade` of
+            the evidence, and `of`, what they were published for if that differs.
+    """
 
-    Returns:
-        The first line of its docstring, and its rows.
+    title: str
+    rows: dict[str, Config]
+    paper: dict[str, dict[str, Any]]
+
+
+def load_experiment(path: str | Path) -> Experiment:
+    """Reads an experiment file: a Python file with `ROWS`, and perhaps `PAPER`.
 
     Raises:
-        InputError: there is no such file, it fails, or it has no usable `ROWS`.
+        InputError: there is no such file, it fails, it has no usable `ROWS`, or its
+            `PAPER` names a row it does not have.
     """
     path = Path(path)
     if not path.is_file():
@@ -254,8 +352,24 @@ def load_experiment(path: str | Path) -> tuple[str, dict[str, Config]]:
     if not isinstance(rows, dict) or not rows:
         raise InputError(f"the experiment {str(path)!r} has no ROWS, name -> Config")
     check_rows(rows)
+    paper = module.get("PAPER", {})
+    if not isinstance(paper, dict) or not all(map(_is_published, paper.values())):
+        raise InputError(
+            f"PAPER of {str(path)!r} must map names of rows to dictionaries such as "
+            "{'accuracy': 0.5, 'grade': 'S'}"
+        )
+    for name in paper:
+        if name not in rows:
+            raise InputError(
+                f"PAPER of {str(path)!r} has values for {name!r}, which is no row: "
+                "name a row of ROWS"
+            )
     title = (module.get("__doc__") or "").strip() or path.stem
-    return title.splitlines()[0], rows
+    return Experiment(title.splitlines()[0], rows, paper)
+
+
+def _is_published(values):
+    return isinstance(values, dict) and "grade" in values
 
 
 def check_rows(rows: Mapping[Any, Any]) -> None:
@@ -288,11 +402,18 @@ def check_rows(rows: Mapping[Any, Any]) -> None:
 
 def _check_controls(rows: Mapping[str, Config]) -> None:
     """One study has one floor and one drift, so one float network and one control."""
+    spiking = {name: row for name, row in rows.items() if row.spikes}
+    if spiking and len(spiking) < len(rows):
+        other = next(name for name in rows if name not in spiking)
+        raise InputError(
+            f"row {next(iter(spiking))!r} is a spiking network and row {other!r} is "
+            "none: make one study for each"
+        )
     for kind, start, control in (
         ("float", "scratch", "floor"),
         ("control", "checkpoint", "drift"),
     ):
-        found = [name for name, row in rows.items() if row.kind == kind]
+        found = [name for name, row in spiking.items() if row.kind == kind]
         if len(found) > 1:
             raise InputError(
                 f"rows {found[0]!r} and {found[1]!r} are both {kind} networks, but a "
@@ -318,7 +439,10 @@ def parent(rows: Mapping[str, Config], row: Config) -> str | None:
 
 def _same_network(one: Config, other: Config) -> bool:
     def without_placement(config):
-        neuron = dataclasses.replace(config.network.neuron, placement="stored")
-        return config.data, dataclasses.replace(config.network, neuron=neuron)
+        network = config.network
+        if config.spikes:
+            neuron = dataclasses.replace(network.neuron, placement="stored")
+            network = dataclasses.replace(network, neuron=neuron)
+        return config.data, network
 
     return without_placement(one) == without_placement(other)

@@ -31,7 +31,7 @@ Under both a still image is graded and so is the classifier's input, the mean of
 over positions: their synapses are MACs.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -59,12 +59,14 @@ class Synapse(NamedTuple):
             `features`.
         stride: of the convolution, in both directions.
         padding: zeros on each side of the image.
+        depthwise: whether each channel meets a kernel of its own only.
     """
 
     name: str
     source: str
     stride: int
     padding: int
+    depthwise: bool = False
 
 
 class Activity(NamedTuple):
@@ -100,7 +102,7 @@ class Cost(NamedTuple):
     """The cost of a network; `_asdict()` is its entry in `results.json`.
 
     Attributes:
-        sparsity: 1 - mean rate over all neurons.
+        sparsity: 1 - mean rate over all neurons; None where nothing spikes.
         acs: effective accumulates per image.
         macs: effective multiply-accumulates per image.
         dense: operations per image if nothing were zero.
@@ -111,7 +113,7 @@ class Cost(NamedTuple):
         policy: one of `POLICIES`.
     """
 
-    sparsity: float
+    sparsity: float | None
     acs: float
     macs: float
     dense: float
@@ -134,6 +136,7 @@ def deployment_cost(
     image_shape: tuple[int, int, int],
     weight_bits: Mapping[str, int],
     state_bits: Mapping[str, int],
+    graded: Collection[str] = (),
     policy: str = "neurobench",
 ) -> Cost:
     """The cost of a network from what an evaluation counted.
@@ -143,13 +146,14 @@ def deployment_cost(
         kernels: for each synapse its kernel as the network multiplies with it, that is
             quantized: `H W I O`, or `I O` for a classifier.
         counts: spikes of each neuron layer, `H W C`.
-        nonzero: nonzero entries of joins (`H W C`) and pooled values.
+        nonzero: nonzero entries of joins (`H W C`), pooled values and activations.
         total: sums of the joins, `H W C`.
         timesteps: timesteps per image.
         images: images the counts were taken over.
         image_shape: `H W C` of an image.
         weight_bits: bits each layer's weights take.
         state_bits: bits each neuron layer's membranes take.
+        graded: the activations with a value outside {-1, 0, 1}.
         policy: one of `POLICIES`.
 
     Returns:
@@ -161,7 +165,7 @@ def deployment_cost(
     operations = synaptic_operations(
         synapses,
         kernels,
-        activities(counts, nonzero, total),
+        activities(counts, nonzero, total, graded),
         timesteps=timesteps,
         images=images,
         image_shape=image_shape,
@@ -183,12 +187,14 @@ def activities(
     counts: Mapping[str, ArrayLike],
     nonzero: Mapping[str, ArrayLike],
     total: Mapping[str, ArrayLike],
+    graded: Collection[str] = (),
 ) -> dict[str, Activity]:
     """The activity of every source from what an evaluation counted.
 
     Args:
         counts: spikes of each neuron layer.
-        nonzero: nonzero entries of joins and pooled values.
+        nonzero: nonzero entries of joins, pooled values and activations.
+        graded: activations whose values are no signs.
         total: sums of the joins. A pooled value without a sum is a maximum of spikes
             and so binary, except `features`, which is a mean.
 
@@ -197,9 +203,10 @@ def activities(
     """
     found = {name: _whole(spikes, spikes) for name, spikes in counts.items()}
     for name, entries in nonzero.items():
-        found[name] = _whole(entries, total.get(name, entries))
-    if FEATURES in nonzero:
-        found[FEATURES] = Activity(_integers(nonzero[FEATURES]), None, True)
+        if name == FEATURES or name in graded:
+            found[name] = Activity(_integers(entries), None, True)
+        else:
+            found[name] = _whole(entries, total.get(name, entries))
     return found
 
 
@@ -313,7 +320,9 @@ def events(
     return {name: _sum(values) / images for name, values in counted.items()}
 
 
-def sparsity(counts: Mapping[str, ArrayLike], *, timesteps: int, images: int) -> float:
+def sparsity(
+    counts: Mapping[str, ArrayLike], *, timesteps: int, images: int
+) -> float | None:
     """Share of zeros among the outputs of all neurons (NeuroBench).
 
     Args:
@@ -322,8 +331,11 @@ def sparsity(counts: Mapping[str, ArrayLike], *, timesteps: int, images: int) ->
         images: images the counts were taken over.
 
     Returns:
-        1 - mean rate, every neuron of every layer with the same weight.
+        1 - mean rate, every neuron of every layer with the same weight; None if
+        there are no neurons.
     """
+    if not counts:
+        return None
     spikes = sum(_sum(values) for values in counts.values())
     neurons = sum(np.size(values) for values in counts.values())
     return 1 - spikes / (neurons * timesteps * images)
@@ -340,12 +352,14 @@ def _arriving(source: Activity, policy: str) -> tuple[Int[np.ndarray, "..."], bo
 
 def _feed(
     arriving: Int[np.ndarray, "*position I"],
-    weights: Bool[np.ndarray, "*kernel I O"],
+    weights: Bool[np.ndarray, "*kernel J O"],
     synapse: Synapse,
 ) -> int:
     """Operations caused by what arrives at a kernel; a dense one has one position."""
     arriving = arriving.reshape((1,) * (3 - arriving.ndim) + arriving.shape)
     weights = weights.reshape((1,) * (4 - weights.ndim) + weights.shape)
+    if synapse.depthwise:
+        weights = np.swapaxes(weights, 2, 3)
     fan = fan_out(
         weights,
         arriving.shape[:2],

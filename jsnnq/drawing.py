@@ -23,8 +23,12 @@ BARS = ("#4a5a70", "#aab6c5")
 ORANGE, BLUE, GREEN, PURPLE = "#d55e00", "#0072b2", "#009e73", "#aa4a8a"
 METHODS = {"uniform": ORANGE, "lqnet": BLUE, "snntorch": GREEN, "mint": PURPLE}
 METHODS |= {"float": INK, "control": MUTED}
+GOLD, VIOLET, BROWN = "#8a6d00", "#5b4bb5", "#7a4a21"
+# Signs: with uniform and LQ-Net in one study there are only the first two.
+METHODS |= {"ste": GOLD, "stompp": VIOLET, "ste-identity": BROWN}
+METHODS |= {"stompp+ste": GREEN, "global": PURPLE, "reverse": ORANGE}
 """The colour of each kind of network."""
-_SPARE = ("#8a6d00", "#5b4bb5", "#7a4a21")
+_SPARE = ("#4f6d1f", "#b5304f", "#3a6f7d")
 _DARK = {
     PAPER: "#171a1f",
     INK: "#e8eaed",
@@ -36,9 +40,13 @@ _DARK = {
     BLUE: "#56b4e9",
     GREEN: "#2bc49a",
     PURPLE: "#de8fc4",
-    **dict(zip(_SPARE, ("#f0e442", "#a99cf5", "#c9996b"), strict=True)),
+    GOLD: "#f0e442",
+    VIOLET: "#a99cf5",
+    BROWN: "#c9996b",
+    **dict(zip(_SPARE, ("#a5c46a", "#f28aa0", "#86bccb"), strict=True)),
 }
 _MARKERS = {"float": "*", "control": "P", "weights": "o", "membrane": "s", "both": "D"}
+_MARKERS |= {"bnn": "o", "bwn": "s"}
 
 
 def style() -> contextlib.AbstractContextManager[None]:
@@ -99,13 +107,14 @@ def figure(width: float, height: float) -> "Figure":
     return made
 
 
-def legend(figure: "Figure", panels: Iterable["Axes"]) -> None:
-    """One legend above all panels, each word once."""
+def legend(figure: "Figure", panels: Iterable["Axes"], across: int = 4) -> None:
+    """One legend above all panels, so many words across, each word once."""
     found: dict[str, Any] = {}
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
-        found |= dict(zip(labels, handles, strict=True))
-    place = {"loc": "outside upper center", "ncols": 4, "fontsize": 8.5}
+        for handle, label in zip(handles, labels, strict=True):
+            found.setdefault(label, handle)
+    place = {"loc": "outside upper center", "ncols": across, "fontsize": 8.5}
     figure.legend(list(found.values()), list(found), **place)
 
 

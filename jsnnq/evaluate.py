@@ -15,7 +15,7 @@ from jaxtyping import Array
 
 from jsnnq import batching, data, firing, losses, records
 from jsnnq.errors import check_integer, choose
-from jsnnq.resnet import SEWResNet, observe
+from jsnnq.resnet import ResidualNetwork, observe
 
 
 class Evaluation(NamedTuple):
@@ -25,8 +25,10 @@ class Evaluation(NamedTuple):
         accuracy: share of images whose largest logit is their label's.
         loss: mean cross-entropy in nats.
         counts: spikes of each neuron, by neuron layer, int32 `H W C`.
-        nonzero: how often each entry of a join or pooled value was not zero.
+        nonzero: how often each entry of a join, a pooled value or an activation was
+            not zero.
         total: the sum of its values, for joins (events).
+        graded: the activations with a value outside {-1, 0, 1}.
         timesteps: T.
         images: how many.
     """
@@ -36,6 +38,7 @@ class Evaluation(NamedTuple):
     counts: dict[str, np.ndarray]
     nonzero: dict[str, np.ndarray]
     total: dict[str, np.ndarray]
+    graded: frozenset[str]
     timesteps: int
     images: int
 
@@ -46,11 +49,12 @@ class _Totals(NamedTuple):
     counts: dict[str, Array]
     nonzero: dict[str, Array]
     total: dict[str, Array]
+    graded: dict[str, Array]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _observe(
-    network: SEWResNet,
+    network: ResidualNetwork,
     pixels: tuple[tuple[float, ...], tuple[float, ...], float],
     variables: dict[str, Any],
     images: Array,
@@ -61,18 +65,22 @@ def _observe(
     logits, seen = observe(network, variables, batching.normalise(images, *pixels))
     logits = losses.readout(logits)
     weight = valid.astype(jnp.float32)
-    between = {**seen.joins, **seen.pooled}
+    between = {**seen.joins, **seen.pooled, **seen.activations}
     return _Totals(
         correct=jnp.sum(losses.correct(logits, labels) & valid, dtype=jnp.int32),
         loss=jnp.sum(losses.cross_entropy(logits, labels) * weight),
         counts={name: firing.count(s, valid) for name, s in seen.spikes.items()},
         nonzero={n: firing.count_nonzero(v, valid) for n, v in between.items()},
         total={name: firing.count(v, valid) for name, v in seen.joins.items()},
+        graded={
+            name: jnp.sum((v != 0) & (jnp.abs(v) != 1), dtype=jnp.int32)
+            for name, v in seen.activations.items()
+        },
     )
 
 
 def evaluate(
-    network: SEWResNet,
+    network: ResidualNetwork,
     variables: dict[str, Any],
     dataset: data.DataSet,
     *,
@@ -110,6 +118,7 @@ def evaluate(
         counts={name: sums.counts[name] for name in network.neuron_layers()},
         nonzero=sums.nonzero,
         total=sums.total,
+        graded=frozenset(name for name, count in sums.graded.items() if count),
         timesteps=network.timesteps,
         images=len(images),
     )

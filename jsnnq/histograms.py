@@ -15,7 +15,8 @@ from jaxtyping import Float
 
 from jsnnq import drawing
 from jsnnq.firing import histogram, rates
-from jsnnq.results import Group, Study, distance, key
+from jsnnq.groups import Group, key
+from jsnnq.results import Study, distance
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,8 @@ only the neurons scan over timesteps. Four collections travel beside `params`:
     batch_stats   running mean and variance of the normalisation
     quant         states of the quantizers (bases, clips)
     membrane      membranes carried from call to call; only while streaming
-    potentials    what a membrane quantizer would see; only while calibrating
+    potentials    what a quantizer of membranes or activations would see; only while
+                  calibrating
 """
 
 import dataclasses
@@ -98,18 +99,21 @@ class Conv(QuantizedLayer):
         features: output channels.
         size: side of the square kernel.
         stride: step in both directions.
+        depthwise: whether every channel is convolved with a kernel of its own.
         dtype: in which the products are computed; parameters stay float32.
     """
 
     features: int = 1
     size: int = 3
     stride: int = 1
+    depthwise: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool) -> Array:
         """Currents `N H' W' features`."""
-        shape = (self.size, self.size, x.shape[-1], self.features)
+        groups = x.shape[-1] if self.depthwise else 1
+        shape = (self.size, self.size, x.shape[-1] // groups, self.features)
         kernel = self.quantized(self.param("kernel", fan_out_normal, shape), train)
         margin = (self.size - 1) // 2
         return jax.lax.conv_general_dilated(
@@ -118,6 +122,7 @@ class Conv(QuantizedLayer):
             window_strides=(self.stride, self.stride),
             padding=((margin, margin), (margin, margin)),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
         )
 
 
@@ -198,6 +203,36 @@ class BatchNorm(nn.Module):
     def _follow(self, running, value):
         value = jax.lax.stop_gradient(value)
         running.value = self.momentum * running.value + (1 - self.momentum) * value
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": lambda x: jnp.maximum(x, 0),
+    "relu6": lambda x: jnp.clip(x, 0, 6),
+    "clip": lambda x: jnp.clip(x, -1, 1),
+    "none": lambda x: x,
+}
+
+
+class Activation(QuantizedLayer):
+    """An activation, or the quantizer that stands in its place.
+
+    Attributes:
+        kind: a key of `ACTIVATIONS`, used where there is no quantizer.
+    """
+
+    kind: str = "relu"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "N *S"], train: bool) -> Array:
+        """Activations `N *S`; a quantizer sees the values before any activation."""
+        if self.is_mutable_collection("potentials") and not self.is_initializing():
+            self.put_variable("potentials", "v", x)
+        if self.quantizer == identity or self.is_initializing():
+            return ACTIVATIONS[self.kind](x)
+        x, state = self.quantizer.apply(x, self.quantizer_state(), train)
+        if train:
+            self.remember(state)
+        return x
 
 
 class Spiking(QuantizedLayer):

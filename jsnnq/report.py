@@ -1,8 +1,9 @@
 """Rows in; a table, plots and one self-contained HTML page out.
 
-The question a study answers is which quantizer keeps the accuracy of a spiking
-network and yet changes what the network does (arXiv 2604.14487). No EMD is shown
-without its control; `jsnnq.results` says which that is.
+A study of spiking networks answers which quantizer keeps the accuracy and yet changes
+what the network does (arXiv 2604.14487). No EMD is shown without its control;
+`jsnnq.results` says which that is. A study of binary networks answers which way of
+training them gains accuracy, and what happens inside (arXiv 2606.27759).
 
 Rows of one name and start are the same experiment under several seeds; tables and
 plots show their mean and range, `results.csv` shows each of them. A study may be
@@ -13,20 +14,18 @@ no control, so its table and plots show distances and judge nothing.
 import base64
 import importlib.resources
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import rich.box
 import rich.table
 import rich.text
 
-from jsnnq import charts, drawing, files, histograms, scatter, tables, verdict
+from jsnnq import charts, claims, drawing, files, histograms, pictures, tables, verdict
 from jsnnq.firing import rates
-from jsnnq.results import Group, Study, distance, is_synthetic, percent, read
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from jsnnq.pictures import Picture
+from jsnnq.results import Reading, Study, distance, is_synthetic, percent, read
 
 
 def write(
@@ -35,6 +34,7 @@ def write(
     *,
     firing: Mapping[str, Mapping[str, Any]],
     curves: Mapping[str, Sequence[Mapping[str, Any]]],
+    looks: Mapping[str, Mapping[str, Any]] | None = None,
     planned: Iterable[str] = (),
 ) -> list[Path]:
     """Writes `results.csv`, `report.md`, the plots and `report.html` into `out`.
@@ -50,6 +50,8 @@ def write(
             name to integer spike counts, any shape), `"timesteps"` and `"images"`.
         curves: for `"{name}/seed{seed}"` its training as a list of mappings with
             `"epoch"`, `"loss"` and `"accuracy"` (a fraction).
+        looks: for `"{name}/seed{seed}"` what was seen inside that row while it
+            trained; see `jsnnq.probe.read_looks`.
         planned: the keys of all rows of the study, so that the report can name those
             that are not finished.
 
@@ -59,12 +61,12 @@ def write(
     Raises:
         InputError: `results` is of another schema, or `out` cannot be written.
     """
-    study = read(results, firing, curves, planned)
-    pictures = [_picture(plot, study) for plot in _PLOTS if plot.shows(study)]
+    study = read(results, firing, curves, planned, looks)
+    drawn = pictures.draw(study)
     contents = {"results.csv": tables.as_csv(study).encode()}
-    contents |= {f"plots/{picture.file}": picture.light for picture in pictures}
-    contents["report.md"] = _markdown(study, pictures).encode()
-    contents["report.html"] = _page(study, pictures).encode()
+    contents |= {f"plots/{picture.file}": picture.light for picture in drawn}
+    contents["report.md"] = _markdown(study, drawn).encode()
+    contents["report.html"] = _page(study, drawn).encode()
     return _publish(out, contents)
 
 
@@ -75,15 +77,20 @@ def table(results: Mapping[str, Any]) -> rich.table.Table:
         results: the contents of `results.json`.
 
     Returns:
-        One line per network: accuracy, EMD (mean over layers), how many times its
-        control that is, dead share and deployment cost.
+        One line per network. Spiking: accuracy, EMD (mean over layers), how many times
+        its control that is, dead share and deployment cost. Binary: accuracy with its
+        range over seeds, points above the straight-through estimator and full
+        precision, the paper's accuracy, and cost.
 
     Raises:
         InputError: `results` is of another schema.
     """
     study = read(results)
-    caption = f"{verdict.finding(study)} {verdict.controls(study)}"
-    return tables.terminal(study, verdict.title(study), caption)
+    lines = [f"{verdict.finding(study)} {verdict.controls(study)}".strip()]
+    if study.is_binary:
+        lines += map(_sentence, claims.hold(study))
+        lines += verdict.caveats(study)
+    return tables.terminal(study, verdict.title(study), "\n".join(lines))
 
 
 def layer_table(found: Mapping[str, Any], names: tuple[str, str]) -> rich.table.Table:
@@ -139,7 +146,7 @@ def decisions_table(
     """
     import rich.table
 
-    table = rich.table.Table("Row", "Kernels", "Membranes", box=None)
+    table = rich.table.Table("Row", "Kernels", "Membranes or activations", box=None)
     for row, layers in decisions.items():
         table.add_row(
             row,
@@ -213,64 +220,6 @@ def _describe(found: Mapping[str, Any], names: tuple[str, str]) -> str:
     )
 
 
-# The plots of a study
-
-
-class _Plot(NamedTuple):
-    """How a picture is drawn, and of which networks; of none, it is left out."""
-
-    file: str
-    title: str
-    shows: Callable[[Study], list[Group]]
-    draw: Callable[[Study, list[Group]], "Figure"]
-
-
-_PLOTS = (
-    _Plot(
-        "accuracy_emd.png", "Accuracy against behaviour", scatter.placed, scatter.draw
-    ),
-    _Plot(
-        "emd_layers.png",
-        "Where the behaviour changes",
-        charts.layered,
-        charts.draw_layers,
-    ),
-    _Plot(
-        "firing.png", "How the neurons fire", histograms.fired, histograms.draw_pooled
-    ),
-    _Plot(
-        "firing_layers.png",
-        "How the neurons fire, layer by layer",
-        histograms.telling,
-        histograms.draw_layers,
-    ),
-    _Plot("curves.png", "Training", charts.curved, charts.draw_curves),
-    _Plot("cost.png", "What it costs to run", charts.costed, charts.draw_cost),
-)
-
-
-class _Picture(NamedTuple):
-    """A plot that was drawn: twice as PNG, and in words."""
-
-    file: str
-    title: str
-    alt: str
-    light: bytes
-    dark: bytes
-
-
-def _picture(plot: _Plot, study: Study) -> _Picture:
-    groups = plot.shows(study)
-    names = [f"{group.name}: {verdict.item(study, group)}" for group in groups]
-    alt = f"Plot: {plot.title}. Shown are {'; '.join(names)}."
-    with drawing.style():
-        figure = plot.draw(study, groups)
-        drawing.sign(figure, study.dataset, study.is_synthetic)
-        light = drawing.png(figure)
-        drawing.darken(figure)
-        return _Picture(plot.file, plot.title, alt, light, drawing.png(figure))
-
-
 # Files
 
 
@@ -281,8 +230,14 @@ def _publish(out: Path, contents: Mapping[str, bytes]) -> list[Path]:
 
 
 def _missing(study: Study) -> list[str]:
-    undrawn = [plot.title for plot in _PLOTS if not plot.shows(study)]
-    return verdict.missing(study, undrawn)
+    return verdict.missing(study, pictures.undrawn(study))
+
+
+def _sentence(claim: claims.Claim) -> str:
+    """What is claimed, whether it shows, and why that is said."""
+    reading = claim.reading.words.upper()
+    because = claim.because[0].upper() + claim.because[1:]
+    return f"{claim.words}: {reading}. {because}."
 
 
 def _provenance(study: Study) -> dict[str, str]:
@@ -290,7 +245,7 @@ def _provenance(study: Study) -> dict[str, str]:
     return {key: str(value or "not recorded") for key, value in known.items()}
 
 
-def _markdown(study: Study, pictures: Sequence[_Picture]) -> str:
+def _markdown(study: Study, drawn: Sequence[Picture]) -> str:
     escape = tables.escape
     lists = [
         f"- **{reading.words}** ({len(groups)}): "
@@ -300,22 +255,28 @@ def _markdown(study: Study, pictures: Sequence[_Picture]) -> str:
     provenance = _provenance(study).items()
     blocks = [
         "# " + escape(verdict.title(study)),
-        f"**{escape(verdict.finding(study))}** {verdict.controls(study)}",
+        f"**{escape(verdict.finding(study))}** {verdict.controls(study)}".strip(),
         "\n".join(lists),
-        " ".join(verdict.caveats(study)),
+        _section("Claims of the paper", _claims(study)),
+        escape(" ".join(verdict.caveats(study))),
         _section("Missing", [f"- {escape(sentence)}" for sentence in _missing(study)]),
         _section("All networks", tables.markdown(study)),
-        *(f"![{escape(p.alt)}](plots/{p.file})" for p in pictures),
+        *(f"![{escape(p.alt)}](plots/{p.file})" for p in drawn),
         _section("Provenance", [f"- {k}: {escape(value)}" for k, value in provenance]),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _claims(study: Study) -> list[str]:
+    held = claims.hold(study) if study.is_binary else []
+    return [f"- {tables.escape(_sentence(claim))}" for claim in held]
 
 
 def _section(heading: str, lines: Sequence[str]) -> str:
     return "\n".join([f"## {heading}", "", *lines]) if lines else ""
 
 
-def _page(study: Study, pictures: Sequence[_Picture]) -> str:
+def _page(study: Study, drawn: Sequence[Picture]) -> str:
     import jinja2
 
     source = importlib.resources.files("jsnnq") / "report.html.jinja"
@@ -326,8 +287,15 @@ def _page(study: Study, pictures: Sequence[_Picture]) -> str:
     return environment.from_string(source.read_text(encoding="utf-8")).render(
         study=study,
         say=verdict,
+        claims=_by_reading(study),
         missing=_missing(study),
-        columns=tables.COLUMNS,
-        pictures={picture.file: picture for picture in pictures},
+        columns=tables.columns(study),
+        pictures=drawn,
         provenance=_provenance(study),
     )
+
+
+def _by_reading(study: Study) -> dict[Reading, list[claims.Claim]]:
+    held = claims.hold(study) if study.is_binary else []
+    readings = dict.fromkeys(claim.reading for claim in held)
+    return {each: [c for c in held if c.reading == each] for each in readings}

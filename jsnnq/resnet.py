@@ -1,41 +1,26 @@
-"""SEW-ResNet: spiking residual networks whose branches and shortcuts meet as spikes.
+"""Residual networks: units, blocks and the network over them, whatever fires inside.
 
-Fang et al., *Deep Residual Learning in Spiking Neural Networks* (arXiv 2102.04159,
-section 4.2). With S the input of a block and A = SN(F(S)) the spikes of its branch, a
-block returns
+A network is a stem, blocks with a shortcut, and a classifier; its layers are named and
+laid out as in torchvision. What stands between the convolutions is the business of the
+two families built on this skeleton: spiking neurons that close every convolution
+(`sew`), or activations that open it (`bnn`).
 
-    ADD   S + A        integers up to k + 1 after the k-th block of a stage
-    AND   S A
-    IAND  S (1 - A)
-
-and nothing follows the join. Every convolution is followed by normalisation and
-neurons, the last one of the branch and the one on a downsampling shortcut too. The
-torchvision layout and the layers' names are those of SpikingJelly, whose bottleneck
-however swaps S and A in IAND; here IAND is the paper's at every depth.
-
-A still image is convolved and normalised once and its current repeated T times, as in
-the authors' code; input with a time axis goes through the stem step by step.
-
-The network returns what it saw beside its logits; `jit` drops what nobody uses.
+A network returns what it saw beside its logits; `jit` drops what nobody uses.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jsnnq import encode
 from jsnnq.cost import Synapse
 from jsnnq.errors import InputError, check_integer, check_number, choose
-from jsnnq.layers import STATE, BatchNorm, Conv, Dense, Rules, Spiking, fold
-from jsnnq.neurons import Neuron, steady_drive
+from jsnnq.layers import BatchNorm, Conv, Dense, Rules, fold
 
-CONNECTS = ("add", "and", "iand")
 STEMS = ("cifar", "imagenet")
-BLOCKS = ("basic", "bottleneck")
 
 
 class Seen(NamedTuple):
@@ -46,36 +31,54 @@ class Seen(NamedTuple):
         joins: outputs of the blocks; integers under ADD. Never part of a rate.
         pooled: what pooling made of them: `maxpool` behind an ImageNet stem, and
             `features`, `T B C`, the classifier's input.
+        activations: what the convolutions of a network without spikes read.
     """
 
     spikes: dict[str, Array]
     joins: dict[str, Array]
     pooled: dict[str, Array]
-
-
-def join(connect: str, shortcut: Array, branch: Array) -> Array:
-    """The block's output g(A, S) (arXiv 2102.04159, Table 1)."""
-    if connect == "add":
-        return shortcut + branch
-    if connect == "and":
-        return shortcut * branch
-    return shortcut * (1 - branch)
+    activations: dict[str, Array]
 
 
 class Unit(NamedTuple):
-    """One convolution of a block, with its normalisation and neurons.
+    """One convolution, with its normalisation and what fires or activates around it.
 
     Attributes:
         suffix: `1`, `2`, `3` in the branch.
         features: output channels.
         size: side of the kernel.
         stride: step of the convolution.
+        depthwise: whether every channel has a kernel of its own and no others.
+        linear: whether it reads its input as it is, in full precision, where other
+            units without spikes read an activation (MobileNetV2's bottlenecks).
     """
 
     suffix: str
     features: int
     size: int
     stride: int
+    depthwise: bool = False
+    linear: bool = False
+
+
+class Plan(NamedTuple):
+    """One block.
+
+    Attributes:
+        name: of its layers' paths, such as `layer1_0`.
+        units: the convolutions of its branch.
+        shortcut: `identity`, `convolution` (1x1, of the branch's stride), or `none`.
+    """
+
+    name: str
+    units: tuple[Unit, ...]
+    shortcut: str
+
+    @property
+    def downsample(self) -> Unit:
+        """The convolution on the shortcut."""
+        stride = max(unit.stride for unit in self.units)
+        return Unit("", self.units[-1].features, 1, stride)
 
 
 def branch_units(block: str, features: int, stride: int) -> tuple[Unit, ...]:
@@ -89,75 +92,85 @@ def branch_units(block: str, features: int, stride: int) -> tuple[Unit, ...]:
     )
 
 
+def residual_plans(
+    block: str, depths: tuple[int, ...], channels: tuple[int, ...]
+) -> list[Plan]:
+    """The blocks of a ResNet, the first of every later stage with stride 2."""
+    found = []
+    entering = channels[0]
+    for stage, (depth, features) in enumerate(zip(depths, channels, strict=True)):
+        for number in range(depth):
+            stride = 2 if stage > 0 and number == 0 else 1
+            units = branch_units(block, features, stride)
+            leaving = units[-1].features
+            same = stride == 1 and entering == leaving
+            shortcut = "identity" if same else "convolution"
+            found.append(Plan(f"layer{stage + 1}_{number}", units, shortcut))
+            entering = leaving
+    return found
+
+
+class Size(NamedTuple):
+    """A named member of a family of ResNets."""
+
+    depths: tuple[int, ...]
+    block: str
+    channels: tuple[int, ...] = (64, 128, 256, 512)
+
+
+def widen(name: str, channels: tuple[int, ...], width: float) -> tuple[int, ...]:
+    """All channels times `width`, rounded.
+
+    Raises:
+        InputError: no channel would be left.
+    """
+    check_number("width", width, above=0)
+    found = tuple(round(width * count) for count in channels)
+    if min(found) < 1:
+        raise InputError(
+            f"width {width} leaves no channel in {name}: "
+            f"more than {0.5 / min(channels)} is needed"
+        )
+    return found
+
+
 class Block(nn.Module):
-    """A spike-element-wise block.
+    """What blocks of both families have in common.
 
     Attributes:
-        units: convolutions of the branch.
-        downsample: whether the shortcut has its own convolution and neurons.
-        connect: `add`, `and` or `iand`.
-        neuron: the neurons' equations.
+        plan: its convolutions and its shortcut.
         weights: quantizers of the kernels.
-        membranes: quantizers of the membranes.
-        zero_init: whether the branch starts as the identity mapping needs it.
         dtype: in which convolutions are computed.
     """
 
-    units: tuple[Unit, ...]
-    downsample: bool
-    connect: str
-    neuron: Neuron
+    plan: Plan
     weights: Rules
-    membranes: Rules
-    zero_init: bool
     dtype: Any
 
-    @nn.compact
-    def __call__(self, x: Float[Array, "T B H W C"], train: bool, seen: Seen) -> Array:
-        """The joined output; spikes and join are added to `seen`."""
-        last = self.units[-1]
-        branch = x
-        for unit in self.units:
-            silent = self.zero_init and unit is last
-            start = self._silent_start() if silent else (1.0, 0.0)
-            names = (f"conv{unit.suffix}", f"bn{unit.suffix}", f"sn{unit.suffix}")
-            branch = self._fire(names, unit, start, branch, train, seen)
-        shortcut = x
-        if self.downsample:
-            stride = max(unit.stride for unit in self.units)
-            unit = Unit("", last.features, 1, stride)
-            names = ("downsample_conv", "downsample_bn", "downsample_sn")
-            shortcut = self._fire(names, unit, (1.0, 0.0), x, train, seen)
-        joined = join(self.connect, shortcut, branch)
-        seen.joins[self._path("join")] = joined
-        return joined
-
-    def _silent_start(self):
-        # AND needs a branch that always fires: the paper's bias of 1 for its IF
-        # neurons, which is what drives them from rest to the threshold in one step.
-        return (0.0, steady_drive(self.neuron) if self.connect == "and" else 0.0)
-
-    def _path(self, name):
+    def path_of(self, name: str) -> str:
+        """The path of one of its layers, as rules and records name it."""
         return "/".join((*self.path, name))
 
-    def _fire(self, names, unit, start, x, train, seen):
-        conv, bn, sn = names
+    def convolution(
+        self, unit: Unit, start: tuple[float, float] = (1.0, 0.0)
+    ) -> tuple[Conv, BatchNorm]:
+        """A unit's convolution and normalisation, with the start of the latter."""
+        conv, bn = (self.name_of(kind, unit) for kind in ("conv", "bn"))
         convolve = Conv(
-            quantizer=self.weights(self._path(conv)),
+            quantizer=self.weights(self.path_of(conv)),
             features=unit.features,
             size=unit.size,
             stride=unit.stride,
+            depthwise=unit.depthwise,
             dtype=self.dtype,
             name=conv,
         )
-        normalise = BatchNorm(*start, name=bn)
-        spike = Spiking(
-            quantizer=self.membranes(self._path(sn)), neuron=self.neuron, name=sn
-        )
-        current = fold(lambda y: normalise(convolve(y, train), train), x)
-        spikes = spike(current, train, shared_state(convolve))
-        seen.spikes[self._path(sn)] = spikes
-        return spikes
+        return convolve, BatchNorm(*start, name=bn)
+
+    @staticmethod
+    def name_of(kind: str, unit: Unit) -> str:
+        """The name of a unit's layer: `conv1`, or `downsample_conv`."""
+        return f"{kind}{unit.suffix}" if unit.suffix else f"downsample_{kind}"
 
 
 def max_pool(x: Float[Array, "N H W C"]) -> Float[Array, "N I J C"]:
@@ -172,27 +185,17 @@ def max_pool(x: Float[Array, "N H W C"]) -> Float[Array, "N I J C"]:
     )
 
 
-def shared_state(layer: nn.Module) -> Any:
-    """The learned quantizer state of a kernel, for neurons that share it (MINT)."""
-    return layer.variables.get("params", {}).get(STATE)
-
-
-class SEWResNet(nn.Module):
-    """A SEW-ResNet.
+class ResidualNetwork(nn.Module):
+    """What networks of both families have in common.
 
     Attributes:
         depths: blocks in each stage.
         channels: channels of each stage (bottleneck: times 4 at its output).
         classes: outputs.
-        block: `basic` or `bottleneck`.
-        timesteps: T.
+        block: one of the family's `BLOCKS`.
         stem: `cifar` (3x3, stride 1) or `imagenet` (7x7, stride 2, max-pool).
-        connect: `add`, `and` or `iand`.
-        neuron: the neurons' equations.
         weights: quantizers of the kernels.
-        membranes: quantizers of the membranes.
-        zero_init: start every branch silent (AND: firing).
-        dtype: in which convolutions are computed; membranes stay float32.
+        dtype: in which convolutions are computed; parameters stay float32.
 
     Raises:
         InputError: a name is unknown or a number out of range.
@@ -202,224 +205,105 @@ class SEWResNet(nn.Module):
     channels: tuple[int, ...]
     classes: int
     block: str = "basic"
-    timesteps: int = 4
     stem: str = "cifar"
-    connect: str = "add"
-    neuron: Neuron = Neuron()
     weights: Rules = Rules()
-    membranes: Rules = Rules()
-    zero_init: bool = False
     dtype: Any = jnp.float32
 
+    BLOCKS: ClassVar[tuple[str, ...]] = ("basic", "bottleneck")
+
     def __post_init__(self):
-        choose("block", self.block, BLOCKS)
-        choose("connect", self.connect, CONNECTS)
+        choose("block", self.block, self.BLOCKS)
         choose("stem", self.stem, STEMS)
-        check_integer("timesteps", self.timesteps)
         check_integer("classes", self.classes)
         super().__post_init__()
 
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "*T B H W C"], train: bool = False
-    ) -> tuple[Float[Array, "T B K"], Seen]:
-        """Logits per timestep, and what the network saw.
+    # What a family says of itself
 
-        Args:
-            x: still images `B H W C`, or a sequence `T B H W C`.
-            train: whether normalisation uses the batch and quantizers learn; then
-                `batch_stats` and `quant` must be mutable.
-        """
-        seen = Seen({}, {}, {})
-        x = self._stem(x, train, seen)
-        for name, units, downsample in self.blocks():
-            x = Block(
-                units,
-                downsample,
-                self.connect,
-                self.neuron,
-                self.weights,
-                self.membranes,
-                self.zero_init,
-                self.dtype,
-                name=name,
-            )(x, train, seen)
+    def plans(self) -> list[Plan]:
+        """Its blocks, in the order of the data."""
+        return residual_plans(self.block, self.depths, self.channels)
+
+    def stem_unit(self) -> Unit:
+        """The first convolution."""
+        size, stride = (7, 2) if self.pools else (3, 1)
+        return Unit("1", self.channels[0], size, stride)
+
+    @property
+    def pools(self) -> bool:
+        """Whether a maximum is taken behind the stem."""
+        return self.stem == "imagenet"
+
+    @property
+    def inner(self) -> Rules:
+        """Quantizers of what stands between the convolutions."""
+        raise AttributeError("a family of networks says what is between convolutions")
+
+    def neuron_layers(self) -> tuple[str, ...]:
+        """Paths of the layers of spiking neurons, in the order of the data."""
+        return ()
+
+    def activation_layers(self) -> tuple[str, ...]:
+        """Paths of the activations that convolutions read, in the order of the data."""
+        return ()
+
+    def with_rules(self, weights: Rules, inner: Rules) -> "ResidualNetwork":
+        """The same network with these quantizers of kernels and in between."""
+        raise AttributeError("a family of networks says what is between convolutions")
+
+    def layers_in_order(self) -> tuple[str, ...]:
+        """Paths of all layers in the order of the data, `fc` last."""
+        raise AttributeError("a family of networks says in which order its layers lie")
+
+    def synapses(self) -> tuple[Synapse, ...]:
+        """Every kernel with what feeds it, in the order of the data."""
+        raise AttributeError("a family of networks says what feeds its kernels")
+
+    # What follows from it
+
+    def inner_layers(self) -> tuple[str, ...]:
+        """Paths of the layers that `inner` is for: neurons or activations."""
+        return self.neuron_layers() or self.activation_layers()
+
+    def entrance(self) -> tuple[Conv, BatchNorm]:
+        """The stem's convolution and normalisation."""
+        unit = self.stem_unit()
+        convolve = Conv(
+            quantizer=self.weights("conv1"),
+            features=unit.features,
+            size=unit.size,
+            stride=unit.stride,
+            dtype=self.dtype,
+            name="conv1",
+        )
+        return convolve, BatchNorm(name="bn1")
+
+    def classify(
+        self, x: Float[Array, "T B H W C"], train: bool, seen: Seen
+    ) -> Float[Array, "T B K"]:
+        """Logits of the mean over positions."""
         features = jnp.mean(x.astype(jnp.float32), axis=(2, 3))
         seen.pooled["features"] = features
-        classify = Dense(
+        layer = Dense(
             quantizer=self.weights("fc"),
             features=self.classes,
             dtype=self.dtype,
             name="fc",
         )
-        return fold(lambda y: classify(y, train), features), seen
-
-    def _stem(self, x, train, seen):
-        imagenet = self.stem == "imagenet"
-        convolve = Conv(
-            quantizer=self.weights("conv1"),
-            features=self.channels[0],
-            size=7 if imagenet else 3,
-            stride=2 if imagenet else 1,
-            dtype=self.dtype,
-            name="conv1",
-        )
-        normalise = BatchNorm(name="bn1")
-        spike = Spiking(quantizer=self.membranes("sn1"), neuron=self.neuron, name="sn1")
-        if x.ndim == 4:
-            current = normalise(convolve(x, train), train, self.timesteps)
-            current = encode.direct(current, self.timesteps)
-        else:
-            current = fold(lambda y: normalise(convolve(y, train), train), x)
-        spikes = spike(current, train, shared_state(convolve))
-        seen.spikes["sn1"] = spikes
-        if imagenet:
-            spikes = seen.pooled["maxpool"] = fold(max_pool, spikes)
-        return spikes
-
-    def blocks(self) -> list[tuple[str, tuple[Unit, ...], bool]]:
-        """Every block: its name, its branch, and whether its shortcut downsamples."""
-        found = []
-        entering = self.channels[0]
-        for stage, (depth, features) in enumerate(
-            zip(self.depths, self.channels, strict=True)
-        ):
-            for number in range(depth):
-                stride = 2 if stage > 0 and number == 0 else 1
-                units = branch_units(self.block, features, stride)
-                leaving = units[-1].features
-                downsample = stride > 1 or entering != leaving
-                found.append((f"layer{stage + 1}_{number}", units, downsample))
-                entering = leaving
-        return found
-
-    def layers_in_order(self) -> tuple[str, ...]:
-        """Paths of all convolutions, normalisations and neurons, then `fc`."""
-        found = ["conv1", "bn1", "sn1"]
-        for name, units, downsample in self.blocks():
-            for unit in units:
-                found += [
-                    f"{name}/{kind}{unit.suffix}" for kind in ("conv", "bn", "sn")
-                ]
-            if downsample:
-                found += [f"{name}/downsample_{kind}" for kind in ("conv", "bn", "sn")]
-        return (*found, "fc")
+        return fold(lambda y: layer(y, train), features)
 
     def kernel_layers(self) -> tuple[str, ...]:
         """Paths of the layers with a kernel, in the order of the data."""
-        return tuple(p for p in self.layers_in_order() if "conv" in p or p == "fc")
-
-    def neuron_layers(self) -> tuple[str, ...]:
-        """Paths of the neuron layers, in the order of the data."""
-        return tuple(p for p in self.layers_in_order() if "sn" in p)
-
-    def synapses(self) -> tuple[Synapse, ...]:
-        """Every kernel with what feeds it, in the order of the data."""
-        imagenet = self.stem == "imagenet"
-        stem = (2, 3) if imagenet else (1, 1)
-        found = [Synapse("conv1", "image", *stem)]
-        source = "maxpool" if imagenet else "sn1"
-        for name, units, downsample in self.blocks():
-            feed = source
-            for unit in units:
-                margin = (unit.size - 1) // 2
-                found.append(
-                    Synapse(f"{name}/conv{unit.suffix}", feed, unit.stride, margin)
-                )
-                feed = f"{name}/sn{unit.suffix}"
-            if downsample:
-                stride = max(unit.stride for unit in units)
-                found.append(Synapse(f"{name}/downsample_conv", source, stride, 0))
-            source = f"{name}/join"
-        return (*found, Synapse("fc", "features", 1, 0))
+        found = ["conv1"]
+        for plan in self.plans():
+            found += [f"{plan.name}/conv{unit.suffix}" for unit in plan.units]
+            if plan.shortcut == "convolution":
+                found.append(f"{plan.name}/downsample_conv")
+        return (*found, "fc")
 
 
 def observe(
-    network: SEWResNet, variables: Mapping[str, Any], x: Float[Array, "*T B H W C"]
+    network: ResidualNetwork, variables: Mapping[str, Any], x: Float[Array, "..."]
 ) -> tuple[Float[Array, "T B K"], Seen]:
     """The network in evaluation mode: logits per timestep, and what it saw."""
     found: Any = network.apply(dict(variables), x, False)
     return found
-
-
-def init_state(
-    network: SEWResNet, variables: dict, frame: Float[Array, "B H W C"]
-) -> dict:
-    """Membranes at rest, for `step` on frames shaped like `frame`.
-
-    Returns:
-        A tree of `B H W C` float32 membranes, one leaf per neuron layer.
-    """
-    _, state = jax.eval_shape(
-        lambda: network.apply(variables, frame[None], mutable=["membrane"])
-    )
-    return jax.tree.map(
-        lambda leaf: jnp.full(leaf.shape, network.neuron.rest, leaf.dtype),
-        state["membrane"],
-    )
-
-
-def step(
-    network: SEWResNet, variables: dict, state: dict, frame: Float[Array, "B H W C"]
-) -> tuple[Float[Array, "B K"], Seen, dict]:
-    """One timestep of online inference; T of them equal one folded call.
-
-    Args:
-        network: the network.
-        variables: its parameters and collections.
-        state: membranes from `init_state` or the step before.
-        frame: the input of this timestep.
-
-    Returns:
-        Logits of this timestep (average them over time), what the network saw
-        (`1 B ...`), and the next state.
-    """
-    found: Any = network.apply(
-        {**variables, "membrane": state}, frame[None], mutable=["membrane"]
-    )
-    (logits, seen), changed = found
-    return logits[0], seen, changed["membrane"]
-
-
-class Size(NamedTuple):
-    """A named member of the family."""
-
-    depths: tuple[int, ...]
-    block: str
-    channels: tuple[int, ...] = (64, 128, 256, 512)
-
-
-SIZES = {
-    "sew_resnet8": Size((1, 1, 1), "basic", (64, 128, 256)),
-    "sew_resnet18": Size((2, 2, 2, 2), "basic"),
-    "sew_resnet34": Size((3, 4, 6, 3), "basic"),
-    "sew_resnet50": Size((3, 4, 6, 3), "bottleneck"),
-    "sew_resnet101": Size((3, 4, 23, 3), "bottleneck"),
-    "sew_resnet152": Size((3, 8, 36, 3), "bottleneck"),
-    # Used for testing only.
-    "sew_resnet_tiny": Size((1, 1), "basic", (4, 8)),
-}
-
-
-def sew_resnet(name: str, *, width: float = 1.0, **fields: Any) -> SEWResNet:
-    """A named SEW-ResNet.
-
-    Args:
-        name: a key of `SIZES`. `sew_resnet8` is a stem and one basic block in each
-            of three stages of 64, 128 and 256 channels (the paper does not say).
-        width: multiplies all channels.
-        **fields: other fields of `SEWResNet`, at least `classes`.
-
-    Raises:
-        InputError: the name is unknown or the width leaves no channel.
-    """
-    choose("network", name, SIZES)
-    size = SIZES[name]
-    check_number("width", width, above=0)
-    channels = tuple(round(width * count) for count in size.channels)
-    if min(channels) < 1:
-        raise InputError(
-            f"width {width} leaves no channel in {name}: "
-            f"more than {0.5 / min(size.channels)} is needed"
-        )
-    return SEWResNet(depths=size.depths, block=size.block, channels=channels, **fields)

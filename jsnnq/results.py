@@ -1,41 +1,30 @@
 """The results of a study: rows grouped by experiment, each read against its control.
 
-The question is which quantizer keeps the accuracy of a spiking network and yet
-changes what the network does (arXiv 2604.14487). Accuracy is kept within one point of
-the float networks; behaviour has changed where the Earth Mover's Distance (EMD) to the
-float network exceeds the largest value that the control reached. A row trained from a
+Of spiking networks the question is which quantizer keeps the accuracy and yet changes
+what the network does (arXiv 2604.14487). Accuracy is kept within one point of the float
+networks; behaviour has changed where the Earth Mover's Distance (EMD) to the float
+network exceeds the largest value that the control reached. A row trained from a
 checkpoint is read against the *drift* (the float network fine-tuned just as long), a
 row from scratch against the *floor* (float networks of different seeds), and a
 post-training row against nothing, because nothing was trained.
 
-Rows of one name and start are the same experiment under several seeds: one `Group`.
+Binary networks do not spike and have no control: a row is read against rows of the same
+network under the same recipe, trained by another method (arXiv 2606.27759).
 """
 
 import dataclasses
-import math
-import numbers
-import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jsnnq.errors import InputError
+from jsnnq.groups import Group, dig, gather, is_finite
 
 SCHEMA = 1
 KEPT = 0.01
 """Accuracy is kept if it is at most this far below the float networks'."""
 CONTROLS = {"scratch": "floor", "checkpoint": "drift"}
 """What a row is read against, by its start."""
-PLACES = ("weights", "membrane", "both")
-"""What can be quantized: the first word of a row's name."""
-_NAME = rf"(?:({'|'.join(PLACES)})-)?(.+?)(?:-clip([^-]+))?(?:-([0-9]+)bits?)?"
-_METHODS = {
-    "float": "float network",
-    "control": "float network, fine-tuned",
-    "lqnet": "LQ-Net",
-    "snntorch": "snnTorch",
-    "mint": "MINT",
-}
 
 
 class Control(NamedTuple):
@@ -70,63 +59,6 @@ READINGS = {  # by (accuracy kept, behaviour changed)
 UNJUDGED = Reading("open", "not judged, without a control")
 
 
-class Label(NamedTuple):
-    """What a row's name says, for example `weights-uniform-clip10-4bit`."""
-
-    place: str
-    method: str
-    detail: str
-    clip: str
-    bits: int | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Group:
-    """Rows of one name and start, which differ in their seed only."""
-
-    name: str
-    kind: str
-    start: str
-    label: Label
-    rows: tuple[Mapping[str, Any], ...]
-
-    @property
-    def quantizer(self) -> str:
-        """The quantizer in words, or which float network it is."""
-        return _METHODS.get(self.label.method, self.label.method)
-
-    @property
-    def family(self) -> str:
-        """What is quantized, and by which quantizer."""
-        return ", ".join(filter(None, [self.label.place, self.quantizer]))
-
-    @property
-    def setting(self) -> str:
-        """What tells the network from others of its family: `2-bit, clip 10`."""
-        _, _, detail, clip, bits = self.label
-        words = [f"{bits}-bit" if bits else "", detail, f"clip {clip}" if clip else ""]
-        return ", ".join(filter(None, words)) or self.name
-
-    def values(self, path: str) -> list[float]:
-        """The finite numbers at a dotted path, one per seed that has one."""
-        found = (dig(row, path) for row in self.rows)
-        return [float(number) for number in found if _is_finite(number)]
-
-    def mean(self, path: str) -> float | None:
-        """The mean over seeds of the numbers at a dotted path."""
-        values = self.values(path)
-        return statistics.fmean(values) if values else None
-
-    def layers(self) -> dict[str, float]:
-        """EMD of each layer, the mean over seeds."""
-        found: dict[str, list[float]] = {}
-        for row in self.rows:
-            for layer, emd in (dig(row, "emd.layers") or {}).items():
-                if _is_finite(emd):
-                    found.setdefault(layer, []).append(float(emd))
-        return {layer: statistics.fmean(emds) for layer, emds in found.items()}
-
-
 @dataclasses.dataclass(frozen=True)
 class Study:
     """Everything a report is made from; `read` makes one."""
@@ -136,6 +68,7 @@ class Study:
     firing: Mapping[str, Mapping[str, Any]]
     curves: Mapping[str, Sequence[Mapping[str, Any]]]
     planned: tuple[str, ...]
+    looks: Mapping[str, Mapping[str, Any]]
 
     @property
     def dataset(self) -> str:
@@ -146,6 +79,20 @@ class Study:
     def is_synthetic(self) -> bool:
         """Whether the images are random."""
         return is_synthetic(self.dataset)
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether its networks do not spike, so that accuracy is all there is."""
+        return bool(self.groups) and not any(g.is_spiking for g in self.groups)
+
+    @property
+    def networks(self) -> list[str]:
+        """The networks that were trained, ResNets by depth."""
+        return list(dict.fromkeys(group.network for group in self.groups))
+
+    def paper(self, group: Group) -> Mapping[str, Any]:
+        """What was published for this row: `accuracy`, `emd`, `grade`, `of`."""
+        return (self.results.get("paper") or {}).get(group.name) or {}
 
     @property
     def methods(self) -> list[str]:
@@ -173,7 +120,7 @@ class Study:
         """The control of rows with this start, if there is one and it is measured."""
         word = CONTROLS.get(start, "")
         mean = dig(self.results, f"{word}.mean")
-        if not _is_finite(mean):
+        if not is_finite(mean):
             return None
         low, high = dig(self.results, f"{word}_range.mean") or (mean, mean)
         return Control(word, float(mean), float(low), float(high))
@@ -187,7 +134,7 @@ class Study:
 
     def reading(self, group: Group) -> Reading:
         """Whether accuracy was kept, and whether the EMD exceeds the control."""
-        if group.kind != "quantized":
+        if group.kind != "quantized" or not group.is_spiking:
             return Reading(group.kind, "–")
         control, emd = self.control(group.start), group.mean("emd.mean")
         accuracy = group.mean("accuracy")
@@ -198,6 +145,40 @@ class Study:
         # In binary fractions 0.99 - 0.98 is a hair more than 0.01.
         kept = accuracy >= self.reference - KEPT - 1e-9
         return READINGS[kept, emd > control.high]
+
+    def find(self, place: str, method: str, network: str) -> Group | None:
+        """The plain row of a method; one with details only if there is no other."""
+        wanted = (place, method, network)
+        found = [g for g in self.groups if (*g.label[:2], g.network) == wanted]
+        plain = [group for group in found if not group.label.detail]
+        return plain[0] if plain else found[0] if len(found) == 1 else None
+
+    def peer(self, group: Group, method: str) -> Group | None:
+        """What differs from a group in its method only, with the same detail or none.
+
+        Of float networks, which are a line to look at, any recipe will do.
+        """
+        place = "" if method == "float" else group.label.place
+        wanted = (place, method, group.network)
+        found = [
+            other
+            for other in self.groups
+            if (*other.label[:2], other.network) == wanted
+            and other.label.detail in ("", group.label.detail)
+            and other.name != group.name
+        ]
+        alike = [other for other in found if other.recipe == group.recipe]
+        if method == "float":
+            alike = alike or found
+        return max(alike, key=lambda other: len(other.label.detail), default=None)
+
+    def gain(self, group: Group) -> float | None:
+        """Accuracy minus that of the straight-through estimator; see `peer`."""
+        return _above(group, self.peer(group, "ste"))
+
+    def gap(self, group: Group) -> float | None:
+        """Accuracy minus that of full precision."""
+        return _above(group, self.peer(group, "float"))
 
     def read_as(self, code: str) -> list[Group]:
         """Quantized groups of one reading, the largest EMD first."""
@@ -210,14 +191,18 @@ def read(
     firing: Mapping[str, Mapping[str, Any]] | None = None,
     curves: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     planned: Iterable[str] = (),
+    looks: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Study:
     """Groups the rows of a study: float, control, then quantized by family.
+
+    Binary networks are grouped by network first.
 
     Args:
         results: the contents of `results.json`.
         firing: the firing record of each row, by `key`.
         curves: the training of each row, by `key`.
         planned: the keys of all rows, finished or not.
+        looks: what was seen inside each row, by `key`; see `jsnnq.probe`.
 
     Raises:
         InputError: `results` is of another schema.
@@ -227,54 +212,21 @@ def read(
             f"results of schema {results.get('schema')!r} were given, this jsnnq reads "
             f"schema {SCHEMA}: make the report with the jsnnq that ran the study"
         )
-    grouped: dict[tuple[str, str, str], list] = {}
-    for row in results["rows"]:
-        identity = (str(row["name"]), row["kind"], row["start"])
-        grouped.setdefault(identity, []).append(row)
-    groups = [
-        Group(name, kind, start, _read_name(name, kind), tuple(rows))
-        for (name, kind, start), rows in grouped.items()
-    ]
-    groups = tuple(sorted(groups, key=_order))
-    return Study(results, groups, firing or {}, curves or {}, tuple(planned))
+    groups = gather(results["rows"])
+    return Study(
+        results, groups, firing or {}, curves or {}, tuple(planned), looks or {}
+    )
 
 
-def key(row: Mapping[str, Any]) -> str:
-    """How a row is called: `name/seed0`."""
-    return f"{row['name']}/seed{row['seed']}"
-
-
-def dig(tree: Any, path: str) -> Any:
-    """The value at a dotted path, or None where the path ends early."""
-    for step in path.split("."):
-        tree = tree.get(step) if isinstance(tree, Mapping) else None
-    return tree
+def _above(group: Group, other: Group | None) -> float | None:
+    """How far the mean accuracy of one lies above that of another."""
+    one, base = group.mean("accuracy"), other and other.mean("accuracy")
+    return None if one is None or base is None else one - base
 
 
 def is_synthetic(dataset: str) -> bool:
     """Whether the images are random, as the name of the data set says."""
     return "synthetic" in dataset.lower()
-
-
-def _order(group: Group) -> tuple:
-    """Float, control, then quantized by family, clip and bits."""
-    kinds, places = ("float", "control", "quantized"), ("", *PLACES)
-    place, method, detail, clip, bits = group.label
-    where = (kinds.index(group.kind), places.index(place), method, detail)
-    return (*where, len(clip), clip, bits or 0, group.name, group.start)
-
-
-def _read_name(name: str, kind: str) -> Label:
-    if kind != "quantized":
-        return Label("", kind, "", "", None)
-    parts = re.fullmatch(_NAME, name, re.DOTALL)
-    place, words, clip, bits = parts.groups("") if parts else ("", name, "", "")
-    method, _, detail = words.partition("-")
-    return Label(place, method, detail.replace("-", " "), clip, int(bits or 0) or None)
-
-
-def _is_finite(number: Any) -> bool:
-    return isinstance(number, numbers.Real) and math.isfinite(number)
 
 
 # How numbers are printed
@@ -283,6 +235,11 @@ def _is_finite(number: Any) -> bool:
 def percent(fraction: float) -> str:
     """A share of one as a percentage, without the sign."""
     return f"{100 * fraction:.1f}"
+
+
+def points(fraction: float) -> str:
+    """A difference of shares in points, with its sign."""
+    return f"{100 * fraction:+.1f}".replace("-", "−")
 
 
 def times(ratio: float) -> str:

@@ -28,6 +28,7 @@ from jsnnq import (
     emd,
     files,
     firing,
+    probe,
     states,
     train,
 )
@@ -35,7 +36,7 @@ from jsnnq.config import Config, from_dict, to_dict
 from jsnnq.errors import InputError, choose
 from jsnnq.evaluate import Evaluation, evaluate
 from jsnnq.monitor import Monitor
-from jsnnq.resnet import SEWResNet
+from jsnnq.resnet import ResidualNetwork
 
 SAVE_EVERY_S = 60.0
 """A run saves its state after an epoch if the last save is this long ago."""
@@ -114,7 +115,8 @@ def execute(
     variables = state.variables()
     evaluation = evaluate(program.network, variables, dataset)
     store(folder / "checkpoint", variables, config, dataset, seed=seed, label=label)
-    save_firing(folder / "firing.npz", evaluation)
+    if evaluation.counts:
+        save_firing(folder / "firing.npz", evaluation)
     for unfinished in ("partial", "last_good"):
         shutil.rmtree(folder / unfinished, ignore_errors=True)
     row = {
@@ -160,6 +162,7 @@ def store(
 def _train(program, config, dataset, folder, seed, state, monitor):
     """Trains from where the run was left; also the seconds spent before."""
     partial, before = folder / "partial", 0.0
+    look = _probe(program, config, dataset, folder, state)
     if partial.exists():
         state, known = checkpoint.restore(partial, state)
         before = known["wall_s"]
@@ -181,11 +184,25 @@ def _train(program, config, dataset, folder, seed, state, monitor):
             epochs=config.training.epochs,
             monitor=monitor,
             on_epoch=keep,
+            look=look,
+            looks=max(1, config.training.looks),
         )
     except train.Diverged as error:
         checkpoint.save(folder / "last_good", error.last_good, {"step": error.step})
         raise
     return state, before
+
+
+def _probe(program, config, dataset, folder, start):
+    """What looks into the network while it trains, if that is wanted and it has signs.
+
+    Made from the state before the first step, also where a run continues.
+    """
+    if not config.training.looks or not probe.sign_layers(program.network):
+        return None
+    steps_per_epoch = batching.steps_per_epoch(len(dataset.train), program.batch)
+    windows = build.freezing(config, program.network, steps_per_epoch)
+    return probe.Probe(program, start, dataset, folder / "looks.jsonl", windows)
 
 
 def calibration_images(dataset: data.DataSet, count: int, key: jax.Array) -> jax.Array:
@@ -198,18 +215,23 @@ def calibration_images(dataset: data.DataSet, count: int, key: jax.Array) -> jax
 
 
 def describe(
-    network: SEWResNet,
+    network: ResidualNetwork,
     variables: Mapping[str, Any],
     evaluation: Evaluation,
     image_shape: tuple[int, int, int],
     policy: str = "neurobench",
 ) -> dict[str, Any]:
-    """Accuracy, firing and deployment cost of an evaluated network, as JSON values."""
+    """Accuracy, firing and deployment cost of an evaluated network, as JSON values.
+
+    Where nothing spikes, what is said of firing is None.
+    """
     seen: dict[str, Any] = {
         "timesteps": evaluation.timesteps,
         "images": evaluation.images,
     }
-    fired = firing.summary(evaluation.counts, **seen)
+    fired = dict.fromkeys(firing.Shares._fields)
+    if evaluation.counts:
+        fired = firing.summary(evaluation.counts, **seen)._asdict()
     neurons = {name: counts.size for name, counts in evaluation.counts.items()}
     spent = cost.deployment_cost(
         network.synapses(),
@@ -221,13 +243,12 @@ def describe(
         image_shape=image_shape,
         weight_bits=states.weight_bits(network, variables),
         state_bits=states.state_bits(network, variables, neurons),
+        graded=evaluation.graded,
         policy=policy,
     )
     return {
         "accuracy": evaluation.accuracy,
-        "mean_rate": fired.mean_rate,
-        "dead": fired.dead,
-        "saturated": fired.saturated,
+        **{name: fired[name] for name in firing.Shares._fields},
         "cost": spent._asdict(),
     }
 
@@ -277,7 +298,7 @@ class Network(NamedTuple):
         label: what its run was called.
     """
 
-    network: SEWResNet
+    network: ResidualNetwork
     variables: dict[str, Any]
     config: Config
     seed: int
@@ -352,6 +373,11 @@ def compare(a: Network, b: Network, *, unit: str = "neuron") -> dict[str, Any]:
         raise InputError(
             f"{a.label} and {b.label} have other kernels ({_unlike(*shapes)}): "
             "only networks of one architecture can be compared"
+        )
+    if not a.config.spikes:
+        raise InputError(
+            f"{a.label} and {b.label} do not spike, so there is no firing to compare: "
+            "give the checkpoints of two spiking networks"
         )
     choose("unit", unit, emd.UNITS)
     evaluations = [evaluate(one.network, one.variables, a.dataset) for one in (a, b)]

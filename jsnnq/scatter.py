@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Float
 
 from jsnnq import drawing
-from jsnnq.results import CONTROLS, KEPT, Control, Group, Study, distance
+from jsnnq.groups import Group
+from jsnnq.results import CONTROLS, KEPT, Control, Study, distance
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

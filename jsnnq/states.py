@@ -15,19 +15,19 @@ from jaxtyping import Array
 from jsnnq.layers import STATE, Rules
 from jsnnq.quantizers import Quantizer, identity
 from jsnnq.quantizers.base import storage_bits
-from jsnnq.resnet import SEWResNet
+from jsnnq.resnet import ResidualNetwork
 
 
 def quantize(
-    net: SEWResNet,
+    net: ResidualNetwork,
     variables: Mapping[str, Any],
     key: jax.Array,
     images: Array,
 ) -> dict[str, Any]:
     """Gives a float network's variables the states its quantizers start from.
 
-    A kernel's state starts from the kernel, a membrane's from the potentials of the
-    float network on `images`.
+    A kernel's state starts from the kernel, that of a membrane or an activation from
+    what the float network holds there on `images`.
 
     Args:
         net: the network with its quantizers.
@@ -49,7 +49,7 @@ def quantize(
     }
 
 
-def kernels(net: SEWResNet, variables: Mapping[str, Any]) -> dict[str, Array]:
+def kernels(net: ResidualNetwork, variables: Mapping[str, Any]) -> dict[str, Array]:
     """Every kernel as the deployed network multiplies with it, by layer."""
     found = {}
     for path in net.kernel_layers():
@@ -60,7 +60,7 @@ def kernels(net: SEWResNet, variables: Mapping[str, Any]) -> dict[str, Array]:
     return found
 
 
-def weight_bits(net: SEWResNet, variables: Mapping[str, Any]) -> dict[str, int]:
+def weight_bits(net: ResidualNetwork, variables: Mapping[str, Any]) -> dict[str, int]:
     """Bits of the weights of each layer, with the scales and bases they need.
 
     The classifier's bias is float32, and normalisation counts as the two float32
@@ -77,7 +77,7 @@ def weight_bits(net: SEWResNet, variables: Mapping[str, Any]) -> dict[str, int]:
 
 
 def state_bits(
-    net: SEWResNet, variables: Mapping[str, Any], neurons: Mapping[str, int]
+    net: ResidualNetwork, variables: Mapping[str, Any], neurons: Mapping[str, int]
 ) -> dict[str, int]:
     """Bits of the membranes of each neuron layer for one image.
 
@@ -103,29 +103,31 @@ class _Place(NamedTuple):
 
     path: str
     quantizer: Quantizer
-    values: Array
+    values: Array | jax.ShapeDtypeStruct
 
 
 def _places(net, variables, images):
     for path in net.kernel_layers():
         yield _Place(path, net.weights(path), _at(variables["params"], path)["kernel"])
-    names = net.neuron_layers()
-    if all(net.membranes(name) == identity for name in names):
+    names = net.inner_layers()
+    quantizers = [net.inner(name) for name in names]
+    if all(quantizer == identity for quantizer in quantizers):
         return
-    potentials = _potentials(net, variables, images)
-    for path in names:
-        yield _Place(path, net.membranes(path), _at(potentials, path)["v"])
-
-
-def _potentials(net, variables, images):
-    """What the membrane quantizers of the float network would see."""
-    return _observe(net.clone(weights=Rules(), membranes=Rules()), variables, images)
+    look = _observe if any(q.needs_values for q in quantizers) else _shapes
+    potentials = look(net.with_rules(Rules(), Rules()), variables, images)
+    for path, quantizer in zip(names, quantizers, strict=True):
+        yield _Place(path, quantizer, _at(potentials, path)["v"])
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _observe(net, variables, images):
     _, changed = net.apply(dict(variables), images, False, mutable=["potentials"])
     return changed["potentials"]
+
+
+def _shapes(net, variables, images):
+    """What `_observe` would return, shapes only."""
+    return jax.eval_shape(functools.partial(_observe, net), variables, images)
 
 
 def _state(variables, quantizer, path):

@@ -24,7 +24,7 @@ from typing import Any
 
 import jax
 
-from jsnnq import build, data, emd, evaluate, files, report, train
+from jsnnq import build, data, emd, evaluate, files, probe, report, train
 from jsnnq.config import Config, check_rows, from_dict, parent, to_dict
 from jsnnq.errors import InputError
 from jsnnq.monitor import read_curve
@@ -78,9 +78,14 @@ def plan(rows: Mapping[str, Config], seeds: int, row_seeds: int) -> list[Job]:
     found = []
     for name, config in sorted(rows.items(), key=lambda row: order.index(row[1].kind)):
         count = row_seeds if config.kind == "quantized" else seeds
-        origin = None if config.kind == "float" else parent(rows, config)
+        origin = parent(rows, config) if _needs_parent(config) else None
         found += [Job(name, seed, config, origin) for seed in range(count)]
     return found
+
+
+def _needs_parent(config: Config) -> bool:
+    """Whether a row goes on from a float network, or its firing is held against one."""
+    return config.start != "scratch" or (config.kind != "float" and config.spikes)
 
 
 class Study:
@@ -95,6 +100,7 @@ class Study:
         quiet: show no progress bars.
         say: told one line after each row.
         command: the command that made this study, for its provenance.
+        paper: published values by row, printed beside ours.
 
     Raises:
         InputError: a row cannot be built, a data set is missing, the folder cannot
@@ -112,11 +118,13 @@ class Study:
         quiet: bool = False,
         say: Callable[[str], None] = print,
         command: str = "",
+        paper: Mapping[str, Mapping[str, Any]] | None = None,
     ):
         self.jobs = plan(rows, seeds, row_seeds)
         self.out = Path(out)
         self._quiet, self._say, self._command = quiet, say, command
         self._compiled: Any = None
+        self._paper = dict(paper or {})
         self._datasets = {
             name: data.load(name, data_dir=data_dir)
             for name in sorted({config.data for config in rows.values()})
@@ -200,6 +208,7 @@ class Study:
             "floor_range": floor_range,
             "drift": drift,
             "drift_range": drift_range,
+            "paper": self._paper,
             "rows": rows,
         }
 
@@ -221,8 +230,8 @@ class Study:
         # would only fill the memory.
         network = self._programs[job.name].network
         if self._compiled not in (None, network):
-            train.forget_compiled()
-            evaluate.forget_compiled()
+            for room in (train, evaluate, probe):
+                room.forget_compiled()
         self._compiled = network
         origin = self._folder(self._parent(job)) if job.parent else None
         row, evaluation = execute(
@@ -236,7 +245,7 @@ class Study:
             quiet=self._quiet,
         )
         row = {"name": job.name, **row, "emd": None, "matched": None}
-        if origin:
+        if origin and job.config.spikes:
             known, found = load_firing(origin / "firing.npz"), as_firing(evaluation)
             row["emd"] = as_dict(distances(emd.compare, known, found))
             row["matched"] = as_dict(distances(emd.compare_matched, known, found))
@@ -248,7 +257,7 @@ class Study:
         firing = {
             job: load_firing(self._folder(job) / "firing.npz")
             for job in done
-            if job.config.kind == "float"
+            if job.config.kind == "float" and job.config.spikes
         }
         return [
             as_dict(distances(emd.compare, firing[one], firing[other]))
@@ -294,7 +303,7 @@ def write_report(out: Path) -> list[Path]:
             f"{str(path)!r} does not hold the results of a study: give the folder of "
             "one, as made by 'jsnnq study --out DIR'"
         )
-    records, curves = {}, {}
+    records, curves, looks = {}, {}, {}
     for row in results["rows"]:
         folder = out / "runs" / f"{row['name']}-seed{row['seed']}"
         key = f"{row['name']}/seed{row['seed']}"
@@ -302,8 +311,15 @@ def write_report(out: Path) -> list[Path]:
             records[key] = load_firing(folder / "firing.npz")
         if (folder / "log.jsonl").exists():
             curves[key] = read_curve(folder / "log.jsonl")
+        if (folder / "looks.jsonl").exists():
+            looks[key] = probe.read_looks(folder / "looks.jsonl")
     return report.write(
-        out, results, firing=records, curves=curves, planned=_planned(out)
+        out,
+        results,
+        firing=records,
+        curves=curves,
+        looks=looks,
+        planned=_planned(out),
     )
 
 

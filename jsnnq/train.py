@@ -24,7 +24,7 @@ from jaxtyping import Array, ArrayLike, Bool, Int, UInt8
 from jsnnq import batching, data, losses, records
 from jsnnq.monitor import Monitor
 from jsnnq.records import Records
-from jsnnq.resnet import SEWResNet
+from jsnnq.resnet import ResidualNetwork
 
 
 class TrainState(NamedTuple):
@@ -68,7 +68,7 @@ class Program:
         flip: whether images are mirrored at random.
     """
 
-    network: SEWResNet
+    network: ResidualNetwork
     optimizer: optax.GradientTransformation
     batch: int
     mean: tuple[float, ...]
@@ -216,18 +216,20 @@ def epoch(
     labels: Int[Array, "N"],
     order: Int[Array, "N"],
     key: jax.Array,
+    length: int | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """All remaining steps of an epoch that starts at `state.step`, as one scan."""
+    """The next steps of an epoch as one scan; by default as many as an epoch has."""
 
     def body(state, _):
         return step(program, state, images, labels, order, key)
 
-    return jax.lax.scan(body, state, length=len(images) // program.batch)
+    steps = len(images) // program.batch if length is None else length
+    return jax.lax.scan(body, state, length=steps)
 
 
 jitted_update = jax.jit(update, static_argnums=0)
 jitted_step = jax.jit(step, static_argnums=0)
-jitted_epoch = jax.jit(epoch, static_argnums=0, donate_argnums=1)
+jitted_epoch = jax.jit(epoch, static_argnums=(0, 6), donate_argnums=1)
 
 
 def forget_compiled() -> None:
@@ -246,6 +248,8 @@ def fit(
     epochs: int,
     monitor: Monitor | None = None,
     on_epoch: Callable[[TrainState], None] = lambda state: None,
+    look: Callable[[TrainState], None] | None = None,
+    looks: int = 1,
     scan: bool | None = None,
 ) -> TrainState:
     """Trains until `epochs` epochs are done, from wherever `state` stands.
@@ -258,6 +262,9 @@ def fit(
         epochs: total, including those behind `state`.
         monitor: is told of every step.
         on_epoch: called with the state after each epoch.
+        look: called with the state before the first step, then `looks` times in
+            every epoch, the last time at its end.
+        looks: at least 1.
         scan: whether an epoch is one scan; by default only on accelerators. Sets
             that do not fit on the device are always dispatched step by step.
 
@@ -272,15 +279,24 @@ def fit(
     first = int(state.step)
     monitor.begin(first, epochs * steps_per_epoch, steps_per_epoch, program.batch)
     if isinstance(split, Records):
-        run = functools.partial(_streamed_epoch, program, split, seed)
-    elif scan and first % steps_per_epoch == 0:
-        run = functools.partial(_scanned_epoch, program, *_on_device(split))
+        run = functools.partial(_streamed_steps, program, split, seed)
+    elif scan:
+        run = functools.partial(_scanned_steps, program, *_on_device(split))
     else:
-        run = functools.partial(_dispatched_epoch, program, *_on_device(split))
-    for number in range(first // steps_per_epoch, epochs):
+        run = functools.partial(_dispatched_steps, program, *_on_device(split))
+    stretch = steps_per_epoch if look is None else -(-steps_per_epoch // looks)
+    if look is not None and first == 0:
+        look(state)
+    while (done := int(state.step)) < epochs * steps_per_epoch:
+        number, inside = divmod(done, steps_per_epoch)
         order = batching.epoch_order(keys(seed).order, number, len(split))
-        state = run(state, order, keys(seed).augment, monitor.step)
-        on_epoch(state)
+        # Up to the next look or the end of the epoch, whichever comes first.
+        length = min(stretch - inside % stretch, steps_per_epoch - inside)
+        state = run(state, order, keys(seed).augment, monitor.step, length)
+        if look is not None:
+            look(state)
+        if inside + length == steps_per_epoch:
+            on_epoch(state)
     return state
 
 
@@ -291,7 +307,9 @@ def _on_device(split):
 Report = Callable[[int, float, float], None]
 
 
-def _dispatched_epoch(program, images, labels, state, order, key, report: Report):
+def _dispatched_steps(
+    program, images, labels, state, order, key, report: Report, length
+):
     """Step by step; the numbers of a step are fetched while the next one runs."""
     steps_per_epoch = len(images) // program.batch
 
@@ -302,15 +320,14 @@ def _dispatched_epoch(program, images, labels, state, order, key, report: Report
         index = int(state.step) % steps_per_epoch
         return batching.take(images, labels, order, index, program.batch)
 
-    remaining = steps_per_epoch - int(state.step) % steps_per_epoch
-    return _supervised(program, state, [advance] * remaining, batch_of, key, report)
+    return _supervised(program, state, [advance] * length, batch_of, key, report)
 
 
-def _streamed_epoch(program, split, seed, state, order, key, report: Report):
+def _streamed_steps(program, split, seed, state, order, key, report: Report, length):
     """Step by step, on batches read and decoded on the host ahead of time."""
     steps_per_epoch = len(split) // program.batch
     number, done = divmod(int(state.step), steps_per_epoch)
-    rest = np.asarray(order)[done * program.batch : steps_per_epoch * program.batch]
+    rest = np.asarray(order)[done * program.batch : (done + length) * program.batch]
     batches = records.batches(split, rest, program.batch, seed=(seed, number))
     recent: dict[int, Any] = {}
 
@@ -352,17 +369,18 @@ def _supervised(program, state, advances, batch_of, key, report: Report):
     return state
 
 
-def _scanned_epoch(program, images, labels, state, order, key, report: Report):
+def _scanned_steps(program, images, labels, state, order, key, report: Report, length):
     """One scan; what went wrong inside is found afterwards, from a kept copy."""
     kept, state = state, jax.tree.map(jnp.copy, state)
-    state, numbers = jitted_epoch(program, state, images, labels, order, key)
+    state, numbers = jitted_epoch(program, state, images, labels, order, key, length)
     finite = np.asarray(numbers["finite"])
     first = int(kept.step)
     if not finite.all():
         bad = int(np.argmin(finite))
         for _ in range(bad):
             kept, _ = jitted_step(program, kept, images, labels, order, key)
-        batch = batching.take(images, labels, order, bad, program.batch)
+        index = int(kept.step) % (len(images) // program.batch)
+        batch = batching.take(images, labels, order, index, program.batch)
         raise diverged(program, kept, *batch, key)
     for i, (loss, accuracy) in enumerate(
         zip(np.asarray(numbers["loss"]), np.asarray(numbers["accuracy"]), strict=True)

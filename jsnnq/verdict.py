@@ -1,31 +1,35 @@
 """The verdict of a study: what its numbers say, in plain sentences.
 
 A reader who knows nothing of the study shall see in ten seconds which quantizer keeps
-the accuracy and changes the behaviour (arXiv 2604.14487), and what forbids to believe
-it: a control that was not measured, one seed only, rows that are not finished.
+the accuracy and changes the behaviour (arXiv 2604.14487), or, of binary networks, what
+StoMPP gained (arXiv 2606.27759); and what forbids to believe it: a control that was not
+measured, one seed only, rows that are not finished.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
+from jsnnq import claims, names
+from jsnnq.groups import Group, key
 from jsnnq.results import (
     CONTROLS,
     KEPT,
     READINGS,
     UNJUDGED,
-    Group,
     Reading,
     Study,
     distance,
     is_synthetic,
-    key,
     percent,
+    points,
     times,
 )
 
 
 def title(study: Study) -> str:
     """The heading of a study."""
-    return heading("Quantization study", study.dataset)
+    what = "Binary networks" if study.is_binary else "Quantization study"
+    return heading(what, study.dataset)
 
 
 def heading(what: str, dataset: str) -> str:
@@ -51,6 +55,8 @@ def controls(study: Study) -> str:
 
 def finding(study: Study) -> str:
     """The verdict in one or two plain sentences, from the numbers alone."""
+    if study.is_binary:
+        return claims.finding(study)
     judged = [g for g in study.quantized if study.reading(g) != UNJUDGED]
     if not judged:
         return f"No verdict: {_why_unjudged(study)}."
@@ -87,7 +93,7 @@ def _why_unjudged(study: Study) -> str:
 
 
 def item(study: Study, group: Group) -> str:
-    """A group's accuracy and EMD in a few words."""
+    """A group's accuracy and EMD, or its gain over the estimator, in a few words."""
     accuracy, emd = group.mean("accuracy"), group.mean("emd.mean")
     ratio, control = study.ratio(group), study.control(group.start)
     words = [f"{percent(accuracy)} %"] if accuracy is not None else []
@@ -95,6 +101,9 @@ def item(study: Study, group: Group) -> str:
         words.append(f"{times(ratio)} {control.word}")
     elif emd is not None:
         words.append(f"EMD {distance(emd)}")
+    gain = study.gain(group) if study.is_binary else None
+    if gain is not None:
+        words.append(f"{points(gain)} points on STE")
     return ", ".join(words)
 
 
@@ -114,10 +123,18 @@ def missing(study: Study, undrawn: Sequence[str] = ()) -> list[str]:
     """
     done = {key(row) for group in study.groups for row in group.rows}
     waiting = [name for name in study.planned if name not in done]
+    sentences: dict[str, Any] = {f"Not finished: {', '.join(waiting)}.": waiting}
+    if not study.is_binary:
+        sentences |= _missing_controls(study)
+    sentences[f"Without data for these plots: {'; '.join(undrawn)}."] = undrawn
+    return [sentence for sentence, is_missing in sentences.items() if is_missing]
+
+
+def _missing_controls(study: Study) -> dict[str, Any]:
+    """What an EMD needs: a float network, and the control of each start."""
     quantized = [row for group in study.quantized for row in group.rows]
     unmeasured = [key(row) for row in quantized if not row.get("emd")]
-    sentences = {
-        f"Not finished: {', '.join(waiting)}.": waiting,
+    sentences: dict[str, Any] = {
         "No float network is finished.": not study.float_accuracies,
         "No quantized network is finished.": not quantized,
         f"Without an EMD: {', '.join(unmeasured)}.": unmeasured,
@@ -126,22 +143,102 @@ def missing(study: Study, undrawn: Sequence[str] = ()) -> list[str]:
         needed = any(group.start == start for group in study.quantized)
         sentence = f"The {word}, the control of rows from {start}, is not measured."
         sentences[sentence] = needed and study.control(start) is None
-    sentences[f"Without data for these plots: {'; '.join(undrawn)}."] = undrawn
-    return [sentence for sentence, is_missing in sentences.items() if is_missing]
+    return sentences
 
 
 def caveats(study: Study) -> list[str]:
     """What a reader must know before believing the verdict."""
-    single = all(len(group.rows) == 1 for group in study.quantized)
+    sentences = _binary_caveats(study) if study.is_binary else _spiking_caveats(study)
+    sentences |= _paper_caveats(study)
+    return [sentence for sentence, holds in sentences.items() if holds]
+
+
+def _spiking_caveats(study: Study) -> dict[str, Any]:
     untrained = any(group.start == "post-training" for group in study.quantized)
     accuracies = study.float_accuracies or [0.0]
     apart = max(accuracies) - min(accuracies)
-    sentences = {
+    return {
         f"Float networks of different seeds lie {100 * apart:.1f} points of accuracy "
         "apart, so one point decides nothing.": apart > KEPT,
         "Every quantized network was trained with one seed only, so a value close to "
-        "the edge of its control's range decides nothing.": study.quantized and single,
+        "the edge of its control's range decides nothing.": _is_single(study),
         "Post-training rows train nothing: they have no control, and all of their EMD "
         "comes from quantization.": untrained,
     }
-    return [sentence for sentence, holds in sentences.items() if holds]
+
+
+def _binary_caveats(study: Study) -> dict[str, Any]:
+    widths = {
+        names.network(group.network): width
+        for group in study.groups
+        if (width := group.traits.get("width", 1)) != 1
+    }
+    narrow = "; ".join(
+        f"{name} has {width:g} times the channels" for name, width in widths.items()
+    )
+    return {
+        "Every binary network was trained with one seed only, and one seed decides "
+        "nothing.": _is_single(study),
+        f"Not of the published width: {narrow}.": widths,
+        f"Where the papers are silent: {choices(study)}.": choices(study),
+    }
+
+
+_CHOICES = {"law": "mask law", "refresh": "refresh", "schedule": "schedule"}
+_CHOICES |= {"masks": "masks of activations by", "scaled": "scaled signs"}
+
+
+def choices(study: Study) -> str:
+    """The readings of StoMPP and of the estimator that the rows were made with."""
+    rules = [
+        (what, rule)
+        for group in study.quantized
+        for what in ("weights", "activations")
+        for _, rule in group.rows[0]["config"].get(what) or ()
+        if rule
+    ]
+    if not rules:
+        return ""
+    freezing = [rule for _, rule in rules if rule["method"] == "stompp"]
+    said = {
+        words: [str(rule[key]) for rule in freezing] for key, words in _CHOICES.items()
+    }
+    for what in ("weights", "activations"):
+        said[f"STE's gradient of {what}"] = [
+            rule["gradient"]
+            for place, rule in rules
+            if place == what and rule["method"] == "ste"
+        ]
+    said["what shortcuts carry"] = [
+        str(group.traits.get("shortcut", "")) for group in study.quantized
+    ]
+    return "; ".join(
+        f"{words} {', '.join(dict.fromkeys(values))}"
+        for words, values in said.items()
+        if any(values)
+    )
+
+
+def _is_single(study: Study) -> bool:
+    groups = study.quantized
+    return bool(groups) and all(len(group.rows) == 1 for group in groups)
+
+
+_GRADES = {
+    "P": "the paper itself (P)",
+    "S": "summaries by others (S)",
+    "I": "inference (I)",
+    "R": "recollection (R)",
+}
+
+
+def _paper_caveats(study: Study) -> dict[str, Any]:
+    """Where published values come from, and what they were published for."""
+    known = [value for group in study.groups if (value := study.paper(group))]
+    grades = {_GRADES.get(str(v.get("grade")), "an unnamed source") for v in known}
+    others = dict.fromkeys(str(value["of"]) for value in known if value.get("of"))
+    return {
+        f"Values of the paper are from {' and '.join(sorted(grades))}.": known,
+        "Some were published for something else than this study, and show a direction "
+        f"and no target: {'; '.join(others)}.": others,
+    }

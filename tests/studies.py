@@ -32,6 +32,7 @@ ROWS = (
     ("both-uniform-2bit", 9.5, 4.0),
     ("both-lqnet-2bit", 4.0, 2.5),
 )
+SPIKING = {"name": "sew_resnet8", "width": 0.25, "neuron": {"kind": "lif"}}
 DRIFT = 0.0045
 FLOOR = 0.010
 
@@ -53,7 +54,7 @@ def study(rows=ROWS, layers=LAYERS8, seeds=1, dataset="digits", seed=0):
             "name": name,
             "kind": kind,
             "start": start,
-            "config": {"network": {"name": "sew_resnet8", "width": 0.25}, "bits": bits},
+            "config": {"network": SPIKING, "bits": bits},
             "seed": seed,
             "accuracy": float(accuracy),
             "emd": None if ratio == 0 else distances(layers, layer_emds),
@@ -189,3 +190,114 @@ def comparison(seed=0):
         "emd": b["emd"],
         "matched": b["matched"],
     }
+
+
+# Binary networks
+
+BACKBONES = {"r18": "resnet18", "r50": "resnet50", "mobilenetv2": "mobilenetv2"}
+RECIPE = {"epochs": 3, "batch": 50, "optimizer": "sgd", "rate": 0.1, "looks": 4}
+KNOWN_BINARY = {  # every order shows, and nothing is closer than it looks
+    "float-r18": [0.92, 0.93],
+    "bnn-ste-r18": [0.60, 0.62],
+    "bnn-stompp-r18": [0.65, 0.67],
+    "bnn-stompp+ste-r18": [0.70, 0.72],
+    "bnn-global-r18": [0.60, 0.64],
+    "bnn-reverse-r18": [0.20, 0.30],
+    "bwn-ste-r18": [0.88, 0.89],
+    "bwn-stompp-r18": [0.90, 0.91],
+    "bwn-reverse-r18": [0.895, 0.905],
+}
+
+
+def binary(accuracies=KNOWN_BINARY, paper=None, dataset="digits", **changes):
+    """results.json of a study of binary networks, from its accuracies by name.
+
+    Changes are to configs: `{"bnn-ste-r18": {"training.rate": 0.01}}`.
+    """
+    rows = []
+    for name, values in accuracies.items():
+        network = BACKBONES.get(name.split("-")[-1], "resnet18")
+        config = {
+            "data": dataset,
+            "network": {"name": network, "width": 1.0, "shortcut": "quantized"},
+            "training": dict(RECIPE),
+        }
+        for path, value in changes.get("configs", {}).get(name, {}).items():
+            branch, _, leaf = path.partition(".")
+            config[branch] = {**config[branch], leaf: value} if leaf else value
+        rows += [
+            _binary_row(name, config, seed, value) for seed, value in enumerate(values)
+        ]
+    return {
+        "schema": 1,
+        "provenance": {"jax": "0.10.2", "device": "cpu", "dataset": dataset},
+        **dict.fromkeys(("floor", "drift", "floor_range", "drift_range")),
+        "paper": paper or {},
+        "rows": rows,
+    }
+
+
+def _binary_row(name, config, seed, accuracy):
+    is_bnn, is_float = name.startswith("bnn"), name.startswith("float")
+    nothing = ("emd", "matched", "mean_rate", "dead", "saturated")
+    return {
+        "name": name,
+        "kind": "float" if is_float else "quantized",
+        "start": "scratch",
+        "config": config,
+        "seed": seed,
+        "accuracy": accuracy,
+        **dict.fromkeys(nothing),
+        "cost": {
+            "sparsity": None,
+            "acs": 3.0e5 if is_bnn else 0.0,
+            "macs": 4.0e3 if is_bnn else 1.6e5,
+            "dense": 3.1e5,
+            "weight_bits": 8192 * (640 if is_float else 40),
+            "state_bits": 0,
+            "events": 0,
+            "events_per_layer": {},
+            "policy": "neurobench",
+        },
+        "wall_s": 12.0,
+    }
+
+
+SIGNS = ("layer1_0/conv1", "layer1_0/conv2", "layer2_0/conv1", "layer2_0/conv2")
+
+
+def looks(order=(0, 1, 2, 3), blocked=False, layers=SIGNS):
+    """What a probe saw of 8 steps in which one layer after another is frozen.
+
+    With `blocked`, nothing passes what is frozen completely.
+    """
+    windows = {path: [2 * order.index(k), 2] for k, path in enumerate(layers)}
+    seen = []
+    for step in range(0, 2 * len(layers) + 1):
+        frozen = [min(1.0, max(0.0, (step - windows[path][0]) / 2)) for path in layers]
+        inside = {}
+        for k, path in enumerate(layers):
+            closed = frozen[k] == 1 or (blocked and 1.0 in frozen[k:])
+            inside[path] = {
+                "frozen": frozen[k],
+                "gradient": 0.0 if closed else 10.0 ** (k - 2),
+                "zero": 1.0 if closed else frozen[k],
+                "flipped": 0.01 * step,
+            }
+        accuracy = {"present": 0.3 + 0.05 * (step % 2), "binary": 0.05 * step}
+        seen.append({"step": step, **accuracy, "layers": inside})
+    return {"windows": windows, "looks": seen}
+
+
+def binary_study(**options):
+    """The known study whole: results, curves, and looks at all that is frozen."""
+    results = binary(**options)
+    rng = np.random.default_rng(0)
+    keys = {f"{row['name']}/seed{row['seed']}": row for row in results["rows"]}
+    curves = {key: _curve(rng, 3, row["accuracy"]) for key, row in keys.items()}
+    seen = {
+        key: looks((3, 2, 1, 0), blocked="bnn" in key) if "reverse" in key else looks()
+        for key in keys
+        if "stompp" in key or "reverse" in key
+    }
+    return results, curves, seen

@@ -10,16 +10,19 @@ import numpy as np
 import pytest
 
 from jsnnq import batching, build, states
+from jsnnq.binary import binary
 from jsnnq.config import (
     ALL_NEURONS,
     HIDDEN_KERNELS,
+    STE,
+    BinaryNetworkConfig,
     Config,
     LQNet,
     Mint,
     NetworkConfig,
     NeuronConfig,
     SnnTorch,
-    TrainingConfig,
+    StoMPP,
     Uniform,
     kernels,
     neurons,
@@ -316,50 +319,6 @@ def test_a_program_follows_the_data_set_and_the_recipe():
     assert one != program
 
 
-def rates_of(training, steps, steps_per_epoch):
-    """The rates an optimizer walks with, from plain SGD on a constant gradient."""
-    rule = build.optimizer(training, steps_per_epoch)
-    params = {"kernel": jnp.float32(0)}
-    state, rates = rule.init(params), []
-    for _ in range(steps):
-        updates, state = rule.update({"kernel": jnp.float32(1)}, state, params)
-        rates.append(-float(updates["kernel"]))
-    return rates
-
-
-PLAIN = TrainingConfig(epochs=2, rate=0.5, momentum=0.0)
-
-
-def test_the_cosine_falls_to_zero_after_the_last_step():
-    expected = [0.5 * (1 + math.cos(math.pi * t / 10)) / 2 for t in range(11)]
-    assert rates_of(PLAIN, 11, 5) == pytest.approx(expected, abs=1e-6)
-
-
-def test_warm_up_rises_first_and_the_cosine_has_the_rest():
-    warm = dataclasses.replace(PLAIN, warmup=0.8)
-    rise = [0.5 * t / 4 for t in range(4)]
-    fall = [0.5 * (1 + math.cos(math.pi * t / 6)) / 2 for t in range(7)]
-    assert rates_of(warm, 11, 5) == pytest.approx(rise + fall, abs=1e-6)
-
-
-def test_a_constant_schedule_stays():
-    constant = dataclasses.replace(PLAIN, schedule="constant")
-    assert rates_of(constant, 4, 5) == pytest.approx([0.5] * 4)
-
-
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-def test_only_kernels_decay(optimizer):
-    recipe = dataclasses.replace(PLAIN, optimizer=optimizer, weight_decay=0.1)
-    params = {"bn": {"scale": jnp.ones(2)}, "fc": {"kernel": 2 * jnp.ones(2)}}
-    rule = build.optimizer(recipe, 5)
-    zero = jax.tree.map(jnp.zeros_like, params)
-    updates, _ = rule.update(zero, rule.init(params), params)
-    np.testing.assert_array_equal(updates["bn"]["scale"], 0)
-    # Decoupled and SGD: rate x decay x weight. Adam normalises its L2 to the rate.
-    expected = -0.5 if optimizer == "adam" else -0.5 * 0.1 * 2
-    np.testing.assert_allclose(updates["fc"]["kernel"], expected, rtol=1e-5)
-
-
 # Quantizers' first states.
 
 
@@ -401,3 +360,155 @@ def test_every_surrogate_can_be_named_with_and_without_its_width(surrogate):
     x = jnp.float32(0.1)
     assert np.isfinite(plain(x))
     assert plain(x) != wide(x)
+
+
+# Progressive freezing.
+
+BINARY = dataclasses.replace(
+    SMALL,
+    network=BinaryNetworkConfig(name="resnet_tiny"),
+    training=dataclasses.replace(SMALL.training, epochs=20),
+)
+LAYERS = [f"layer{stage}_0/conv{k}" for stage in (1, 2) for k in (1, 2)]
+
+
+def frozen(config, steps_per_epoch=100):
+    net = build.network(config, 10, steps_per_epoch)
+    return build.freezing(config, net, steps_per_epoch)
+
+
+def of_state(net, path):
+    quantizer = (net.weights if "conv" in path else net.activations)(path)
+    state = quantizer.init(jax.random.key(0), jnp.ones((2, 3)))
+    return int(state.start), int(state.length)
+
+
+def test_a_kernel_and_what_it_reads_share_a_window():
+    """2,000 steps, 5 % and at least one epoch of them tail: 1,900 for 4 layers."""
+    row = binary(BINARY, StoMPP(), StoMPP())
+    assert frozen(row) == {
+        path: (475 * k, 475) for k, path in enumerate(LAYERS)
+    }  # the downsampling layer is not among them
+    net = build.network(row, 10, 100)
+    for k, path in enumerate(LAYERS):
+        for one in (path, path.replace("conv", "act")):
+            assert of_state(net, one) == (475 * k, 475)
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "epochs", "expected"),
+    [
+        (StoMPP(order="reverse"), 20, [(1425, 475), (950, 475), (475, 475), (0, 475)]),
+        (StoMPP(order="global"), 20, [(0, 1900)] * 4),
+        (
+            StoMPP(order=(2, 0, 3, 1)),
+            20,
+            [(475, 475), (1425, 475), (0, 475), (950, 475)],
+        ),
+        # 5 % of 4,000 steps is more than an epoch of 100.
+        (StoMPP(order="global"), 40, [(0, 3800)] * 4),
+        (StoMPP(order="global"), 3, [(0, 200)] * 4),
+        (StoMPP(order="global", tail=0), 3, [(0, 300)] * 4),
+        (StoMPP(order="global", warmup=0.5, tail=1.5), 3, [(50, 100)] * 4),
+        (StoMPP(), 2, [(0, 25), (25, 25), (50, 25), (75, 25)]),
+    ],
+)
+def test_windows_lie_between_warm_up_and_tail(quantizer, epochs, expected):
+    row = binary(BINARY, quantizer, quantizer)
+    row = dataclasses.replace(
+        row, training=dataclasses.replace(row.training, epochs=epochs)
+    )
+    assert list(frozen(row).values()) == expected
+
+
+def test_binary_weights_alone_are_frozen_in_the_same_windows():
+    assert frozen(binary(BINARY, StoMPP())) == frozen(
+        binary(BINARY, StoMPP(), StoMPP())
+    )
+
+
+def test_kernels_of_a_spiking_network_are_frozen_too():
+    row = with_(
+        weights=kernels(StoMPP()),
+        training=dataclasses.replace(SMALL.training, epochs=2),
+    )
+    assert frozen(row, 50) == {path: (10 * k, 10) for k, path in enumerate(HIDDEN)}
+
+
+def test_without_freezing_there_are_no_windows():
+    assert frozen(binary(BINARY, STE(), STE())) == {}
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "epochs", "says"),
+    [
+        (StoMPP(), 1, "100 steps of training leave none for freezing.*100 of tail"),
+        (StoMPP(tail=0.97), 1, "3 steps of freezing are left for 4 layers"),
+        (StoMPP(order="sideways"), 20, "unknown order 'sideways'.*'reverse'"),
+        (StoMPP(order=(0, 1, 2)), 20, r"order \(0, 1, 2\) is given for 4 layers"),
+        (StoMPP(schedule="sine"), 20, "unknown schedule 'sine'.*'cubic'"),
+        (StoMPP(law="maybe"), 20, "unknown law 'maybe'.*'soft'"),
+        (StoMPP(masks="pixel"), 20, "unknown masks 'pixel'.*'position'"),
+        (StoMPP(refresh=0), 20, "refresh is 0"),
+        (StoMPP(warmup=-1.0), 20, "warmup is -1.0"),
+        (StoMPP(tail=math.nan), 20, "tail is nan"),
+        (StoMPP(scaled=True), 20, "cannot be used on activations"),
+        (STE(gradient="tanh"), 20, "unknown gradient 'tanh'.*'clipped'"),
+    ],
+)
+def test_freezing_that_cannot_be_is_refused(quantizer, epochs, says):
+    row = binary(BINARY, quantizer, quantizer)
+    training = dataclasses.replace(row.training, epochs=epochs)
+    with pytest.raises(InputError, match=says):
+        frozen(dataclasses.replace(row, training=training))
+
+
+def test_lagging_masks_are_warned_of():
+    row = binary(
+        BINARY,
+        StoMPP(law="bernoulli", refresh=100),
+        StoMPP(law="bernoulli", refresh=100),
+    )
+    share = 0.0
+    for i in range(475):
+        share += ((i / 475) ** 3 - share) / 100
+    with pytest.warns(UserWarning, match=f"{100 * (1 - share):.0f} % are expected"):
+        frozen(row)
+    frozen(
+        binary(
+            BINARY,
+            StoMPP(law="bernoulli", refresh=47),
+            StoMPP(law="bernoulli", refresh=47),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        (with_(membranes=neurons(STE())), "not for membranes"),
+        (with_(membranes=neurons(StoMPP())), "not for membranes"),
+        (with_(activations=((".*", STE()),)), "matches no layer: there are none"),
+        (
+            dataclasses.replace(BINARY, membranes=neurons(Uniform(2))),
+            "matches no layer: there are none",
+        ),
+    ],
+)
+def test_signs_where_they_cannot_be_are_refused(row, says):
+    with pytest.raises(InputError, match=says):
+        build.network(row, 10, 100)
+
+
+def test_decisions_name_what_each_kernel_reads():
+    row = binary(BINARY, STE(), STE())
+    found = build.decisions(row, build.network(row, 10, 100))
+    assert found[0] == ("conv1", "float", "")
+    assert found[1] == ("layer1_0/conv1", str(STE()), str(STE()))
+    assert ("layer2_0/downsample_conv", "float", "") in found
+
+
+def test_how_often_a_run_is_looked_into_compiles_nothing_new():
+    one = binary(BINARY, StoMPP(), StoMPP())
+    two = dataclasses.replace(one, training=dataclasses.replace(one.training, looks=9))
+    assert build.program(one, digits()) == build.program(two, digits())

@@ -8,7 +8,17 @@ import pytest
 from jsnnq import charts
 from jsnnq.results import read
 
-from .studies import KNOWN, SMALL, comparison, find, small, study
+from .studies import (
+    KNOWN,
+    KNOWN_BINARY,
+    SMALL,
+    binary,
+    binary_study,
+    comparison,
+    find,
+    small,
+    study,
+)
 
 
 def heat_map(results):
@@ -85,3 +95,47 @@ def test_the_distances_of_two_networks_stand_side_by_side():
     np.testing.assert_allclose(np.subtract(*places), -0.4)
     assert [label.get_text() for label in axes.get_xticklabels()] == list(SMALL)
     assert axes.get_title(loc="left") == "one\n\\$other"
+
+
+# Binary networks
+
+
+def test_curves_of_binary_networks_stand_by_network_and_are_named_by_method():
+    rows = KNOWN_BINARY | {"bnn-ste-r50": [0.4, 0.5]}
+    results, curves, _ = binary_study(accuracies=rows)
+    made = read(results, curves=curves)
+    figure = charts.draw_curves(made, charts.curved(made))
+    first, _, second, _ = figure.axes
+    assert [axes.get_title(loc="left") for axes in (first, second)] == [
+        "ResNet-18",
+        "ResNet-50",
+    ]
+    runs = [line for line in first.lines if len(line.get_xdata())]
+    assert len(runs) == 18
+    assert len(second.lines) == 2
+    dashed = [line for line in runs if line.get_linestyle() == "--"]
+    assert len(dashed) == 6  # three methods with binary weights only, two seeds
+    said = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert said == [
+        "float network",
+        *("STE", "StoMPP", "StoMPP+STE", "StoMPP global", "StoMPP reverse"),
+        *("BNN", "BWN"),
+    ]
+
+
+def test_binary_networks_cost_by_place_and_not_by_method():
+    made = read(binary())
+    groups = charts.costed(made)
+    names = ["float-r18", "bnn-ste-r18", "bwn-ste-r18"]
+    assert [group.name for group in groups] == names
+    operations, storage = charts.draw_cost(made, groups).axes  # and no events
+    said = [label.get_text() for label in operations.get_yticklabels()]
+    assert said == ["float, ResNet-18", "BNN, ResNet-18", "BWN, ResNet-18"]
+    totals = [text.get_text().strip() for text in operations.texts]
+    assert totals == ["160k", "304k", "160k"]
+    assert [text.get_text().strip() for text in storage.texts] == [
+        "640.0",
+        "40.0",
+        "40.0",
+    ]
+    assert len(storage.containers) == 1  # nothing has a membrane

@@ -282,7 +282,7 @@ def test_what_is_no_checkpoint_is_refused(here):
         ("train --data mnist", "unknown data set 'mnist'.*digits"),
         ("train --data cifar10", "cifar10.*prepare"),
         ("train --data cifar10 --data-dir nowhere", "cifar10.*prepare"),
-        ("train --network resnet18", "unknown network 'resnet18'.*sew_resnet18"),
+        ("train --network vgg", "unknown network 'vgg'.*'resnet18'.*'sew_resnet18'"),
         ("train --network", "expected one argument"),
         ("train --depth 3", "--depth"),
         ("train --stem wide", "unknown stem 'wide'.*cifar"),

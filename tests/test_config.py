@@ -10,13 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jsnnq import config, default
+from jsnnq.binary import binary
 from jsnnq.config import (
+    STE,
+    BinaryNetworkConfig,
     Config,
     LQNet,
     Mint,
     NetworkConfig,
     NeuronConfig,
     SnnTorch,
+    StoMPP,
     TrainingConfig,
     Uniform,
     check_rows,
@@ -31,6 +35,7 @@ from jsnnq.errors import InputError
 
 BASE = Config()
 TUNED = dataclasses.replace(BASE, start="checkpoint")
+BINARY = Config(network=BinaryNetworkConfig())
 QUANTIZED = dataclasses.replace(TUNED, weights=kernels(Uniform(2)))
 
 NUMBERS = st.floats(0.01, 100)
@@ -59,6 +64,15 @@ QUANTIZERS = st.one_of(
     fields(LQNet, method=st.just("lqnet"), bits=BITS, clip=st.none() | NUMBERS),
     fields(SnnTorch, method=st.just("snntorch"), bits=BITS, upper=NUMBERS),
     fields(Mint, method=st.just("mint"), bits=BITS, shared=st.booleans()),
+    fields(STE, method=st.just("ste"), scaled=st.booleans()),
+    fields(
+        StoMPP,
+        method=st.just("stompp"),
+        order=st.sampled_from(["forward", "global"])
+        | st.permutations(range(3)).map(list),
+        refresh=st.integers(1, 999),
+        tail=st.none() | NUMBERS,
+    ),
 )
 RULES = st.lists(
     st.tuples(st.text(max_size=8), QUANTIZERS).map(list),
@@ -72,11 +86,13 @@ CONFIGS = fields(
         width=NUMBERS,
         timesteps=st.integers(1, 9),
         neuron=fields(NeuronConfig, v_reset=st.none() | NUMBERS),
-    ),
+    )
+    | fields(BinaryNetworkConfig, width=NUMBERS, shortcut=st.text(max_size=8)),
     training=fields(TrainingConfig, rate=NUMBERS, augment=st.booleans()),
     start=st.sampled_from(config.STARTS),
     weights=RULES,
     membranes=RULES,
+    activations=RULES,
     calibration=st.integers(1, 999),
 )
 
@@ -103,7 +119,7 @@ def test_a_config_in_json_names_every_number():
     found = to_dict(QUANTIZED)
     assert set(found) == {
         *("data", "network", "training", "start", "weights", "membranes"),
-        "calibration",
+        *("activations", "calibration"),
     }
     assert found["network"]["neuron"]["tau"] == 2.0
     ((pattern, quantizer),) = found["weights"]
@@ -125,6 +141,17 @@ def test_kinds_follow_from_start_and_quantizers():
     assert QUANTIZED.kind == "quantized"
     scratch = dataclasses.replace(BASE, membranes=neurons(LQNet(2)))
     assert scratch.kind == "quantized"
+    assert binary(BINARY, STE()).kind == "quantized"
+    signs = dataclasses.replace(BINARY, activations=((".*", STE()),))
+    assert signs.kind == "quantized"
+    assert BASE.spikes
+    assert not BINARY.spikes
+
+
+def test_a_config_written_before_there_were_activations_is_read():
+    values = to_dict(QUANTIZED)
+    del values["activations"]
+    assert from_dict(values) == QUANTIZED
 
 
 def test_configs_are_plain_python():
@@ -151,16 +178,23 @@ def test_an_experiment_is_its_docstring_and_its_rows(tmp_path):
     path = written(
         tmp_path,
         '"""A title.\n\nMore."""\nfrom jsnnq.config import Config\n'
-        "ROWS = {'float': Config(data='synthetic')}",
+        "ROWS = {'float': Config(data='synthetic')}\n"
+        "PAPER = {'float': {'accuracy': 0.9, 'grade': 'S'}}",
     )
-    title, rows = load_experiment(path)
+    title, rows, paper = load_experiment(path)
     assert title == "A title."
     assert rows == {"float": Config(data="synthetic")}
+    assert paper == {"float": {"accuracy": 0.9, "grade": "S"}}
 
 
 def test_an_experiment_without_docstring_is_called_by_its_file(tmp_path):
     text = "from jsnnq.config import Config\nROWS = {'a': Config()}"
-    assert load_experiment(str(written(tmp_path, text)))[0] == "experiment"
+    found = load_experiment(str(written(tmp_path, text)))
+    assert found.title == "experiment"
+    assert found.paper == {}
+
+
+_ONE = "from jsnnq.config import Config\nROWS = {'a': Config()}\n"
 
 
 @pytest.mark.parametrize(
@@ -176,6 +210,9 @@ def test_an_experiment_without_docstring_is_called_by_its_file(tmp_path):
         ("assert False", "fails with AssertionError: no message"),
         ("raise SystemExit(3)", "fails with SystemExit: 3"),
         ("from jsnnq.config import Uniform\nUniform()", "fails with TypeError"),
+        (_ONE + "PAPER = {'b': {'grade': 'S'}}", "values for 'b', which is no row"),
+        (_ONE + "PAPER = {'a': 0.5}", "must map names of rows to dictionaries"),
+        (_ONE + "PAPER = {'a': {'accuracy': 0.5}}", "'grade': 'S'"),
     ],
 )
 def test_an_experiment_that_cannot_be_used_is_refused(tmp_path, text, says):
@@ -200,6 +237,14 @@ def changed(row, **fields):
 def test_rows_of_one_study_are_accepted():
     check_rows({"float": BASE, "tuned": TUNED, "w-2bit": QUANTIZED})
     check_rows({"quantized": dataclasses.replace(QUANTIZED, start="scratch")})
+
+
+def test_a_study_of_binary_networks_may_have_several_backbones_and_recipes():
+    deeper = changed(BINARY, name="resnet50")
+    longer = dataclasses.replace(
+        binary(BINARY, StoMPP(), StoMPP()), training=TrainingConfig(9)
+    )
+    check_rows({"float-r18": BINARY, "float-r50": deeper, "bnn-stompp-r18": longer})
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "a b", "a\n", 3, None])
@@ -243,6 +288,10 @@ def test_a_row_that_is_no_config_is_refused_before_its_neighbours_ask_it():
                 ),
             },
             "'longer' is trained otherwise than its control 'tuned'",
+        ),
+        (
+            {"float": BASE, "bnn": binary(BINARY, STE())},
+            "'float' is a spiking network and row 'bnn' is none",
         ),
     ],
 )

@@ -23,6 +23,8 @@ from .studies import (
     KNOWN,
     ROWS,
     SMALL,
+    binary,
+    binary_study,
     cells,
     comparison,
     find,
@@ -216,6 +218,43 @@ def test_a_comparison_is_written_whole(tmp_path):
     assert "SYNTHETIC DATA" in _printed(report.layer_table(found, ("a", "b")))
     for path in files[1:]:
         assert matplotlib.image.imread(path)[..., :3].std() > 0.05
+
+
+PAPER = {"bnn-stompp-r18": {"accuracy": 0.538, "grade": "S", "of": "CIFAR-100"}}
+
+
+def test_a_study_of_binary_networks_is_reported_without_a_word_on_firing(tmp_path):
+    results, curves, looks = binary_study(paper=PAPER)
+    files = report.write(tmp_path, results, firing={}, curves=curves, looks=looks)
+    names = [path.name for path in files]
+    assert {"accuracy_methods.png", "inside_bnn_r18.png"} <= set(names)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    for word in ("EMD", "drift", "Missing", "firing", "neuron"):
+        assert word not in text
+    claims = text[text.index("## Claims of the paper") : text.index("## All networks")]
+    assert "forward &gt; global &gt; reverse: SHOWS. Forward 66.0 % (65.0" in claims
+    assert "BWN, ResNet-18: the order does not matter: SHOWS." in claims
+    assert "grows with depth: CANNOT BE DECIDED HERE. Two depths" in claims
+    found = cells(text.splitlines(), "bnn-stompp-r18")
+    assert found["Paper %"] == "53.8 (CIFAR-100, S)"
+
+
+def test_an_unfinished_study_of_binary_networks_names_its_rows(tmp_path):
+    results = binary({"float-r18": [0.9]})
+    planned = ["float-r18/seed0", "bnn-ste-r18/seed0"]
+    report.write(tmp_path, results, firing={}, curves={}, planned=planned)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "No verdict: no binary network is finished." in text
+    assert "Not finished: bnn-ste-r18/seed0." in text
+    assert "Without data for these plots: Accuracy by method; Training." in text
+
+
+def test_the_terminal_says_finding_and_claims_of_binary_networks():
+    words = " ".join(_terminal(binary(paper=PAPER), 80).split())
+    assert "Binary networks on digits" in words
+    assert "StoMPP 66.0 %, 5.0 points above STE (61.0 %)" in words
+    assert "BNN, ResNet-18: forward > global > reverse: SHOWS." in words
+    assert "Values of the paper are from summaries by others (S)." in words
 
 
 def test_a_full_disk_leaves_the_old_page_and_no_drafts(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 
 from jsnnq import report
 
-from .studies import HOSTILE, ROWS, SMALL, find, study
+from .studies import HOSTILE, ROWS, SMALL, binary_study, find, study
 
 _CHROMIUM, _DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
@@ -168,4 +168,42 @@ def test_works_with_scripts_off(browser, page):
     assert _elements(browser, "#networks thead button") == []
     assert len(_elements(browser, "#networks tbody tr")) == 9
     assert all(image.size["height"] > 100 for image in _elements(browser, "img"))
+    _set(browser)
+
+
+@pytest.fixture(scope="module")
+def binary_page(tmp_path_factory):
+    """A study of binary networks, and its address."""
+    paper = {"bnn-ste-r18": {"accuracy": 0.489, "grade": "S", "of": "CIFAR-100"}}
+    results, curves, looks = binary_study(paper=paper)
+    out = tmp_path_factory.mktemp("binary")
+    report.write(out, results, firing={}, curves=curves, looks=looks)
+    return (out / "report.html").as_uri()
+
+
+def test_binary_networks_open_with_their_finding_and_the_claims(browser, binary_page):
+    _set(browser, width=1280)
+    browser.get(binary_page)
+    (verdict,) = _elements(browser, ".verdict")
+    assert "StoMPP 66.0 %, 5.0 points above STE" in verdict.text
+    cards = {card.text.splitlines()[0]: card for card in _elements(browser, ".reading")}
+    assert list(cards) == ["Shows (2)", "Cannot be decided here (1)"]
+    assert "BNN, ResNet-18: forward > global > reverse" in cards["Shows (2)"].text
+    assert all(card.location["y"] < 800 for card in cards.values())
+    assert browser.get_log("browser") == []
+    text = browser.execute_script("return document.body.textContent")
+    assert "EMD" not in text
+    assert "CIFAR-100, S" in text
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pictures_of_binary_networks_are_shown(browser, binary_page, scheme):
+    _set(browser, width=360, scheme=scheme)
+    browser.get(binary_page)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+    images = _elements(browser, "img")
+    assert len(images) == 5
+    for image in images:
+        assert image.get_property("naturalWidth") == 1190
+        assert image.size["width"] >= 600
     _set(browser)

@@ -5,7 +5,17 @@ import pytest
 from jsnnq import results
 from jsnnq.errors import InputError
 
-from .studies import DRIFT, KNOWN, ROWS, SMALL, find, small, study
+from .studies import (
+    DRIFT,
+    KNOWN,
+    KNOWN_BINARY,
+    ROWS,
+    SMALL,
+    binary,
+    find,
+    small,
+    study,
+)
 
 
 def _readings(found):
@@ -148,3 +158,105 @@ def test_numbers_are_printed_with_the_digits_that_matter(printed, expected):
 def test_another_schema_is_refused(given):
     with pytest.raises(InputError, match="results of schema .* reads schema 1: make"):
         results.read(given)
+
+
+# Binary networks
+
+
+def named(made):
+    return {group.name: group for group in made.groups}
+
+
+def test_a_study_is_binary_if_nothing_in_it_spikes():
+    assert results.read(binary()).is_binary
+    assert not results.read(small()[0]).is_binary
+    assert not results.read({"schema": 1, "rows": []}).is_binary
+
+
+def test_binary_networks_have_no_control_and_are_not_judged_by_one():
+    made = results.read(binary())
+    assert {made.reading(group).words for group in made.groups} == {"–"}
+    assert {made.control(group.start) for group in made.groups} == {None}
+
+
+def test_a_gain_is_read_against_the_estimator_of_the_same_place():
+    made = results.read(binary())
+    gains = {name: made.gain(group) for name, group in named(made).items()}
+    assert gains["bnn-stompp-r18"] == pytest.approx(0.66 - 0.61)
+    assert gains["bwn-stompp-r18"] == pytest.approx(0.905 - 0.885)
+    assert gains["bnn-reverse-r18"] == pytest.approx(0.25 - 0.61)
+    assert gains["bnn-ste-r18"] is gains["float-r18"] is None
+    gap = made.gap(named(made)["bnn-stompp-r18"])
+    assert gap == pytest.approx(0.66 - 0.925)
+    assert made.gap(named(made)["float-r18"]) is None
+
+
+def test_a_gain_needs_the_same_recipe_and_prefers_the_same_detail():
+    rows = {
+        "bnn-ste-r18": [0.5],
+        "bnn-ste-clipped-r18": [0.6],
+        "bnn-stompp-clipped-r18": [0.8],
+        "bnn-stompp-cubic-r100-r18": [0.7],
+        "bnn-stompp-adam-r18": [0.9],
+        "bnn-stompp-r50": [0.4],
+    }
+    configs = {"bnn-stompp-adam-r18": {"training.optimizer": "adam"}}
+    configs["bnn-stompp-cubic-r100-r18"] = {"training.looks": 99}  # looking is free
+    made = results.read(binary(rows, configs=configs))
+    gains = {name: made.gain(group) for name, group in named(made).items()}
+    assert gains == {
+        "bnn-ste-r18": None,
+        "bnn-ste-clipped-r18": pytest.approx(0.1),
+        "bnn-stompp-clipped-r18": pytest.approx(0.2),
+        "bnn-stompp-cubic-r100-r18": pytest.approx(0.2),
+        "bnn-stompp-adam-r18": None,
+        "bnn-stompp-r50": None,
+    }
+
+
+def test_the_plain_row_of_a_method_is_found_or_the_only_one():
+    rows = {"bnn-ste-a-r18": [0.5], "bnn-ste-r18": [0.5], "bnn-stompp-a-r18": [0.6]}
+    made = results.read(binary(rows | {"bwn-ste-a-r18": [0.5], "bwn-ste-b-r18": [0.5]}))
+    assert made.find("bnn", "ste", "r18").name == "bnn-ste-r18"
+    assert made.find("bnn", "stompp", "r18").name == "bnn-stompp-a-r18"
+    assert made.find("bwn", "ste", "r18") is None
+    assert made.find("bnn", "reverse", "r18") is None
+
+
+def test_binary_networks_stand_by_depth_place_and_method():
+    rows = {
+        "bnn-ste-r50": [0.1],
+        "bwn-stompp-r18": [0.1],
+        "bnn-global-mobilenetv2": [0.1],
+        **dict.fromkeys(reversed(KNOWN_BINARY), [0.1]),
+        "odd": [0.1],
+    }
+    made = results.read(binary(rows))
+    assert [group.name for group in made.groups] == [
+        "float-r18",
+        "odd",
+        *(name for name in KNOWN_BINARY if name != "float-r18"),
+        "bnn-ste-r50",
+        "bnn-global-mobilenetv2",
+    ]
+    assert made.networks == ["r18", "r50", "mobilenetv2"]
+
+
+def test_two_widths_of_one_network_are_two_networks():
+    rows = {"bnn-ste-r18": [0.5], "bnn-stompp-wide-r18": [0.6]}
+    configs = {"bnn-stompp-wide-r18": {"network.width": 2.0}}
+    made = results.read(binary(rows, configs=configs))
+    assert made.networks == ["r18, width 1.0", "r18, width 2.0"]
+    assert [made.gain(group) for group in made.groups] == [None, None]
+
+
+def test_what_the_paper_says_of_a_row():
+    paper = {"bnn-ste-r18": {"accuracy": 0.489, "grade": "S"}}
+    made = results.read(binary(paper=paper))
+    assert made.paper(named(made)["bnn-ste-r18"])["accuracy"] == 0.489
+    assert made.paper(named(made)["bnn-stompp-r18"]) == {}
+    assert results.read(small()[0]).paper(made.groups[0]) == {}
+
+
+def test_differences_are_printed_with_their_sign():
+    assert [results.points(x) for x in (0.0512, -0.2, 0.0)] == ["+5.1", "−20.0", "+0.0"]

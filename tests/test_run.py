@@ -181,8 +181,9 @@ def test_calibration_sees_the_first_images_of_the_runs_own_order():
 
 
 def test_counts_on_a_full_disk_leave_nothing_half_written(tmp_path, monkeypatch):
+    counts = {"sn1": np.ones((2, 2, 1), np.int32)}
     evaluation = Evaluation(
-        0.5, 1.0, {"sn1": np.ones((2, 2, 1), np.int32)}, {}, {}, timesteps=2, images=3
+        0.5, 1.0, counts, {}, {}, frozenset(), timesteps=2, images=3
     )
     run.save_firing(tmp_path / "firing.npz", evaluation)
     before = (tmp_path / "firing.npz").read_bytes()

@@ -24,7 +24,7 @@ import pytest
 from jsnnq import losses, surrogate
 from jsnnq.layers import BatchNorm, Conv, Dense, Spiking, fold
 from jsnnq.neurons import Neuron, initial_decay, unroll
-from jsnnq.resnet import join, sew_resnet
+from jsnnq.sew import join, sew_resnet
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("spikingjelly")

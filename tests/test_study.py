@@ -23,6 +23,7 @@ from jsnnq.errors import InputError
 from jsnnq.evaluate import Evaluation
 from jsnnq.study import Study
 
+from . import studies
 from .test_train import CLIP, SMALL
 
 TUNED = dataclasses.replace(SMALL, start="checkpoint")
@@ -166,7 +167,7 @@ def test_results_hold_the_published_schema(finished):
     results = read(finished)
     assert set(results) == {
         *("schema", "provenance", "floor", "drift", "rows"),
-        *("floor_range", "drift_range"),
+        *("floor_range", "drift_range", "paper"),
     }
     assert results["schema"] == 1
     provenance = results["provenance"]
@@ -349,7 +350,9 @@ def fake_execute(program, config, dataset, folder, *, seed, parent, label, quiet
     counts = {
         name: rng.integers(0, 721, shape, np.int32) for name, shape in LAYERS.items()
     }
-    evaluation = Evaluation(0.5, 1.0, counts, {}, {}, timesteps=2, images=360)
+    evaluation = Evaluation(
+        0.5, 1.0, counts, {}, {}, frozenset(), timesteps=2, images=360
+    )
     (folder / "checkpoint").mkdir(parents=True)
     (folder / "checkpoint" / "state").write_text(label)
     run.save_firing(folder / "firing.npz", evaluation)
@@ -664,11 +667,23 @@ def test_a_report_is_written_again_from_the_folder(tmp_path):
     assert (tmp_path / "report.html").exists()
 
 
+def test_a_report_shows_what_was_seen_inside_each_row(tmp_path):
+    (tmp_path / "results.json").write_text(json.dumps(studies.binary()))
+    seen = studies.looks()
+    folder = tmp_path / "runs" / "bnn-stompp-r18-seed1"
+    folder.mkdir(parents=True)
+    lines = [{"windows": seen["windows"]}, *seen["looks"]]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "looks.jsonl").write_text(text)
+    written = {path.name for path in study.write_report(tmp_path)}
+    assert {name for name in written if "inside" in name} == {"inside_bnn_r18.png"}
+
+
 def test_the_file_of_the_slow_test_is_the_study_of_this_file(tmp_path):
     from jsnnq.config import load_experiment
 
     (tmp_path / "small.py").write_text(EXPERIMENT)
-    title, rows = load_experiment(tmp_path / "small.py")
+    title, rows, _ = load_experiment(tmp_path / "small.py")
     assert title == "A small study."
     assert all(isinstance(row, Config) for row in rows.values())
     assert rows == ROWS

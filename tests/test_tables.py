@@ -10,7 +10,18 @@ import rich.console
 from jsnnq import tables
 from jsnnq.results import read
 
-from .studies import HOSTILE, KNOWN, ROWS, SMALL, cells, find, small, study
+from .studies import (
+    HOSTILE,
+    KNOWN,
+    KNOWN_BINARY,
+    ROWS,
+    SMALL,
+    binary,
+    cells,
+    find,
+    small,
+    study,
+)
 
 
 def csv_lines(results):
@@ -129,3 +140,60 @@ def test_a_hostile_name_is_printed_and_nothing_more():
     storage = f"{find(results, HOSTILE)['cost']['weight_bits'] / 8192:.1f}"
     shown = terminal(results, 300).splitlines()
     assert any(re.match(rf" *{re.escape(HOSTILE)} .*{storage} *$", s) for s in shown)
+
+
+# Binary networks
+
+PAPER = {"bnn-stompp-r18": {"accuracy": 0.538, "grade": "S", "of": "CIFAR-100"}}
+
+
+def test_binary_networks_are_read_against_the_estimator_and_full_precision():
+    found = markdown(binary(paper=PAPER), "bnn-stompp-r18")
+    assert found == {
+        "Network": "bnn-stompp-r18",
+        "Acc. %": "66.0 (65.0–67.0)",
+        "On STE": "+5.0",  # 66.0 - 61.0
+        "To float": "−26.5",  # 66.0 - 92.5
+        "Paper %": "53.8 (CIFAR-100, S)",
+        "Seeds": "2",
+        "ACs": "300k",
+        "MACs": "4.00k",
+        "Weights KiB": "40.0",
+        "Time s": "12.0",
+    }
+    found = markdown(binary(paper=PAPER), "float-r18")
+    assert found["On STE"] == found["To float"] == found["Paper %"] == "–"
+
+
+def test_published_values_have_columns_only_where_there_are_some():
+    assert "Paper %" not in markdown(binary(), "bnn-ste-r18")
+    results, _, _ = study(KNOWN[:1], SMALL)
+    assert not {"Paper %", "Paper EMD"} & set(markdown(results, KNOWN[0][0]))
+    results["paper"] = {KNOWN[0][0]: {"accuracy": 0.737, "emd": 0.0136, "grade": "S"}}
+    found = markdown(results, KNOWN[0][0])
+    assert found["Paper %"] == "73.7 (S)"
+    assert found["Paper EMD"] == "0.0136 (S)"
+    assert markdown(results, "float")["Paper EMD"] == "–"
+
+
+def test_the_csv_of_binary_networks_compares_each_seed():
+    lines = {f"{x['name']}/{x['seed']}": x for x in csv_lines(binary(paper=PAPER))}
+    line = lines["bnn-stompp-r18/0"]
+    assert float(line["gain"]) == pytest.approx(0.65 - 0.61)
+    assert float(line["gap"]) == pytest.approx(0.65 - 0.925)
+    assert float(line["paper.accuracy"]) == 0.538
+    assert line["paper.of"] == "CIFAR-100"
+    assert lines["bnn-ste-r18/0"]["gain"] == lines["bnn-ste-r18/0"]["paper.of"] == ""
+    assert not {"control", "ratio", "reading", "emd.mean"} & set(line)
+    assert len(lines) == sum(map(len, KNOWN_BINARY.values()))
+
+
+def test_binary_networks_fit_80_columns_with_their_range():
+    rows = {**KNOWN_BINARY, "bnn-stompp+ste-mobilenetv2": [0.4, 0.5]}
+    lines = terminal(binary(rows, PAPER), 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    line = next(line for line in lines if "bnn-stompp-r18" in line)
+    assert line.split() == [
+        *("bnn-stompp-r18", "66.0", "65.0–67.0", "+5.0", "−26.5", "53.8", "2"),
+        *("300k", "4.00k", "40.0"),
+    ]

@@ -11,10 +11,13 @@ import optax
 import pytest
 
 from jsnnq import batching, build, checkpoint, data, records, run, train
+from jsnnq.binary import binary
 from jsnnq.config import (
+    BinaryNetworkConfig,
     Config,
     LQNet,
     NetworkConfig,
+    StoMPP,
     TrainingConfig,
     Uniform,
     kernels,
@@ -23,7 +26,7 @@ from jsnnq.config import (
 from jsnnq.errors import InputError
 from jsnnq.monitor import Monitor
 from jsnnq.neurons import Neuron
-from jsnnq.resnet import SEWResNet
+from jsnnq.sew import SEWResNet
 
 # The same in test_run, test_study and test_cli, which then share its compilations.
 SMALL = Config(
@@ -32,8 +35,15 @@ SMALL = Config(
 )
 STEPS = 1437 // 128
 CLIP = 0.1
+# 4 layers, and half of 22 steps to freeze them in.
+BINARY = binary(
+    dataclasses.replace(SMALL, network=BinaryNetworkConfig(name="resnet_tiny")),
+    StoMPP(),
+    StoMPP(),
+)
 ROWS = {
     "float": SMALL,
+    "stompp": BINARY,
     "uniform": dataclasses.replace(SMALL, weights=kernels(Uniform(2, clip=CLIP))),
     "lqnet-weights": dataclasses.replace(SMALL, weights=kernels(LQNet(2))),
     "lqnet-membrane": dataclasses.replace(SMALL, membranes=neurons(LQNet(2))),
@@ -240,6 +250,53 @@ def test_a_run_left_in_the_middle_of_an_epoch_continues_there():
             program, state, split.images, split.labels, order, train.keys(0).augment
         )
     assert_same(fit("float", state, 2), trained("float")[1])
+
+
+@pytest.mark.filterwarnings("ignore:bernoulli masks lag")
+@pytest.mark.parametrize("law", ["soft", "bernoulli"])
+def test_masks_continue_in_the_middle_of_a_window(law, tmp_path):
+    """Four epochs, one of them tail: 33 steps for 4 layers, so 11 lies in a window."""
+    masks = StoMPP(law=law, refresh=1)
+    row = dataclasses.replace(
+        binary(BINARY, masks, masks),
+        training=dataclasses.replace(SMALL.training, epochs=4),
+    )
+    program, split = build.program(row, digits()), digits().train
+    windows = build.freezing(row, program.network, STEPS)
+    assert any(start < STEPS < start + length for start, length in windows.values())
+    states = []
+    before = run.start(program, row, digits(), seed=0)
+    train.fit(program, before, split, seed=0, epochs=2, on_epoch=states.append)
+    checkpoint.save(tmp_path / "state", states[0], {})
+    fresh = run.start(program, row, digits(), seed=5)
+    restored, _ = checkpoint.restore(tmp_path / "state", fresh)
+    assert_same(train.fit(program, restored, split, seed=0, epochs=2), states[1])
+
+
+# Looking inside.
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_looks_come_at_their_steps_and_change_nothing(scan):
+    program, before = begun("float")
+    seen = []
+    state = jax.tree.map(jnp.copy, before)
+    after = train.fit(
+        program,
+        state,
+        digits().train,
+        seed=0,
+        epochs=1,
+        scan=scan,
+        look=lambda state: seen.append(int(state.step)),
+        looks=3,
+    )
+    # Eleven steps in stretches of four, the last one shorter.
+    assert seen == [0, 4, 8, 11]
+    if scan:
+        assert_close(after, scanned_run()[1].states[0])
+    else:
+        assert_same(after, trained("float")[0])
 
 
 def test_another_seed_trains_on_another_order():

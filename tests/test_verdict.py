@@ -5,7 +5,7 @@ import pytest
 from jsnnq import verdict
 from jsnnq.results import read
 
-from .studies import DRIFT, KNOWN, SMALL, find, small, study
+from .studies import DRIFT, KNOWN, KNOWN_BINARY, SMALL, binary, find, small, study
 
 
 def words(results, planned=()):
@@ -135,3 +135,77 @@ def test_the_heading_flags_synthetic_data():
     assert verdict.title(read(small()[0])) == "Quantization study on digits"
     assert "SYNTHETIC DATA" in verdict.title(read(small(dataset="Synthetic 8x8")[0]))
     assert verdict.heading("Two networks", "") == "Two networks"
+
+
+# Binary networks
+
+
+def test_of_binary_networks_nobody_speaks_of_controls():
+    text = words(binary())
+    assert "BNN, ResNet-18 (2 seeds): StoMPP 66.0 %, 5.0 points above STE" in text
+    for word in ("EMD", "drift", "floor", "control", "firing", "No quantized"):
+        assert word not in text
+    assert verdict.lists(read(binary())) == []
+    assert verdict.title(read(binary())) == "Binary networks on digits"
+    assert verdict.missing(read(binary())) == []
+
+
+def test_binary_rows_that_are_not_finished_are_named():
+    planned = [f"{name}/seed{s}" for name in KNOWN_BINARY for s in (0, 1)]
+    results = binary()
+    assert verdict.missing(read(results, planned=planned)) == []
+    results["rows"] = [r for r in results["rows"] if r["kind"] != "float"][1:]
+    assert verdict.missing(read(results, planned=planned), ["Training"]) == [
+        "Not finished: float-r18/seed0, float-r18/seed1, bnn-ste-r18/seed0.",
+        "Without data for these plots: Training.",
+    ]
+
+
+def test_what_forbids_to_believe_a_study_of_binary_networks():
+    assert verdict.caveats(read(binary())) == []
+    single = {name: values[:1] for name, values in KNOWN_BINARY.items()}
+    configs = {name: {"network.width": 0.25} for name in single}
+    paper = {
+        "bnn-ste-r18": {"accuracy": 0.489, "grade": "S", "of": "CIFAR-100"},
+        "bwn-ste-r18": {"accuracy": 0.7, "grade": "P"},
+        "no such row": {"accuracy": 0.7, "grade": "R"},
+    }
+    assert verdict.caveats(read(binary(single, paper, configs=configs))) == [
+        "Every binary network was trained with one seed only, and one seed decides "
+        "nothing.",
+        "Not of the published width: ResNet-18 has 0.25 times the channels.",
+        "Values of the paper are from summaries by others (S) and the paper itself "
+        "(P).",
+        "Some were published for something else than this study, and show a direction "
+        "and no target: CIFAR-100.",
+    ]
+
+
+def test_readings_of_what_the_papers_leave_open_stand_beside_the_result():
+    rule = {"method": "stompp", "law": "soft", "refresh": 100, "schedule": "cubic"}
+    rule |= {"masks": "position", "scaled": False}
+    lists = {"weights": [["a", rule]], "activations": [["b", {**rule, "refresh": 7}]]}
+    ste = {"weights": [["a", {"method": "ste", "gradient": "identity"}]]}
+    ste["activations"] = [["b", {"method": "ste", "gradient": "clipped"}]]
+    configs = {"bnn-stompp-r18": lists, "bnn-ste-r18": ste}
+    assert verdict.choices(read(binary(configs=configs))) == (
+        "mask law soft; refresh 100, 7; schedule cubic; masks of activations by "
+        "position; scaled signs False; STE's gradient of weights identity; STE's "
+        "gradient of activations clipped; what shortcuts carry quantized"
+    )
+    caveats = verdict.caveats(read(binary(configs=configs)))
+    assert any(one.startswith("Where the papers are silent: mask") for one in caveats)
+
+
+def test_a_binary_network_in_a_few_words():
+    made = read(binary())
+    said = {group.name: verdict.item(made, group) for group in made.groups}
+    assert said["float-r18"] == "92.5 %"
+    assert said["bnn-reverse-r18"] == "25.0 %, −36.0 points on STE"
+
+
+def test_published_values_of_a_spiking_study_name_their_grade():
+    results, _, _ = study(KNOWN[:1], SMALL)
+    assert "Values of the paper" not in words(results)
+    results["paper"] = {KNOWN[0][0]: {"accuracy": 0.7, "emd": 0.01, "grade": "S"}}
+    assert "Values of the paper are from summaries by others (S)." in words(results)

@@ -42,7 +42,7 @@ class Quantizer:
     Attributes:
         apply: `(x, state, train) -> (x_hat, state)`; a module-level function or a
             cached one, so that equal settings give the same object.
-        init: `(key, x) -> state`.
+        init: `(key, x) -> state`; unless it `needs_values`, `x` may be a shape only.
         bits: bits of one stored value.
         stored_numbers: float32 numbers (scales, bases) a device must keep beside
             the values, as a function of the state.
@@ -50,16 +50,28 @@ class Quantizer:
             the parameters instead of the collection `quant`.
         shared: for a membrane quantizer: it uses the state of the quantizer of the
             kernel that feeds the neuron (MINT).
+        needs_values: whether `init` looks at the values and not at their shape only.
+        frozen: `(x, state) -> mask` of the entries that have become hard signs, for a
+            quantizer that makes signs; shaped like the last axes of `x`.
+        present: for a quantizer whose training is not yet what evaluation will be
+            (StoMPP): an `apply` that evaluates as training does now.
     """
 
     apply: Callable[[Array, State, bool], tuple[Array, State]]
-    init: Callable[[jax.Array, Array], State] = dataclasses.field(compare=False)
+    init: Callable[[jax.Array, Any], State] = dataclasses.field(compare=False)
     bits: int = dataclasses.field(compare=False)
     stored_numbers: Callable[[State], int] = dataclasses.field(
         compare=False, default=_no_numbers
     )
     trainable: bool = False
     shared: bool = False
+    needs_values: bool = dataclasses.field(compare=False, default=True)
+    frozen: Callable[[Array, State], Array] | None = dataclasses.field(
+        compare=False, default=None
+    )
+    present: Callable[[Array, State, bool], tuple[Array, State]] | None = (
+        dataclasses.field(compare=False, default=None)
+    )
 
 
 def _apply_identity(x, state, train):
@@ -67,7 +79,9 @@ def _apply_identity(x, state, train):
     return x, state
 
 
-identity = Quantizer(apply=_apply_identity, init=lambda key, x: (), bits=32)
+identity = Quantizer(
+    apply=_apply_identity, init=lambda key, x: (), bits=32, needs_values=False
+)
 """Leaves values as they are: the full-precision network, 32 bits a value."""
 
 

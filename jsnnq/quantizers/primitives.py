@@ -1,4 +1,4 @@
-"""Rounding onto grids and level sets, each with its published gradient.
+"""Rounding onto grids, level sets and signs, each with its published gradient.
 
 Every function here is a `custom_vjp` primitive: the forward pass is the exact
 quantization, the backward pass the straight-through rule of the paper it comes from.
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 # Up to this many levels a comparison is written out per level, which XLA fuses into
 # one pass over the values; beyond, one reduction over an extra axis compiles faster.
@@ -149,3 +149,69 @@ def _round_to_level_backward(residual, gradient):
 
 
 round_to_level.defvjp(_round_to_level_forward, _round_to_level_backward)
+
+
+SURROGATES = ("none", "identity", "clipped")
+"""What passes back through a hard sign: nothing, everything, or where |u| < 1."""
+
+
+def freeze(
+    u: Float[Array, "..."],
+    frozen: Bool[Array, "..."],
+    surrogate: str = "none",
+    scale: Float[Array, "*C"] | None = None,
+) -> Float[Array, "..."]:
+    """Hard signs where frozen, the clipped value elsewhere.
+
+    u' = M sign(u) + (1 - M) clip(u, -1, 1)             (arXiv 2606.27759, Eq. 1-2)
+
+    sign(0) is +1. Backward, unfrozen entries pass the gradient where |u| < 1, and
+    frozen ones exactly nothing, or what the surrogate says.
+
+    Args:
+        u: weights, or values before an activation.
+        frozen: M, shaped like the last axes of `u`.
+        surrogate: one of `SURROGATES`, for frozen entries only.
+        scale: magnitudes of the signs per channel (last axis), a constant for the
+            gradient; by default 1.
+    """
+    return _freeze(u, like(u, frozen), scale, surrogate)
+
+
+def _mixed(u: Array, frozen: Array, scale: Array | None, surrogate: str) -> Array:
+    del surrogate  # Only the backward pass needs it.
+    # What is no number stays none.
+    sign = jnp.where(u >= 0, 1, jnp.where(u < 0, -1, u)).astype(u.dtype)
+    if scale is not None:
+        sign = sign * like(u, scale).astype(u.dtype)
+    return jnp.where(frozen, sign, jnp.clip(u, -1, 1))
+
+
+_freeze = jax.custom_vjp(_mixed, nondiff_argnums=(3,))
+
+
+def _freeze_forward(u, frozen, scale, surrogate):
+    smooth = jnp.abs(u) < 1
+    hard = {"none": False, "identity": True, "clipped": smooth}[surrogate]
+    # One bit of memory per entry is enough where signs have no scale.
+    passes = jnp.where(frozen, hard, smooth)
+    return _mixed(u, frozen, scale, surrogate), (passes, frozen, scale)
+
+
+def _freeze_backward(surrogate, residual, gradient):
+    del surrogate  # It is in what passes.
+    passes, frozen, scale = residual
+    passed = jnp.where(passes, gradient, 0)
+    if scale is None:
+        return passed, None, None
+    slope = like(passed, scale).astype(passed.dtype)
+    return jnp.where(frozen, passed * slope, passed), None, jnp.zeros_like(scale)
+
+
+_freeze.defvjp(_freeze_forward, _freeze_backward)
+
+
+def mean_magnitude(x: Float[Array, "*N C"]) -> Float[Array, "C"]:
+    """The scale of XNOR-Net (arXiv 1603.05279, section 3.1): mean |x| per channel."""
+    axes = tuple(range(x.ndim - 1))
+    return jnp.mean(jnp.abs(jax.lax.stop_gradient(x)), axis=axes, dtype=jnp.float32)

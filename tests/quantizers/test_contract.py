@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from jsnnq.quantizers import Quantizer, lqnet, mint, snntorch, uniform
+from jsnnq.quantizers import Quantizer, lqnet, mint, snntorch, ste, stompp, uniform
 
 SHAPE = (3, 3, 4, 6)
 
@@ -21,14 +21,20 @@ class Member:
     """A member with settings, and what its paper says of its gradient.
 
     `slope(x, state)` is the published derivative of the forward pass, in NumPy.
+    `slope_in_training` says it where training is not yet what evaluation will be:
+    StoMPP trains with a part of the entries frozen and evaluates with all.
     `idempotent` is false only where the published formula is not: MINT squashes its
-    input by tanh before the grid.
+    input by tanh before the grid. `rounding` is how far float32 may move values that
+    are on their grid already: the mean of equal magnitudes is that magnitude up to
+    the rounding of a sum.
     """
 
     make: Callable[[], Quantizer]
     slope: Callable
     bits: int
     idempotent: bool = True
+    slope_in_training: Callable | None = None
+    rounding: float = 0
 
 
 def inside(low, high):
@@ -47,6 +53,39 @@ def through_tanh(x, state):
 
 
 ones = lambda x, state: np.ones_like(x)
+zeros = lambda x, state: np.zeros_like(x)
+clipped = lambda x, state: (np.abs(x) < 1).astype(np.float32)
+
+
+def magnitude(x, state):
+    """The scale of XNOR-Net's signs, a constant for the gradient."""
+    return np.broadcast_to(np.abs(x).mean((0, 1, 2)), x.shape)
+
+
+def halfway(**options):
+    """StoMPP in the middle of a window: half of the entries are frozen."""
+    quantizer = stompp((0, 4), schedule="linear", **options)
+
+    def init(key, x):
+        return quantizer.init(key, x)._replace(step=jnp.int32(2))
+
+    return dataclasses.replace(quantizer, init=init)
+
+
+def mixed(hard):
+    """The clip's gradient, and that of hard signs where entries are frozen.
+
+    Masks are random, so they are read off the output: there 0.5 is no longer 0.5.
+    """
+
+    def slope(x, state):
+        half = jnp.full(x.shape, 0.5)
+        frozen = np.asarray(halfway().apply(half, state, True)[0]) != 0.5
+        assert 0.3 < frozen.mean() < 0.7
+        return np.where(frozen, hard(x, state), np.abs(x) < 1)
+
+    return slope
+
 
 MEMBERS = {
     f"uniform-{grid}-{bits}bit": Member(
@@ -100,6 +139,23 @@ MEMBERS = {
         lambda x, state: (np.abs(x) <= float(state.alpha)).astype(np.float32),
         4,
     ),
+    "ste-identity": Member(ste, ones, 1),
+    "ste-clipped": Member(lambda: ste("clipped"), clipped, 1),
+    "ste-scaled": Member(lambda: ste(scaled=True), magnitude, 1, rounding=1e-6),
+    "stompp-before": Member(
+        lambda: stompp((9, 4)), zeros, 1, slope_in_training=clipped
+    ),
+    "stompp-inside": Member(halfway, zeros, 1, slope_in_training=mixed(zeros)),
+    "stompp+ste": Member(
+        lambda: halfway(surrogate="identity"), zeros, 1, slope_in_training=mixed(ones)
+    ),
+    "stompp-scaled": Member(
+        lambda: halfway(surrogate="identity", scaled=True),
+        zeros,
+        1,
+        slope_in_training=mixed(magnitude),
+        rounding=1e-6,
+    ),
 }
 
 
@@ -146,7 +202,7 @@ def test_its_own_output_stays_as_it_is(member, parts):
     quantizer, state = parts
     once, _ = quantizer.apply(values(1), state, False)
     twice, _ = quantizer.apply(once, state, False)
-    np.testing.assert_array_equal(once, twice)
+    np.testing.assert_allclose(twice, once, rtol=member.rounding)
 
 
 @settings(max_examples=20, deadline=None)
@@ -160,6 +216,21 @@ def test_larger_stays_larger(x, name):
     column = jnp.broadcast_to(jnp.sort(jnp.asarray(x))[:, None], (64, SHAPE[-1]))
     x_hat, _ = quantizer.apply(column, state, False)
     assert np.all(np.diff(np.asarray(x_hat), axis=0) >= 0)
+
+
+@pytest.mark.parametrize(
+    "quantizer",
+    [
+        pytest.param(quantizer, id=name)
+        for name, quantizer in ((name, MEMBERS[name].make()) for name in MEMBERS)
+        if not quantizer.needs_values
+    ],
+)
+def test_starts_from_a_shape_alone_unless_it_needs_values(quantizer):
+    shape = jax.ShapeDtypeStruct(SHAPE, jnp.float32)
+    blind = quantizer.init(jax.random.key(0), shape)
+    seeing = quantizer.init(jax.random.key(0), values())
+    jax.tree.map(np.testing.assert_array_equal, blind, seeing)
 
 
 def test_evaluation_changes_no_state(parts):
@@ -192,7 +263,8 @@ def test_gradient_in_training_is_the_same_rule(member, parts):
     quantizer, state = parts
     x = values(2)
     slope = jax.grad(lambda x: jnp.sum(quantizer.apply(x, state, True)[0]))(x)
-    np.testing.assert_allclose(slope, member.slope(np.asarray(x), state), rtol=1e-5)
+    published = member.slope_in_training or member.slope
+    np.testing.assert_allclose(slope, published(np.asarray(x), state), rtol=1e-5)
 
 
 @pytest.mark.parametrize("train", [False, True])
@@ -237,3 +309,6 @@ def test_equal_programs_compare_equal_whatever_their_numbers():
     assert uniform(2, 1.0) != uniform(2, "max")
     assert lqnet(2) == lqnet(2, 10.0)
     assert lqnet(2, 1.0) != lqnet(2, 1.0, codes="unsigned")
+    assert ste() != ste("clipped")
+    assert stompp((0, 9)) == stompp((9, 4), refresh=7)
+    assert stompp((0, 9)) != stompp((0, 9), surrogate="identity")

@@ -15,7 +15,7 @@ from jsnnq.errors import InputError
 from jsnnq.layers import Conv, Dense, Rules
 from jsnnq.neurons import Neuron
 from jsnnq.quantizers import mint, uniform
-from jsnnq.resnet import CONNECTS, SEWResNet, init_state, join, sew_resnet, step
+from jsnnq.sew import CONNECTS, SEWResNet, init_state, join, sew_resnet, step
 
 _IF = Neuron(kind="if")
 _T, _B = 2, 2
@@ -181,8 +181,9 @@ def test_blocks_join_shortcut_and_branch(connect, net, last):
     seen = _seen(net.clone(connect=connect))
     entering = np.asarray(seen.spikes["sn1"])
     met = set()
-    for name, _, downsample in net.blocks():
-        s = seen.spikes[f"{name}/downsample_sn"] if downsample else entering
+    for name, _, shortcut in net.plans():
+        downsamples = shortcut == "convolution"
+        s = seen.spikes[f"{name}/downsample_sn"] if downsamples else entering
         s, a = np.asarray(s), np.asarray(seen.spikes[f"{name}/{last}"])
         table = _TABLE[connect]
         binary = np.vectorize(lambda s, a, table=table: table[(s, a)])
@@ -223,7 +224,7 @@ def test_spikes_are_zero_or_one_and_joins_are_kept_apart(connect):
     for spikes in seen.spikes.values():
         assert set(np.unique(spikes)) == {0.0, 1.0}
     assert not any("join" in path for path in seen.spikes)
-    assert set(seen.joins) == {f"{name}/join" for name, _, _ in _BASIC.blocks()}
+    assert set(seen.joins) == {f"{name}/join" for name, _, _ in _BASIC.plans()}
     largest = max(float(joined.max()) for joined in seen.joins.values())
     assert largest == (3 if connect == "add" else 1)
 
@@ -246,7 +247,7 @@ def test_zero_init_touches_the_last_normalisation_of_each_branch(connect, net):
     net = net.clone(connect=connect, zero_init=True)
     params = _normalisations(net, _images())
     last = "bn3" if net.block == "bottleneck" else "bn2"
-    zeroed = {f"{name}/{last}/{of}" for name, _, _ in net.blocks() for of in _STARTS}
+    zeroed = {f"{name}/{last}/{of}" for name, _, _ in net.plans() for of in _STARTS}
     assert zeroed < params.keys()
     for path, leaf in params.items():
         of = path.split("/")[-1]
@@ -265,7 +266,7 @@ _STARTS = {"scale": 1.0, "bias": 0.0}
 def test_zero_init_makes_blocks_of_if_neurons_the_identity(connect):
     net = _BASIC.clone(connect=connect)
     variables = _lively(net, _images())
-    for name, _, _ in net.blocks():  # as the test above finds it
+    for name, _, _ in net.plans():  # as the test above finds it
         last = variables["params"][name]["bn2"]
         last["scale"] = jnp.zeros_like(last["scale"])
         last["bias"] = jnp.full_like(last["bias"], 1.0 if connect == "and" else 0.0)

@@ -1,0 +1,1 @@
+"""What things cost: scripts that time, interleaved, and print JSON."""

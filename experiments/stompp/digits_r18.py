@@ -1,0 +1,23 @@
+"""StoMPP on digits: every method in a narrow ResNet-18, in minutes.
+
+Paper: StoMPP (arXiv 2601.22660 and 2606.27759); it has no such table. The example to
+start from: it needs no data set, and shows the gradient blockade of the reverse order.
+
+    jsnnq study experiments/stompp/digits_r18.py --out OUT --seeds 2 --row-seeds 2
+
+Reduced: scikit-learn's 8x8 digits, 8 to 64 channels, 20 epochs of 44 steps.
+"""
+
+import dataclasses
+
+from jsnnq.binary import RECIPE, network, rows
+
+_RECIPE = dataclasses.replace(RECIPE, epochs=20, batch=32, looks=6)
+
+ROWS = rows(
+    network("resnet18", "digits", _RECIPE, width=1 / 8),
+    bnn=("ste", "stompp", "stompp+ste", "global", "reverse"),
+    bwn=("ste", "stompp", "reverse"),
+)
+
+PAPER = {}

@@ -1,0 +1,284 @@
+"""Residual networks without spikes: full precision, binary weights, or fully binary.
+
+The backbones of StoMPP (arXiv 2601.22660 and 2606.27759): ResNets, and MobileNetV2 for
+CIFAR. Convolution k and the activation it reads, `actk`, are a pair: a quantizer of
+activations takes the place of the activation function, and sees the values before it.
+A block is entered by the sum its predecessor left,
+
+    a = act1(x)                       the value is split here
+    branch = bn2(conv2(act2(bn1(conv1(a)))))
+    y = branch + shortcut(a)          or shortcut(x), with `shortcut="real"`
+
+which in full precision is He et al.'s ResNet with its ReLU moved from the end of a
+block to the start of the next. With binary activations branch and shortcut carry the
+same signs (the reading of the papers chosen here: every ReLU becomes a sign before the
+value is split), unless the shortcut is `real`, as in Bi-Real Net (arXiv 1808.00278):
+then the sign acts inside the branch only. What the last join leaves stays real and
+passes the ordinary activation before it is pooled.
+
+A maximum behind an ImageNet stem is taken before the first activation; the two
+commute, except while masks are mixed.
+
+MobileNetV2 (arXiv 1801.04381): bottlenecks are linear, so where the first convolution
+of a branch has no quantizer in front, it reads the sum as it is. The layout for CIFAR
+has no stride in its stem and its second stage.
+"""
+
+from typing import Any, ClassVar
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from jsnnq.cost import Synapse
+from jsnnq.errors import choose
+from jsnnq.layers import ACTIVATIONS, Activation, Rules
+from jsnnq.resnet import (
+    Block,
+    Plan,
+    ResidualNetwork,
+    Seen,
+    Size,
+    Unit,
+    max_pool,
+    residual_plans,
+    widen,
+)
+
+SHORTCUTS = ("quantized", "real")
+"""What a shortcut carries: what its branch reads, or the value before that."""
+
+
+class PlainBlock(Block):
+    """A block whose convolutions each read an activation.
+
+    Attributes:
+        activation: a key of `layers.ACTIVATIONS`.
+        shortcut: one of `SHORTCUTS`.
+        activations: quantizers of the activations.
+    """
+
+    activation: str
+    shortcut: str
+    activations: Rules
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "N H W C"], train: bool, seen: Seen) -> Array:
+        """The sum of branch and shortcut; what convolutions read goes to `seen`."""
+        y = x
+        for number, unit in enumerate(self.plan.units):
+            y = self._activate(unit, y, train, seen)
+            if number == 0 and self.shortcut == "quantized":
+                x = y
+            y = self._convolve(unit, y, train)
+        if self.plan.shortcut == "none":
+            return y
+        if self.plan.shortcut == "convolution":
+            seen.activations[self.path_of("shortcut")] = x[None]
+            x = self._convolve(self.plan.downsample, x, train)
+        return x + y
+
+    def _activate(self, unit, x, train, seen):
+        name = self.name_of("act", unit)
+        quantizer = self.activations(self.path_of(name))
+        kind = "none" if unit.linear else self.activation
+        x = Activation(quantizer=quantizer, kind=kind, name=name)(x, train)
+        seen.activations[self.path_of(name)] = x[None]
+        return x
+
+    def _convolve(self, unit, x, train):
+        convolve, normalise = self.convolution(unit)
+        return normalise(convolve(x, train), train)
+
+
+class BinaryResNet(ResidualNetwork):
+    """A ResNet or MobileNetV2 whose weights and activations quantizers can make signs.
+
+    See `ResidualNetwork` for what it shares with spiking networks. It has no time: its
+    logits have one timestep.
+
+    Attributes:
+        activation: `relu`, `relu6` or `clip` (to [-1, 1]), where there is no quantizer.
+        shortcut: one of `SHORTCUTS`.
+        activations: quantizers of the activations that convolutions read.
+
+    Raises:
+        InputError: a name is unknown or a number out of range.
+    """
+
+    activation: str = "relu"
+    shortcut: str = "quantized"
+    activations: Rules = Rules()
+
+    BLOCKS: ClassVar[tuple[str, ...]] = ("basic", "bottleneck", "inverted")
+
+    def __post_init__(self):
+        choose("activation", self.activation, set(ACTIVATIONS) - {"none"})
+        choose("shortcut", self.shortcut, SHORTCUTS)
+        super().__post_init__()
+
+    @property
+    def timesteps(self) -> int:
+        """One: an image is seen once."""
+        return 1
+
+    @property
+    def inner(self) -> Rules:
+        """Quantizers of the activations."""
+        return self.activations
+
+    def with_rules(self, weights: Rules, inner: Rules) -> "ResidualNetwork":
+        """The same network with these quantizers of kernels and activations."""
+        return self.clone(weights=weights, activations=inner)
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B H W C"], train: bool = False
+    ) -> tuple[Float[Array, "1 B K"], Seen]:
+        """Logits, and what the convolutions read.
+
+        Args:
+            x: images.
+            train: whether normalisation uses the batch and quantizers learn; then
+                `batch_stats` and `quant` must be mutable.
+        """
+        seen = Seen({}, {}, {}, {})
+        convolve, normalise = self.entrance()
+        x = normalise(convolve(x, train), train)
+        x = max_pool(x) if self.pools else x
+        for plan in self.plans():
+            block = PlainBlock(
+                plan,
+                self.weights,
+                self.dtype,
+                self.activation,
+                self.shortcut,
+                self.activations,
+                name=plan.name,
+            )
+            x = block(x, train, seen)
+        x = Activation(kind=self.activation, name="act")(x, train)
+        return self.classify(x[None], train, seen), seen
+
+    def plans(self) -> list[Plan]:
+        """Its blocks, in the order of the data."""
+        if self.block == "inverted":
+            return inverted_plans(self.depths, self.channels, self.stem)
+        return residual_plans(self.block, self.depths, self.channels)
+
+    def stem_unit(self) -> Unit:
+        """The first convolution; MobileNetV2's has twice the first stage's channels."""
+        if self.block == "inverted":
+            return Unit("1", 2 * self.channels[0], 3, 2 if self.stem != "cifar" else 1)
+        return super().stem_unit()
+
+    @property
+    def pools(self) -> bool:
+        """Whether a maximum is taken behind the stem."""
+        return self.stem == "imagenet" and self.block != "inverted"
+
+    def layers_in_order(self) -> tuple[str, ...]:
+        """Paths of all activations, convolutions and normalisations, then `fc`."""
+        found = ["conv1", "bn1"]
+        for plan in self.plans():
+            for unit in plan.units:
+                found += [
+                    f"{plan.name}/{kind}{unit.suffix}" for kind in ("act", "conv", "bn")
+                ]
+            if plan.shortcut == "convolution":
+                found += [f"{plan.name}/downsample_{kind}" for kind in ("conv", "bn")]
+        return (*found, "act", "fc")
+
+    def activation_layers(self) -> tuple[str, ...]:
+        """Paths of the activations that convolutions of blocks read, in order."""
+        return tuple(p for p in self.layers_in_order() if "/act" in p)
+
+    def synapses(self) -> tuple[Synapse, ...]:
+        """Every kernel with what feeds it, in the order of the data."""
+        stem = self.stem_unit()
+        found = [Synapse("conv1", "image", stem.stride, (stem.size - 1) // 2)]
+        for name, units, shortcut in self.plans():
+            found += [
+                Synapse(
+                    f"{name}/conv{unit.suffix}",
+                    f"{name}/act{unit.suffix}",
+                    unit.stride,
+                    (unit.size - 1) // 2,
+                    unit.depthwise,
+                )
+                for unit in units
+            ]
+            if shortcut == "convolution":
+                stride = max(unit.stride for unit in units)
+                found.append(
+                    Synapse(f"{name}/downsample_conv", f"{name}/shortcut", stride, 0)
+                )
+        return (*found, Synapse("fc", "features", 1, 0))
+
+
+def inverted_plans(
+    depths: tuple[int, ...], channels: tuple[int, ...], stem: str
+) -> list[Plan]:
+    """The blocks of MobileNetV2 (arXiv 1801.04381, Table 2), the head's 1x1 included.
+
+    A branch widens sixfold (the first stage not at all), convolves each channel and
+    narrows again; in the last place a convolution to four times the last stage's
+    channels.
+    """
+    strides = (1, 1 if stem == "cifar" else 2, 2, 2, 1, 2, 1)
+    entering = 2 * channels[0]
+    found = []
+    for stage, (depth, features) in enumerate(zip(depths, channels, strict=True)):
+        for number in range(depth):
+            stride = strides[stage] if number == 0 else 1
+            hidden = entering if stage == 0 else 6 * entering
+            units = [
+                Unit("1", hidden, 1, 1, linear=True),
+                Unit("2", hidden, 3, stride, depthwise=True),
+                Unit("3", features, 1, 1),
+            ]
+            units = units[1:] if stage == 0 else units
+            same = stride == 1 and entering == features
+            shortcut = "identity" if same else "none"
+            found.append(Plan(f"layer{stage + 1}_{number}", tuple(units), shortcut))
+            entering = features
+    head = Unit("1", 4 * entering, 1, 1, linear=True)
+    return [*found, Plan("head", (head,), "none")]
+
+
+SIZES = {
+    "resnet18": Size((2, 2, 2, 2), "basic"),
+    "resnet34": Size((3, 4, 6, 3), "basic"),
+    "resnet50": Size((3, 4, 6, 3), "bottleneck"),
+    "mobilenetv2": Size(
+        (1, 2, 3, 4, 3, 3, 1), "inverted", (16, 24, 32, 64, 96, 160, 320)
+    ),
+    # Used for testing only.
+    "resnet_tiny": Size((1, 1), "basic", (4, 8)),
+    "mobilenet_tiny": Size((1, 2), "inverted", (4, 8)),
+}
+
+
+def binary_resnet(
+    name: str, *, width: float = 1.0, activation: str | None = None, **fields: Any
+) -> BinaryResNet:
+    """A named network.
+
+    Args:
+        name: a key of `SIZES`.
+        width: multiplies all channels.
+        activation: of full-precision activations; by default the published one, ReLU6
+            for MobileNetV2 and ReLU for the others.
+        **fields: other fields of `BinaryResNet`, at least `classes`.
+
+    Raises:
+        InputError: the name is unknown or the width leaves no channel.
+    """
+    choose("network", name, SIZES)
+    size = SIZES[name]
+    return BinaryResNet(
+        depths=size.depths,
+        block=size.block,
+        channels=widen(name, size.channels, width),
+        activation=activation or ("relu6" if size.block == "inverted" else "relu"),
+        **fields,
+    )

@@ -1,0 +1,211 @@
+"""A look inside a binary network while it trains.
+
+What accuracy does not show: which layers still learn. With signs that pass no gradient
+(StoMPP without a straight-through estimator) a completely frozen activation closes
+every path through it, so whatever lies before it stops learning: the gradient blockade
+(arXiv 2606.27759). For each layer, a kernel and the activation it reads, a look takes
+
+    frozen        share of the kernel's entries that have become signs
+    activations   the same for the activation; None where it is not quantized
+    gradient      Euclidean norm of the loss's gradient for the kernel
+    zero          share of the kernel's entries whose gradient is exactly zero
+    flipped       share of its entries whose sign is no longer that of the start
+
+and for the network two accuracies on the first test images: `present`, under the masks
+training uses now (a saw-tooth where layers freeze one by one), and `binary`, as it
+would be deployed now. The gradient is that of one training batch which is always the
+same and not augmented.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from jsnnq import batching, data, losses
+from jsnnq.layers import STATE, Rules
+from jsnnq.resnet import ResidualNetwork, observe
+from jsnnq.train import Program, TrainState, loss_and_changes
+
+IMAGES = 256
+"""How many test images the accuracies are taken over."""
+
+
+def sign_layers(net: ResidualNetwork) -> tuple[str, ...]:
+    """Paths of the kernels that become signs, in the order of the data."""
+    return tuple(p for p in net.kernel_layers() if net.weights(p).frozen is not None)
+
+
+def as_trained(net: ResidualNetwork) -> ResidualNetwork:
+    """The network whose evaluation uses the masks that training uses now."""
+    return net.with_rules(_present(net.weights), _present(net.inner))
+
+
+def _present(rules: Rules) -> Rules:
+    return Rules(
+        tuple(
+            (pattern, dataclasses.replace(one, apply=one.present or one.apply))
+            for pattern, one in rules.rules
+        )
+    )
+
+
+class Probe:
+    """Looks at the states of one run, and keeps what it saw as JSON lines.
+
+    Args:
+        program: what is trained.
+        start: the state before the first step.
+        dataset: its images; gradients are taken on training images, accuracies on
+            test images.
+        path: the file; a run that continues appends to it.
+        windows: for StoMPP, when each layer is frozen: first step and length.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        start: TrainState,
+        dataset: data.DataSet,
+        path: Path,
+        windows: Mapping[str, tuple[int, int]],
+    ):
+        self._program, self._path = program, path
+        self._signs = _signs(program.network, start)
+        self._batch = _read(dataset.train, program.batch)
+        self._shown = _read(dataset.test, min(IMAGES, len(dataset.test)))
+        self._write({"windows": windows})
+
+    def __call__(self, state: TrainState) -> None:
+        """Takes one look."""
+        program = self._program
+        layers = _inside(program, state, self._signs, *self._batch)
+        networks = {"present": as_trained(program.network), "binary": program.network}
+        accuracies = {
+            name: float(_accuracy(program, network, state, *self._shown))
+            for name, network in networks.items()
+        }
+        self._write(
+            {
+                "step": int(state.step),
+                **accuracies,
+                "layers": jax.tree.map(float, jax.device_get(layers)),
+            }
+        )
+
+    def _write(self, line):
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(line) + "\n")
+
+
+def read_looks(path: Path) -> dict[str, Any]:
+    """What a probe wrote: `windows`, and `looks` in the order of their steps.
+
+    Of looks taken twice, because a run was killed and went on from its last saved
+    epoch, the later one; a line cut short by the kill is left out.
+    """
+    windows: dict[str, Any] = {}
+    looks = {}
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if "windows" in line:
+            windows = line["windows"]
+        else:
+            looks[line["step"]] = line
+    return {"windows": windows, "looks": [looks[step] for step in sorted(looks)]}
+
+
+def forget_compiled() -> None:
+    """Drops what was compiled for looking."""
+    compiled: tuple[Any, ...] = (_inside, _accuracy)
+    for function in compiled:
+        function.clear_cache()
+
+
+def _read(split, count):
+    images, labels = split.read(np.arange(count))
+    return jnp.asarray(images), jnp.asarray(labels)
+
+
+def _at(tree, path):
+    return functools.reduce(lambda branch, name: branch[name], path.split("/"), tree)
+
+
+def _signs(net, state):
+    return {
+        path: _at(state.params, path)["kernel"] >= 0  # sign(0) is +1
+        for path in sign_layers(net)
+    }
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _inside(
+    program: Program,
+    state: TrainState,
+    signs: dict[str, Array],
+    images: Array,
+    labels: Array,
+) -> dict[str, dict[str, Any]]:
+    """The five numbers of each layer."""
+    gradients = jax.grad(
+        lambda params: loss_and_changes(program, state, params, images, labels)[0]
+    )(state.params)
+    now = _signs(program.network, state)
+    found: dict[str, dict[str, Any]] = {}
+    for path, before in signs.items():
+        gradient = _at(gradients, path)["kernel"]
+        found[path] = {
+            "frozen": _share(program.network.weights, path, state, gradient),
+            "gradient": jnp.linalg.norm(gradient.reshape(-1)),
+            "zero": jnp.mean(gradient == 0),
+            "flipped": jnp.mean(before != now[path]),
+        }
+    for path, shape in _read_by_kernels(program, state, images).items():
+        kernel = path.replace("/act", "/conv")
+        if kernel in found and program.network.inner(path).frozen is not None:
+            share = _share(program.network.inner, path, state, shape)
+            found[kernel]["activations"] = share
+    return found
+
+
+def _read_by_kernels(program, state, images):
+    """Shapes of the activations, without computing them."""
+    if not program.network.activation_layers():
+        return {}
+    inputs = batching.normalise(images, program.mean, program.std, program.scale)
+    seen = jax.eval_shape(
+        functools.partial(observe, program.network), state.variables(), inputs
+    )[1]
+    return {
+        path: jax.ShapeDtypeStruct(seen.activations[path].shape[1:], jnp.float32)
+        for path in program.network.activation_layers()
+    }
+
+
+def _share(rules, path, state, values):
+    """The share of a tensor's entries that are frozen."""
+    return jnp.mean(rules(path).frozen(values, _at(state.quant, path)[STATE]))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _accuracy(
+    program: Program,
+    network: ResidualNetwork,
+    state: TrainState,
+    images: Array,
+    labels: Array,
+) -> Array:
+    inputs = batching.normalise(images, program.mean, program.std, program.scale)
+    logits, _ = observe(network, state.variables(), inputs)
+    return jnp.mean(losses.correct(losses.readout(logits), labels).astype(jnp.float32))

@@ -1,0 +1,275 @@
+"""SEW-ResNet: spiking residual networks whose branches and shortcuts meet as spikes.
+
+Fang et al., *Deep Residual Learning in Spiking Neural Networks* (arXiv 2102.04159,
+section 4.2). With S the input of a block and A = SN(F(S)) the spikes of its branch, a
+block returns
+
+    ADD   S + A        integers up to k + 1 after the k-th block of a stage
+    AND   S A
+    IAND  S (1 - A)
+
+and nothing follows the join. Every convolution is followed by normalisation and
+neurons, the last one of the branch and the one on a downsampling shortcut too. The
+torchvision layout and the layers' names are those of SpikingJelly, whose bottleneck
+however swaps S and A in IAND; here IAND is the paper's at every depth.
+
+A still image is convolved and normalised once and its current repeated T times, as in
+the authors' code; input with a time axis goes through the stem step by step.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jsnnq import encode
+from jsnnq.cost import Synapse
+from jsnnq.errors import check_integer, choose
+from jsnnq.layers import STATE, Rules, Spiking, fold
+from jsnnq.neurons import Neuron, steady_drive
+from jsnnq.resnet import Block, ResidualNetwork, Seen, Size, max_pool, widen
+
+CONNECTS = ("add", "and", "iand")
+
+
+def join(connect: str, shortcut: Array, branch: Array) -> Array:
+    """The block's output g(A, S) (arXiv 2102.04159, Table 1)."""
+    if connect == "add":
+        return shortcut + branch
+    if connect == "and":
+        return shortcut * branch
+    return shortcut * (1 - branch)
+
+
+class SEWBlock(Block):
+    """A spike-element-wise block.
+
+    Attributes:
+        connect: `add`, `and` or `iand`.
+        neuron: the neurons' equations.
+        membranes: quantizers of the membranes.
+        zero_init: whether the branch starts as the identity mapping needs it.
+    """
+
+    connect: str
+    neuron: Neuron
+    membranes: Rules
+    zero_init: bool
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "T B H W C"], train: bool, seen: Seen) -> Array:
+        """The joined output; spikes and join are added to `seen`."""
+        branch = x
+        for unit in self.plan.units:
+            silent = self.zero_init and unit is self.plan.units[-1]
+            start = self._silent_start() if silent else (1.0, 0.0)
+            branch = self._fire(unit, branch, train, seen, start)
+        shortcut = x
+        if self.plan.shortcut == "convolution":
+            shortcut = self._fire(self.plan.downsample, x, train, seen)
+        joined = join(self.connect, shortcut, branch)
+        seen.joins[self.path_of("join")] = joined
+        return joined
+
+    def _silent_start(self):
+        # AND needs a branch that always fires: the paper's bias of 1 for its IF
+        # neurons, which is what drives them from rest to the threshold in one step.
+        return (0.0, steady_drive(self.neuron) if self.connect == "and" else 0.0)
+
+    def _fire(self, unit, x, train, seen, start=(1.0, 0.0)):
+        convolve, normalise = self.convolution(unit, start)
+        name = self.name_of("sn", unit)
+        spike = Spiking(
+            quantizer=self.membranes(self.path_of(name)), neuron=self.neuron, name=name
+        )
+        current = fold(lambda y: normalise(convolve(y, train), train), x)
+        spikes = spike(current, train, shared_state(convolve))
+        seen.spikes[self.path_of(name)] = spikes
+        return spikes
+
+
+def shared_state(layer: nn.Module) -> Any:
+    """The learned quantizer state of a kernel, for neurons that share it (MINT)."""
+    return layer.variables.get("params", {}).get(STATE)
+
+
+class SEWResNet(ResidualNetwork):
+    """A SEW-ResNet; see `ResidualNetwork` for what it shares with others.
+
+    Attributes:
+        timesteps: T.
+        connect: `add`, `and` or `iand`.
+        neuron: the neurons' equations; membranes are float32 whatever `dtype` is.
+        membranes: quantizers of the membranes.
+        zero_init: start every branch silent (AND: firing).
+
+    Raises:
+        InputError: a name is unknown or a number out of range.
+    """
+
+    timesteps: int = 4
+    connect: str = "add"
+    neuron: Neuron = Neuron()
+    membranes: Rules = Rules()
+    zero_init: bool = False
+
+    def __post_init__(self):
+        choose("connect", self.connect, CONNECTS)
+        check_integer("timesteps", self.timesteps)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "*T B H W C"], train: bool = False
+    ) -> tuple[Float[Array, "T B K"], Seen]:
+        """Logits per timestep, and what the network saw.
+
+        Args:
+            x: still images `B H W C`, or a sequence `T B H W C`.
+            train: whether normalisation uses the batch and quantizers learn; then
+                `batch_stats` and `quant` must be mutable.
+        """
+        seen = Seen({}, {}, {}, {})
+        x = self._enter(x, train, seen)
+        for plan in self.plans():
+            x = SEWBlock(
+                plan,
+                self.weights,
+                self.dtype,
+                self.connect,
+                self.neuron,
+                self.membranes,
+                self.zero_init,
+                name=plan.name,
+            )(x, train, seen)
+        return self.classify(x, train, seen), seen
+
+    def _enter(self, x, train, seen):
+        convolve, normalise = self.entrance()
+        spike = Spiking(quantizer=self.membranes("sn1"), neuron=self.neuron, name="sn1")
+        if x.ndim == 4:
+            current = normalise(convolve(x, train), train, self.timesteps)
+            current = encode.direct(current, self.timesteps)
+        else:
+            current = fold(lambda y: normalise(convolve(y, train), train), x)
+        spikes = spike(current, train, shared_state(convolve))
+        seen.spikes["sn1"] = spikes
+        if self.pools:
+            spikes = seen.pooled["maxpool"] = fold(max_pool, spikes)
+        return spikes
+
+    @property
+    def inner(self) -> Rules:
+        """Quantizers of the membranes."""
+        return self.membranes
+
+    def with_rules(self, weights: Rules, inner: Rules) -> "ResidualNetwork":
+        """The same network with these quantizers of kernels and membranes."""
+        return self.clone(weights=weights, membranes=inner)
+
+    def layers_in_order(self) -> tuple[str, ...]:
+        """Paths of all convolutions, normalisations and neurons, then `fc`."""
+        found = ["conv1", "bn1", "sn1"]
+        for plan in self.plans():
+            units = [*plan.units]
+            units += [plan.downsample] if plan.shortcut == "convolution" else []
+            found += [
+                f"{plan.name}/{SEWBlock.name_of(kind, unit)}"
+                for unit in units
+                for kind in ("conv", "bn", "sn")
+            ]
+        return (*found, "fc")
+
+    def neuron_layers(self) -> tuple[str, ...]:
+        """Paths of the neuron layers, in the order of the data."""
+        return tuple(p for p in self.layers_in_order() if "sn" in p)
+
+    def synapses(self) -> tuple[Synapse, ...]:
+        """Every kernel with what feeds it, in the order of the data."""
+        stem = self.stem_unit()
+        found = [Synapse("conv1", "image", stem.stride, (stem.size - 1) // 2)]
+        source = "maxpool" if self.pools else "sn1"
+        for name, units, shortcut in self.plans():
+            feed = source
+            for unit in units:
+                margin = (unit.size - 1) // 2
+                found.append(
+                    Synapse(f"{name}/conv{unit.suffix}", feed, unit.stride, margin)
+                )
+                feed = f"{name}/sn{unit.suffix}"
+            if shortcut == "convolution":
+                stride = max(unit.stride for unit in units)
+                found.append(Synapse(f"{name}/downsample_conv", source, stride, 0))
+            source = f"{name}/join"
+        return (*found, Synapse("fc", "features", 1, 0))
+
+
+def init_state(
+    network: SEWResNet, variables: dict, frame: Float[Array, "B H W C"]
+) -> dict:
+    """Membranes at rest, for `step` on frames shaped like `frame`.
+
+    Returns:
+        A tree of `B H W C` float32 membranes, one leaf per neuron layer.
+    """
+    _, state = jax.eval_shape(
+        lambda: network.apply(variables, frame[None], mutable=["membrane"])
+    )
+    return jax.tree.map(
+        lambda leaf: jnp.full(leaf.shape, network.neuron.rest, leaf.dtype),
+        state["membrane"],
+    )
+
+
+def step(
+    network: SEWResNet, variables: dict, state: dict, frame: Float[Array, "B H W C"]
+) -> tuple[Float[Array, "B K"], Seen, dict]:
+    """One timestep of online inference; T of them equal one folded call.
+
+    Args:
+        network: the network.
+        variables: its parameters and collections.
+        state: membranes from `init_state` or the step before.
+        frame: the input of this timestep.
+
+    Returns:
+        Logits of this timestep (average them over time), what the network saw
+        (`1 B ...`), and the next state.
+    """
+    found: Any = network.apply(
+        {**variables, "membrane": state}, frame[None], mutable=["membrane"]
+    )
+    (logits, seen), changed = found
+    return logits[0], seen, changed["membrane"]
+
+
+SIZES = {
+    "sew_resnet8": Size((1, 1, 1), "basic", (64, 128, 256)),
+    "sew_resnet18": Size((2, 2, 2, 2), "basic"),
+    "sew_resnet34": Size((3, 4, 6, 3), "basic"),
+    "sew_resnet50": Size((3, 4, 6, 3), "bottleneck"),
+    "sew_resnet101": Size((3, 4, 23, 3), "bottleneck"),
+    "sew_resnet152": Size((3, 8, 36, 3), "bottleneck"),
+    # Used for testing only.
+    "sew_resnet_tiny": Size((1, 1), "basic", (4, 8)),
+}
+
+
+def sew_resnet(name: str, *, width: float = 1.0, **fields: Any) -> SEWResNet:
+    """A named SEW-ResNet.
+
+    Args:
+        name: a key of `SIZES`. `sew_resnet8` is a stem and one basic block in each
+            of three stages of 64, 128 and 256 channels (the paper does not say).
+        width: multiplies all channels.
+        **fields: other fields of `SEWResNet`, at least `classes`.
+
+    Raises:
+        InputError: the name is unknown or the width leaves no channel.
+    """
+    choose("network", name, SIZES)
+    size = SIZES[name]
+    channels = widen(name, size.channels, width)
+    return SEWResNet(depths=size.depths, block=size.block, channels=channels, **fields)

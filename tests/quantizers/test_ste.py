@@ -1,0 +1,74 @@
+"""Signs with a straight-through gradient, against the rules typed in NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jsnnq.errors import InputError
+from jsnnq.quantizers import ste
+
+SIGNS = np.array([1, 1, 1, 1, 1, -1, -1, -1, -1, 1], np.float32)
+U = np.array([0.0, -0.0, 1e-30, 0.3, 1.0, -1e-30, -0.3, -1.0, -2.5, 2.5], np.float32)
+PASSES = {"identity": np.ones(10), "clipped": [1, 1, 1, 1, 0, 1, 1, 0, 0, 0]}
+
+
+def columns():
+    """The values, one channel beside twice the values in another."""
+    return np.stack([U, 2 * U], axis=1)
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("gradient", ["identity", "clipped"])
+def test_sign_forward_and_the_named_rule_backward(gradient, train):
+    quantizer = ste(gradient)
+    u = jnp.asarray(U)[:, None]
+    state = quantizer.init(None, u)
+    out, pull = jax.vjp(lambda u: quantizer.apply(u, state, train)[0], u)
+    np.testing.assert_array_equal(out[:, 0], SIGNS)
+    upstream = np.random.default_rng(0).normal(size=(10, 1)).astype(np.float32)
+    expected = np.asarray(PASSES[gradient])[:, None] * upstream
+    np.testing.assert_array_equal(pull(jnp.asarray(upstream))[0], expected)
+
+
+@pytest.mark.parametrize("gradient", ["identity", "clipped"])
+def test_scaled_by_the_mean_magnitude_of_the_channel(gradient):
+    quantizer = ste(gradient, scaled=True)
+    u = columns()
+    alpha = np.abs(u.astype(np.float64)).mean(axis=0)
+    state = quantizer.init(None, jnp.asarray(u))
+    for train in (True, False):
+        out, pull = jax.vjp(
+            lambda u, train=train: quantizer.apply(u, state, train)[0], jnp.asarray(u)
+        )
+        np.testing.assert_allclose(out, SIGNS[:, None] * alpha, rtol=1e-6)
+        inside = np.abs(u) < 1 if gradient == "clipped" else np.ones_like(u)
+        slope = pull(jnp.ones_like(out))[0]  # the scale is a constant
+        np.testing.assert_allclose(slope, inside * alpha, rtol=1e-6)
+
+
+def test_the_scale_is_remembered_in_training_only_and_counted():
+    quantizer = ste(scaled=True)
+    u = jnp.asarray(columns())
+    state = quantizer.init(None, u)
+    np.testing.assert_allclose(state.scale, np.abs(columns()).mean(0), rtol=1e-6)
+    doubled = quantizer.apply(2 * u, state, True)[1]
+    np.testing.assert_allclose(doubled.scale, 2 * state.scale, rtol=1e-6)
+    same = quantizer.apply(2 * u, state, False)[1]
+    np.testing.assert_array_equal(same.scale, state.scale)
+    assert quantizer.stored_numbers(state) == 2
+    assert ste().stored_numbers(ste().init(None, u)) == 0
+
+
+def test_everything_is_frozen_from_the_first_step():
+    quantizer = ste()
+    u = jnp.asarray(columns())
+    mask = quantizer.frozen(u, quantizer.init(None, u))
+    np.testing.assert_array_equal(mask, np.ones(u.shape, bool))
+
+
+def test_refuses_an_unknown_gradient():
+    with pytest.raises(
+        InputError, match="gradient 'soft': accepted are 'clipped', 'identity'"
+    ):
+        ste("soft")

@@ -1,0 +1,116 @@
+"""Every experiment file can be read, built, and run in small."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments.benchmarks import stompp_step
+from jsnnq import build, smoke
+from jsnnq.cli import main
+from jsnnq.config import load_experiment
+
+_FOLDER = Path(__file__).parent.parent / "experiments"
+FILES = sorted(
+    path
+    for path in _FOLDER.glob("*/*.py")
+    if path.parent.name != "benchmarks" and not path.name.startswith("_")
+)
+IDS = [str(path.relative_to(_FOLDER)) for path in FILES]
+IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "imagenet2012": 1_281_167}
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_its_page_says_what_and_how(path):
+    text = path.read_text(encoding="utf-8")
+    docstring = text.split('"""')[1]
+    command = f"jsnnq study experiments/{path.relative_to(_FOLDER).as_posix()} "
+    assert command in docstring
+    assert "Cost" in docstring or "Reduced" in docstring
+    found = load_experiment(path)
+    assert found.title == docstring.splitlines()[0]
+    for name, values in found.paper.items():
+        assert values["grade"] in ("P", "S"), name
+        assert 0 < values["accuracy"] < 1
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_its_rows_can_be_built(path):
+    for row in load_experiment(path).rows.values():
+        steps = IMAGES.get(row.data, 1437) // row.training.batch
+        net = build.network(row, classes=10, steps_per_epoch=steps)
+        if row.kind == "quantized":
+            windows = build.freezing(row, net, steps)
+            assert all(length >= 8 for _, length in windows.values())
+
+
+@pytest.mark.parametrize("name", ["reduced_r18", "reduced_r50"])
+def test_reduced_studies_give_every_layer_a_hundred_steps(name):
+    found = load_experiment(_FOLDER / "stompp" / f"{name}.py").rows
+    steps = set()
+    for row in found.values():
+        per_epoch = 50_000 // row.training.batch
+        steps.add(row.training.epochs * per_epoch)
+        net = build.network(row, classes=10, steps_per_epoch=per_epoch)
+        windows = build.freezing(row, net, per_epoch)
+        assert all(length >= 100 for _, length in windows.values())
+    assert len(steps) == 1  # the same for every method
+
+
+@pytest.mark.filterwarnings("ignore:bernoulli masks lag")
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_in_small_its_rows_can_be_built(path):
+    found = smoke.shrink(load_experiment(path).rows)
+    for row in found.values():
+        assert row.data == "digits"
+        build.network(row, classes=10, steps_per_epoch=1437 // 64)
+
+
+_TWO = '''
+"""Two rows of a table."""
+import dataclasses
+from jsnnq.binary import RECIPE, network, rows
+ROWS = rows(
+    network("resnet18", "cifar10", dataclasses.replace(RECIPE, epochs=99, looks=7)),
+    bnn=("stompp",),
+)
+PAPER = {"bnn-stompp-r18": {"accuracy": 0.5, "grade": "S"}}
+'''
+
+
+def test_an_experiment_runs_in_small_without_its_data(tmp_path, capsys):
+    experiment = tmp_path / "experiment.py"
+    experiment.write_text(_TWO)
+    out = tmp_path / "out"
+    typed = ["study", str(experiment), "--smoke", "--out", str(out), "--seeds", "1"]
+    assert main([*typed, "--quiet"]) == 0
+    results = json.loads((out / "results.json").read_text())
+    assert [row["name"] for row in results["rows"]] == ["float-r18", "bnn-stompp-r18"]
+    assert results["paper"] == {}  # its numbers are for another network
+    assert results["floor"] is results["drift"] is None
+    assert all(row["emd"] is None for row in results["rows"])
+    assert (out / "report.html").is_file()
+    assert (out / "runs" / "bnn-stompp-r18-seed0" / "looks.jsonl").is_file()
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_a_step_times_every_program():
+    found = stompp_step.measure(width=1 / 16, batch=4, rounds=3, steps=1)
+    names = {"float", "ste", "stompp-first", "stompp-middle", "stompp-last"}
+    assert set(found["step_ms"]) == set(found["memory_bytes"]) == names
+    assert found["over_ste"]["ste"]["median"] == 1
+    assert all(ratio["median"] > 0 for ratio in found["over_ste"].values())
+    # StoMPP keeps a key, a step and a window for each of 32 tensors, and no mask.
+    kept = {name: one["quantizers"] for name, one in found["memory_bytes"].items()}
+    assert kept["float"] == kept["ste"] == 0
+    assert kept["stompp-first"] == 32 * (2 + 4) * 4
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:bernoulli masks lag")
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_it_runs_in_small(path, tmp_path):
+    typed = ["study", str(path), "--smoke", "--out", str(tmp_path), "--seeds", "1"]
+    assert main([*typed, "--quiet"]) == 0
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert {row["name"] for row in rows} == set(load_experiment(path).rows)

@@ -12,10 +12,13 @@ import pytest
 from scipy import stats
 
 from jsnnq import batching, build, checkpoint, data, run, states, train
+from jsnnq.binary import binary
 from jsnnq.config import (
+    STE,
     LQNet,
     Mint,
     SnnTorch,
+    StoMPP,
     Uniform,
     kernels,
     neurons,
@@ -24,7 +27,7 @@ from jsnnq.errors import InputError
 from jsnnq.evaluate import Evaluation, evaluate
 from jsnnq.monitor import read_curve
 
-from .test_train import SMALL, assert_same, digits
+from .test_train import BINARY, SMALL, assert_same, digits
 
 MINT = (("layer.*sn.?", Mint(4, shared=True)),)
 QUANTIZED = {
@@ -92,6 +95,36 @@ def test_every_quantizer_loads_back_bit_for_bit(name, parent, tmp_path):
     if "mint" in name:
         leaves = jax.tree_util.tree_leaves_with_path(found.variables["params"])
         assert any("alpha" in jax.tree_util.keystr(path) for path, _ in leaves)
+
+
+@pytest.mark.filterwarnings("ignore:bernoulli masks lag")
+@pytest.mark.parametrize(
+    "quantizer",
+    [StoMPP(), StoMPP(law="bernoulli"), STE(scaled=True)],
+    ids=["stompp", "stompp with masks", "scaled signs"],
+)
+def test_a_binary_network_loads_back_without_its_data_sets_steps(quantizer, tmp_path):
+    plain = dataclasses.replace(quantizer, scaled=False)
+    row = binary(BINARY, quantizer, plain)
+    program = build.program(row, digits())
+    variables = run.start(program, row, digits(), seed=3).variables()
+    run.store(tmp_path / "checkpoint", variables, row, digits(), seed=3)
+    found = run.load(tmp_path)
+    assert (found.config, found.seed) == (row, 3)
+    assert_same(found.variables, variables)
+    before = evaluate(program.network, variables, digits())
+    after = evaluate(found.network, found.variables, digits())
+    assert after.accuracy == before.accuracy
+    assert after.loss == before.loss
+
+
+def test_networks_that_do_not_spike_have_no_firing_to_compare(tmp_path):
+    program = build.program(BINARY, digits())
+    variables = run.start(program, BINARY, digits(), seed=0).variables()
+    run.store(tmp_path / "checkpoint", variables, BINARY, digits(), label="net")
+    net = run.load(tmp_path)
+    with pytest.raises(InputError, match="do not spike.*two spiking networks"):
+        run.compare(net, net)
 
 
 def test_a_row_from_a_checkpoint_starts_as_its_parent(parent):

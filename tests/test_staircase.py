@@ -1,6 +1,7 @@
 """The import contract of pyproject.toml, held by import-linter."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -58,3 +59,11 @@ def test_every_room_has_a_floor():
     floors = {room.strip() for floor in stairs["layers"] for room in floor.split("|")}
     rooms = {path.stem for path in (ROOT / "jsnnq").glob("*.py")} | {"quantizers"}
     assert rooms - {"__init__", "__main__"} == floors
+
+
+def test_the_readme_lists_every_room_once():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    tree = text.split("## The tree")[1].split("```")[1]
+    listed = re.findall(r"^  (\w+)(?:\.py|/) ", tree, re.MULTILINE)
+    rooms = {path.stem for path in (ROOT / "jsnnq").glob("*.py")} | {"quantizers"}
+    assert sorted(listed) == sorted(rooms - {"__init__", "__main__"})

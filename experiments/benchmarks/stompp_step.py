@@ -47,7 +47,7 @@ def _begun(config, layer):
     bare = net.with_rules(Rules(), Rules())
     variables = build.initial_variables(bare, jax.random.key(0), _CIFAR)
     if config.kind == "quantized":
-        images = jax.ShapeDtypeStruct((1, *_CIFAR), jnp.float32)
+        images = jnp.zeros((1, *_CIFAR))
         variables = states.quantize(net, variables, jax.random.key(1), images)
     program = train.Program(
         network=net,

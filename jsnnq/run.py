@@ -5,13 +5,9 @@ the config and seed that made it, so that it can be evaluated and compared later
 """
 
 import dataclasses
-import importlib.metadata
-import io
-import json
 import shutil
-import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +24,7 @@ from jsnnq import (
     emd,
     files,
     firing,
+    footprint,
     probe,
     states,
     train,
@@ -35,6 +32,7 @@ from jsnnq import (
 from jsnnq.config import Config, from_dict, to_dict
 from jsnnq.errors import InputError, choose
 from jsnnq.evaluate import Evaluation, evaluate
+from jsnnq.footprint import as_dict, distances
 from jsnnq.monitor import Monitor
 from jsnnq.resnet import ResidualNetwork
 
@@ -116,7 +114,7 @@ def execute(
     evaluation = evaluate(program.network, variables, dataset)
     store(folder / "checkpoint", variables, config, dataset, seed=seed, label=label)
     if evaluation.counts:
-        save_firing(folder / "firing.npz", evaluation)
+        footprint.save(folder / "firing.npz", evaluation)
     for unfinished in ("partial", "last_good"):
         shutil.rmtree(folder / unfinished, ignore_errors=True)
     row = {
@@ -381,7 +379,7 @@ def compare(a: Network, b: Network, *, unit: str = "neuron") -> dict[str, Any]:
         )
     choose("unit", unit, emd.UNITS)
     evaluations = [evaluate(one.network, one.variables, a.dataset) for one in (a, b)]
-    firing_of = [as_firing(one) for one in evaluations]
+    firing_of = [footprint.of(one) for one in evaluations]
     return {
         "rows": [
             describe(one.network, one.variables, evaluation, a.dataset.image_shape)
@@ -403,101 +401,3 @@ def _kernel_shapes(found):
 def _unlike(one, other):
     name = next(n for n in {**one, **other} if one.get(n) != other.get(n))
     return f"{name} is {one.get(name)} and {other.get(name)}"
-
-
-# Firing records: counts on disk and their distances.
-
-
-def as_firing(evaluation: Evaluation) -> dict[str, Any]:
-    """The part of an evaluation that distances and histograms need."""
-    return {
-        "counts": evaluation.counts,
-        "timesteps": evaluation.timesteps,
-        "images": evaluation.images,
-    }
-
-
-def save_firing(path: Path, evaluation: Evaluation) -> None:
-    """Writes the counts of an evaluation.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    arrays: dict[str, Any] = {
-        f"counts/{name}": value for name, value in evaluation.counts.items()
-    }
-    arrays |= {"timesteps": evaluation.timesteps, "images": evaluation.images}
-    content = io.BytesIO()
-    np.savez_compressed(content, **arrays)
-    files.write_bytes(path, content.getvalue())
-
-
-def load_firing(path: Path) -> dict[str, Any]:
-    """Reads what `save_firing` wrote."""
-    with np.load(path) as stored:
-        return {
-            "counts": {
-                name.removeprefix("counts/"): stored[name]
-                for name in stored.files
-                if name.startswith("counts/")
-            },
-            "timesteps": int(stored["timesteps"]),
-            "images": int(stored["images"]),
-        }
-
-
-def distances(
-    measure: Callable[..., emd.Distances],
-    one: Mapping[str, Any],
-    other: Mapping[str, Any],
-    unit: str = "neuron",
-) -> emd.Distances:
-    """`emd.compare` or `emd.compare_matched` on two firing records."""
-    return measure(
-        one["counts"],
-        other["counts"],
-        a_total=one["timesteps"] * one["images"],
-        b_total=other["timesteps"] * other["images"],
-        unit=unit,
-    )
-
-
-def as_dict(found: emd.Distances) -> dict[str, Any]:
-    """Distances as they stand in `results.json`."""
-    return {
-        "mean": float(found.mean),
-        "weighted": float(found.weighted),
-        "max": float(found.max),
-        "pooled": float(found.pooled),
-        "layers": {name: float(value) for name, value in found.layers.items()},
-    }
-
-
-def installed_commit() -> str | None:
-    """The commit of the installed source, if it is known.
-
-    An installation from version control records it; a checkout that is imported in
-    place is asked (`-dirty` marks uncommitted changes). Otherwise nothing is known.
-    """
-    try:
-        text = importlib.metadata.distribution("jsnnq").read_text("direct_url.json")
-    except importlib.metadata.PackageNotFoundError:
-        text = None
-    commit = json.loads(text or "{}").get("vcs_info", {}).get("commit_id")
-    if commit:
-        return commit
-    package = Path(__file__).parent
-    if not (package.parent / ".git").exists():
-        return None
-    try:
-        asked = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty"],
-            cwd=package,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return asked.stdout.strip() or None

@@ -24,18 +24,13 @@ from typing import Any
 
 import jax
 
-from jsnnq import build, data, emd, evaluate, files, probe, report, train
+from jsnnq import build, data, emd, evaluate, files, footprint, probe, report, train
 from jsnnq.config import Config, check_rows, from_dict, parent, to_dict
 from jsnnq.errors import InputError
+from jsnnq.footprint import as_dict, distances
 from jsnnq.monitor import read_curve
-from jsnnq.run import (
-    as_dict,
-    as_firing,
-    distances,
-    execute,
-    installed_commit,
-    load_firing,
-)
+from jsnnq.provenance import installed_commit
+from jsnnq.run import execute
 
 SCHEMA = 1
 
@@ -246,7 +241,10 @@ class Study:
         )
         row = {"name": job.name, **row, "emd": None, "matched": None}
         if origin and job.config.spikes:
-            known, found = load_firing(origin / "firing.npz"), as_firing(evaluation)
+            known, found = (
+                footprint.load(origin / "firing.npz"),
+                footprint.of(evaluation),
+            )
             row["emd"] = as_dict(distances(emd.compare, known, found))
             row["matched"] = as_dict(distances(emd.compare_matched, known, found))
         files.write_json(self._folder(job) / "row.json", row)
@@ -255,7 +253,7 @@ class Study:
     def _between_floats(self, done: Iterable[Job]) -> list[dict[str, Any]]:
         """The distances between float networks of different seeds, all pairs."""
         firing = {
-            job: load_firing(self._folder(job) / "firing.npz")
+            job: footprint.load(self._folder(job) / "firing.npz")
             for job in done
             if job.config.kind == "float" and job.config.spikes
         }
@@ -308,7 +306,7 @@ def write_report(out: Path) -> list[Path]:
         folder = out / "runs" / f"{row['name']}-seed{row['seed']}"
         key = f"{row['name']}/seed{row['seed']}"
         if (folder / "firing.npz").exists():
-            records[key] = load_firing(folder / "firing.npz")
+            records[key] = footprint.load(folder / "firing.npz")
         if (folder / "log.jsonl").exists():
             curves[key] = read_curve(folder / "log.jsonl")
         if (folder / "looks.jsonl").exists():

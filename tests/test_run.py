@@ -1,9 +1,7 @@
 """A network to disk and back; a run that was stopped; two networks compared."""
 
 import dataclasses
-import importlib.metadata
 import json
-import subprocess
 from pathlib import Path
 
 import jax
@@ -11,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jsnnq import batching, build, checkpoint, data, run, states, train
+from jsnnq import batching, build, checkpoint, data, footprint, run, states, train
 from jsnnq.binary import binary
 from jsnnq.config import (
     STE,
@@ -176,8 +174,8 @@ def test_a_post_training_row_is_measured_stored_and_not_trained(
     json.dumps(row)
     # The same record again from its file.
     record, expected = (
-        run.load_firing(tmp_path / "firing.npz"),
-        run.as_firing(evaluation),
+        footprint.load(tmp_path / "firing.npz"),
+        footprint.of(evaluation),
     )
     assert record["timesteps"] == 2
     assert record["images"] == 360
@@ -218,7 +216,7 @@ def test_counts_on_a_full_disk_leave_nothing_half_written(tmp_path, monkeypatch)
     evaluation = Evaluation(
         0.5, 1.0, counts, {}, {}, frozenset(), timesteps=2, images=3
     )
-    run.save_firing(tmp_path / "firing.npz", evaluation)
+    footprint.save(tmp_path / "firing.npz", evaluation)
     before = (tmp_path / "firing.npz").read_bytes()
 
     def full(path, content):
@@ -228,7 +226,7 @@ def test_counts_on_a_full_disk_leave_nothing_half_written(tmp_path, monkeypatch)
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(InputError, match="firing.npz.*No space left"):
-        run.save_firing(tmp_path / "firing.npz", evaluation)
+        footprint.save(tmp_path / "firing.npz", evaluation)
     monkeypatch.undo()
     assert [path.name for path in tmp_path.iterdir()] == ["firing.npz"]
     assert (tmp_path / "firing.npz").read_bytes() == before
@@ -274,7 +272,7 @@ def test_a_stopped_run_ends_as_one_that_was_not(whole, tmp_path, monkeypatch, ev
     found, _ = checkpoint.restore(tmp_path / "checkpoint")
     known, _ = checkpoint.restore(folder / "checkpoint")
     assert_same(found, known)
-    fired = [run.load_firing(at / "firing.npz") for at in (tmp_path, folder)]
+    fired = [footprint.load(at / "firing.npz") for at in (tmp_path, folder)]
     assert_same(*map(arrays, fired))
     assert not (tmp_path / "partial").exists()
     # What was done twice is there once; what was not done twice was not.
@@ -362,59 +360,3 @@ def test_an_unknown_unit_is_refused(parent):
     network = run.load(parent)
     with pytest.raises(InputError, match="unknown unit 'layer'.*'channel'"):
         run.compare(network, network, unit="layer")
-
-
-# Where the source came from.
-
-
-class Installed:
-    def __init__(self, text):
-        self.text = text
-
-    def read_text(self, name):
-        assert name == "direct_url.json"
-        return self.text
-
-
-def test_an_installation_from_version_control_knows_its_commit(monkeypatch):
-    text = json.dumps({"url": "x", "vcs_info": {"vcs": "git", "commit_id": "abc123"}})
-    monkeypatch.setattr(
-        importlib.metadata, "distribution", lambda name: Installed(text)
-    )
-    assert run.installed_commit() == "abc123"
-
-
-def test_a_checkout_is_asked_for_its_commit(monkeypatch):
-    root = Path(run.__file__).parents[1]
-    if not (root / ".git").exists():
-        pytest.skip("this is no checkout")
-    monkeypatch.setattr(
-        importlib.metadata, "distribution", lambda name: Installed(None)
-    )
-    asked = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True
-    )
-    assert run.installed_commit() in (
-        asked.stdout.strip(),
-        asked.stdout.strip() + "-dirty",
-    )
-
-
-def test_without_version_control_no_commit_is_known(monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        importlib.metadata, "distribution", lambda name: Installed('{"dir_info": {}}')
-    )
-    monkeypatch.setattr(run, "__file__", str(tmp_path / "jsnnq" / "run.py"))
-    assert run.installed_commit() is None
-
-
-def test_a_git_that_is_missing_or_refuses_is_no_error(monkeypatch):
-    monkeypatch.setattr(
-        importlib.metadata, "distribution", lambda name: Installed(None)
-    )
-
-    def missing(*_, **__):
-        raise FileNotFoundError("git")
-
-    monkeypatch.setattr(subprocess, "run", missing)
-    assert run.installed_commit() is None

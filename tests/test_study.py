@@ -17,7 +17,7 @@ import pytest
 from scipy import stats
 
 import jsnnq
-from jsnnq import checkpoint, run, study, train
+from jsnnq import checkpoint, footprint, run, study, train
 from jsnnq.config import Config, LQNet, Uniform, kernels, to_dict
 from jsnnq.errors import InputError
 from jsnnq.evaluate import Evaluation
@@ -355,7 +355,7 @@ def fake_execute(program, config, dataset, folder, *, seed, parent, label, quiet
     )
     (folder / "checkpoint").mkdir(parents=True)
     (folder / "checkpoint" / "state").write_text(label)
-    run.save_firing(folder / "firing.npz", evaluation)
+    footprint.save(folder / "firing.npz", evaluation)
     cost = {"sparsity": 0.9, "acs": 1e6, "macs": 1e5, "dense": 1e7}
     cost |= {"weight_bits": 1000, "state_bits": 500, "events": 3.0}
     row = {

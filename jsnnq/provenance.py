@@ -1,0 +1,36 @@
+"""Where the source that made a result came from."""
+
+import importlib.metadata
+import json
+import subprocess
+from pathlib import Path
+
+
+def installed_commit() -> str | None:
+    """The commit of the installed source, if it is known.
+
+    An installation from version control records it; a checkout that is imported in
+    place is asked (`-dirty` marks uncommitted changes). Otherwise nothing is known.
+    """
+    try:
+        text = importlib.metadata.distribution("jsnnq").read_text("direct_url.json")
+    except importlib.metadata.PackageNotFoundError:
+        text = None
+    commit = json.loads(text or "{}").get("vcs_info", {}).get("commit_id")
+    if commit:
+        return commit
+    package = Path(__file__).parent
+    if not (package.parent / ".git").exists():
+        return None
+    try:
+        asked = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty"],
+            cwd=package,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return asked.stdout.strip() or None

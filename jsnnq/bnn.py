@@ -40,7 +40,6 @@ from jsnnq.resnet import (
     Size,
     Unit,
     max_pool,
-    residual_plans,
     widen,
 )
 
@@ -163,7 +162,7 @@ class BinaryResNet(ResidualNetwork):
         """Its blocks, in the order of the data."""
         if self.block == "inverted":
             return inverted_plans(self.depths, self.channels, self.stem)
-        return residual_plans(self.block, self.depths, self.channels)
+        return super().plans()
 
     def stem_unit(self) -> Unit:
         """The first convolution; MobileNetV2's has twice the first stage's channels."""
@@ -196,7 +195,8 @@ class BinaryResNet(ResidualNetwork):
         """Every kernel with what feeds it, in the order of the data."""
         stem = self.stem_unit()
         found = [Synapse("conv1", "image", stem.stride, (stem.size - 1) // 2)]
-        for name, units, shortcut in self.plans():
+        for plan in self.plans():
+            name, units, shortcut = plan
             found += [
                 Synapse(
                     f"{name}/conv{unit.suffix}",
@@ -208,10 +208,8 @@ class BinaryResNet(ResidualNetwork):
                 for unit in units
             ]
             if shortcut == "convolution":
-                stride = max(unit.stride for unit in units)
-                found.append(
-                    Synapse(f"{name}/downsample_conv", f"{name}/shortcut", stride, 0)
-                )
+                stride, source = plan.downsample.stride, f"{name}/shortcut"
+                found.append(Synapse(f"{name}/downsample_conv", source, stride, 0))
         return (*found, Synapse("fc", "features", 1, 0))
 
 

@@ -5,12 +5,14 @@ left), and writes the same numbers as JSON lines and as TensorBoard event files
 (without TensorFlow). It is told of steps; it never looks into the training.
 """
 
+import contextlib
 import json
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 POINTS_PER_EPOCH = 10
 """How many averaged points of the curves are kept for each epoch."""
@@ -46,7 +48,7 @@ class Monitor:
             from tensorboardX import SummaryWriter
 
             self._directory.mkdir(parents=True, exist_ok=True)
-            self._lines = _appended(self._directory / "log.jsonl")
+            self._lines = appended(self._directory / "log.jsonl")
             self._events = SummaryWriter(str(self._directory), write_to_disk=True)
         return self
 
@@ -118,17 +120,18 @@ def read_curve(path: Path) -> list[dict[str, float]]:
     A run that was killed and resumed repeats the steps since its last checkpoint; a
     line cut short by the kill is left out.
     """
-    points = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            point = json.loads(line)
-        except ValueError:
-            continue
-        points[point["step"]] = point
+    points = {point["step"]: point for point in read_lines(path)}
     return [points[step] for step in sorted(points)]
 
 
-def _appended(path):
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The JSON lines of a file, without any that a kill cut short."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(ValueError):
+            yield json.loads(line)
+
+
+def appended(path: Path) -> TextIO:
     """The file opened at its end, on a new line should a kill have cut the last."""
     lines = path.open("a+", encoding="utf-8")
     if lines.tell() and not path.read_bytes().endswith(b"\n"):

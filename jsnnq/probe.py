@@ -31,6 +31,7 @@ from jaxtyping import Array
 
 from jsnnq import batching, data, losses
 from jsnnq.layers import STATE, Rules
+from jsnnq.monitor import appended, read_lines
 from jsnnq.resnet import ResidualNetwork, observe
 from jsnnq.train import Program, TrainState, loss_and_changes
 
@@ -88,10 +89,12 @@ class Probe:
         program = self._program
         layers = _inside(program, state, self._signs, *self._batch)
         networks = {"present": as_trained(program.network), "binary": program.network}
-        accuracies = {
-            name: float(_accuracy(program, network, state, *self._shown))
-            for name, network in networks.items()
+        # One and the same where training is what evaluation will be, as with STE.
+        measured = {
+            network: float(_accuracy(program, network, state, *self._shown))
+            for network in set(networks.values())
         }
+        accuracies = {name: measured[one] for name, one in networks.items()}
         self._write(
             {
                 "step": int(state.step),
@@ -102,7 +105,7 @@ class Probe:
 
     def _write(self, line):
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as lines:
+        with appended(self._path) as lines:
             lines.write(json.dumps(line) + "\n")
 
 
@@ -114,11 +117,7 @@ def read_looks(path: Path) -> dict[str, Any]:
     """
     windows: dict[str, Any] = {}
     looks = {}
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
+    for line in read_lines(path):
         if "windows" in line:
             windows = line["windows"]
         else:

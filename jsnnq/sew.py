@@ -191,7 +191,8 @@ class SEWResNet(ResidualNetwork):
         stem = self.stem_unit()
         found = [Synapse("conv1", "image", stem.stride, (stem.size - 1) // 2)]
         source = "maxpool" if self.pools else "sn1"
-        for name, units, shortcut in self.plans():
+        for plan in self.plans():
+            name, units, shortcut = plan
             feed = source
             for unit in units:
                 margin = (unit.size - 1) // 2
@@ -200,7 +201,7 @@ class SEWResNet(ResidualNetwork):
                 )
                 feed = f"{name}/sn{unit.suffix}"
             if shortcut == "convolution":
-                stride = max(unit.stride for unit in units)
+                stride = plan.downsample.stride
                 found.append(Synapse(f"{name}/downsample_conv", source, stride, 0))
             source = f"{name}/join"
         return (*found, Synapse("fc", "features", 1, 0))

@@ -58,6 +58,7 @@ class Job:
 def plan(rows: Mapping[str, Config], seeds: int, row_seeds: int) -> list[Job]:
     """Every job in the order it is done: float networks, controls, quantized rows.
 
+    Seed by seed, so that a study that was stopped has all rows of its first seeds.
     Float networks and controls run with every seed, because floor and drift need at
     least two; a quantized row runs with the first `row_seeds` of them.
 
@@ -69,12 +70,12 @@ def plan(rows: Mapping[str, Config], seeds: int, row_seeds: int) -> list[Job]:
         raise InputError(
             f"row seeds {row_seeds}, seeds {seeds}: 1 <= row seeds <= seeds is needed"
         )
-    order = ("float", "control", "quantized")
     found = []
-    for name, config in sorted(rows.items(), key=lambda row: order.index(row[1].kind)):
-        count = row_seeds if config.kind == "quantized" else seeds
-        origin = parent(rows, config) if _needs_parent(config) else None
-        found += [Job(name, seed, config, origin) for seed in range(count)]
+    for kind, count in (("float", seeds), ("control", seeds), ("quantized", row_seeds)):
+        named = [(name, row) for name, row in rows.items() if row.kind == kind]
+        for seed, (name, row) in itertools.product(range(count), named):
+            origin = parent(rows, row) if _needs_parent(row) else None
+            found.append(Job(name, seed, row, origin))
     return found
 
 

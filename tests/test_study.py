@@ -613,6 +613,8 @@ def test_a_plan_does_every_parent_first():
     for job in jobs:
         assert job.parent is None or (job.parent, job.seed) in seen
         seen.add((job.name, job.seed))
+    quantized = [job.seed for job in jobs if job.config.kind == "quantized"]
+    assert quantized == sorted(quantized)  # all rows of a seed, then the next seed
     assert collections.Counter(job.name for job in jobs) == {
         "float": 3,
         "float-finetuned": 3,

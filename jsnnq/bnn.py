@@ -191,10 +191,9 @@ class BinaryResNet(ResidualNetwork):
         """Paths of the activations that convolutions of blocks read, in order."""
         return tuple(p for p in self.layers_in_order() if "/act" in p)
 
-    def synapses(self) -> tuple[Synapse, ...]:
-        """Every kernel with what feeds it, in the order of the data."""
-        stem = self.stem_unit()
-        found = [Synapse("conv1", "image", stem.stride, (stem.size - 1) // 2)]
+    def block_synapses(self) -> list[Synapse]:
+        """The kernels of its blocks with what feeds them, in the order of the data."""
+        found = []
         for plan in self.plans():
             name, units, shortcut = plan
             found += [
@@ -210,7 +209,7 @@ class BinaryResNet(ResidualNetwork):
             if shortcut == "convolution":
                 stride, source = plan.downsample.stride, f"{name}/shortcut"
                 found.append(Synapse(f"{name}/downsample_conv", source, stride, 0))
-        return (*found, Synapse("fc", "features", 1, 0))
+        return found
 
 
 def inverted_plans(

@@ -33,6 +33,7 @@ from jsnnq import batching, data, losses
 from jsnnq.layers import STATE, Rules
 from jsnnq.monitor import appended, read_lines
 from jsnnq.resnet import ResidualNetwork, observe
+from jsnnq.states import at
 from jsnnq.train import Program, TrainState, loss_and_changes
 
 IMAGES = 256
@@ -137,13 +138,9 @@ def _read(split, count):
     return jnp.asarray(images), jnp.asarray(labels)
 
 
-def _at(tree, path):
-    return functools.reduce(lambda branch, name: branch[name], path.split("/"), tree)
-
-
 def _signs(net, state):
     return {
-        path: _at(state.params, path)["kernel"] >= 0  # sign(0) is +1
+        path: at(state.params, path)["kernel"] >= 0  # sign(0) is +1
         for path in sign_layers(net)
     }
 
@@ -163,7 +160,7 @@ def _inside(
     now = _signs(program.network, state)
     found: dict[str, dict[str, Any]] = {}
     for path, before in signs.items():
-        gradient = _at(gradients, path)["kernel"]
+        gradient = at(gradients, path)["kernel"]
         found[path] = {
             "frozen": _share(program.network.weights, path, state, gradient),
             "gradient": jnp.linalg.norm(gradient.reshape(-1)),
@@ -194,7 +191,7 @@ def _read_by_kernels(program, state, images):
 
 def _share(rules, path, state, values):
     """The share of a tensor's entries that are frozen."""
-    return jnp.mean(rules(path).frozen(values, _at(state.quant, path)[STATE]))
+    return jnp.mean(rules(path).frozen(values, at(state.quant, path)[STATE]))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

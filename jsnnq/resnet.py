@@ -254,8 +254,8 @@ class ResidualNetwork(nn.Module):
         """Paths of all layers in the order of the data, `fc` last."""
         raise AttributeError("a family of networks says in which order its layers lie")
 
-    def synapses(self) -> tuple[Synapse, ...]:
-        """Every kernel with what feeds it, in the order of the data."""
+    def block_synapses(self) -> list[Synapse]:
+        """The kernels of its blocks with what feeds them, in the order of the data."""
         raise AttributeError("a family of networks says what feeds its kernels")
 
     # What follows from it
@@ -290,6 +290,12 @@ class ResidualNetwork(nn.Module):
             name="fc",
         )
         return fold(lambda y: layer(y, train), features)
+
+    def synapses(self) -> tuple[Synapse, ...]:
+        """Every kernel with what feeds it, in the order of the data."""
+        stem = self.stem_unit()
+        entering = Synapse("conv1", "image", stem.stride, (stem.size - 1) // 2)
+        return (entering, *self.block_synapses(), Synapse("fc", "features", 1, 0))
 
     def kernel_layers(self) -> tuple[str, ...]:
         """Paths of the layers with a kernel, in the order of the data."""

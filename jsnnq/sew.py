@@ -186,10 +186,9 @@ class SEWResNet(ResidualNetwork):
         """Paths of the neuron layers, in the order of the data."""
         return tuple(p for p in self.layers_in_order() if "sn" in p)
 
-    def synapses(self) -> tuple[Synapse, ...]:
-        """Every kernel with what feeds it, in the order of the data."""
-        stem = self.stem_unit()
-        found = [Synapse("conv1", "image", stem.stride, (stem.size - 1) // 2)]
+    def block_synapses(self) -> list[Synapse]:
+        """The kernels of its blocks with what feeds them, in the order of the data."""
+        found = []
         source = "maxpool" if self.pools else "sn1"
         for plan in self.plans():
             name, units, shortcut = plan
@@ -204,7 +203,7 @@ class SEWResNet(ResidualNetwork):
                 stride = plan.downsample.stride
                 found.append(Synapse(f"{name}/downsample_conv", source, stride, 0))
             source = f"{name}/join"
-        return (*found, Synapse("fc", "features", 1, 0))
+        return found
 
 
 def init_state(

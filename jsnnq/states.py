@@ -54,7 +54,7 @@ def kernels(net: ResidualNetwork, variables: Mapping[str, Any]) -> dict[str, Arr
     found = {}
     for path in net.kernel_layers():
         quantizer = net.weights(path)
-        kernel = _at(variables["params"], path)["kernel"]
+        kernel = at(variables["params"], path)["kernel"]
         state = _state(variables, quantizer, path)
         found[path] = quantizer.apply(kernel, state, False)[0]
     return found
@@ -68,7 +68,7 @@ def weight_bits(net: ResidualNetwork, variables: Mapping[str, Any]) -> dict[str,
     """
     found = {}
     for path in net.kernel_layers():
-        kernel = _at(variables["params"], path)["kernel"]
+        kernel = at(variables["params"], path)["kernel"]
         quantizer = net.weights(path)
         state = _state(variables, quantizer, path)
         beside = kernel.shape[-1] * (1 if path == "fc" else 2)
@@ -98,6 +98,13 @@ def state_bits(
     return found
 
 
+def at(tree: Any, path: str) -> Any:
+    """The branch of a tree of variables that belongs to a layer."""
+    for name in path.split("/"):
+        tree = tree[name]
+    return tree
+
+
 class _Place(NamedTuple):
     """Where a quantizer sits: its layer's path and what it will see."""
 
@@ -108,7 +115,7 @@ class _Place(NamedTuple):
 
 def _places(net, variables, images):
     for path in net.kernel_layers():
-        yield _Place(path, net.weights(path), _at(variables["params"], path)["kernel"])
+        yield _Place(path, net.weights(path), at(variables["params"], path)["kernel"])
     names = net.inner_layers()
     quantizers = [net.inner(name) for name in names]
     if all(quantizer == identity for quantizer in quantizers):
@@ -116,7 +123,7 @@ def _places(net, variables, images):
     look = _observe if any(q.needs_values for q in quantizers) else _shapes
     potentials = look(net.with_rules(Rules(), Rules()), variables, images)
     for path, quantizer in zip(names, quantizers, strict=True):
-        yield _Place(path, quantizer, _at(potentials, path)["v"])
+        yield _Place(path, quantizer, at(potentials, path)["v"])
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -134,13 +141,7 @@ def _state(variables, quantizer, path):
     if quantizer == identity:
         return ()
     collection = "params" if quantizer.trainable else "quant"
-    return _at(variables[collection], path)[STATE]
-
-
-def _at(tree, path):
-    for name in path.split("/"):
-        tree = tree[name]
-    return tree
+    return at(variables[collection], path)[STATE]
 
 
 def _put(tree, path, state):

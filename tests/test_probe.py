@@ -12,6 +12,7 @@ import pytest
 from jsnnq import batching, build, losses, probe, run, train
 from jsnnq.binary import binary
 from jsnnq.config import STE, BinaryNetworkConfig, StoMPP, TrainingConfig
+from jsnnq.states import at
 
 from .test_train import SMALL, digits
 
@@ -49,12 +50,6 @@ def looked(tmp_path):
         return found
 
     return look
-
-
-def at(tree, path):
-    for name in path.split("/"):
-        tree = tree[name]
-    return tree
 
 
 def test_shares_of_frozen_entries_are_those_of_the_masks(looked):
@@ -180,6 +175,16 @@ def test_a_file_cut_short_and_continued_is_read(tmp_path):
         "windows": {"a": [0, 5]},
         "looks": [lines[1], lines[4], lines[5]],
     }
+
+
+def test_after_a_kill_a_look_begins_on_a_line_of_its_own(tmp_path):
+    _, program, start, _ = trained(STE())
+    path = tmp_path / "looks.jsonl"
+    path.write_text('{"windows": {"a": [0, 5]}}\n{"step": 9, "bi')
+    probe.Probe(program, start, digits(), path, {"b": (3, 4)})(start)
+    found = probe.read_looks(path)
+    assert found["windows"] == {"b": [3, 4]}
+    assert [one["step"] for one in found["looks"]] == [0]
 
 
 def test_a_run_keeps_its_looks_and_continues_them(tmp_path):

@@ -11,7 +11,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from jsnnq import batching, bnn, data, sew, surrogate
+from jsnnq import batching, bnn, data, parallel, sew, surrogate
 from jsnnq.config import (
     STE,
     BinaryNetworkConfig,
@@ -388,8 +388,17 @@ def _activations_of(kernel: str) -> str:
     return re.sub(r"/conv(\d)$", r"/act\1", kernel)
 
 
-def program(config: Config, dataset: data.DataSet) -> Program:
-    """What a row compiles to."""
+def program(
+    config: Config, dataset: data.DataSet, devices: parallel.Devices = ()
+) -> Program:
+    """What a row compiles to.
+
+    Args:
+        config: the row.
+        dataset: its images.
+        devices: as many of them as divide the batch share it; by default one does
+            it all.
+    """
     training = config.training
     check_integer("batch", training.batch)
     check_integer("calibration", config.calibration)
@@ -405,6 +414,7 @@ def program(config: Config, dataset: data.DataSet) -> Program:
         scale=dataset.scale,
         pad=dataset.pad if training.augment else 0,
         flip=dataset.flip and training.augment,
+        mesh=parallel.mesh(devices, training.batch) if devices else None,
     )
 
 

@@ -1,6 +1,7 @@
 """The command line: reads what was typed, calls the rooms below, nothing else."""
 
 import argparse
+import contextlib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -79,6 +80,7 @@ def _study(options: argparse.Namespace) -> int:
         seeds=options.seeds,
         row_seeds=options.row_seeds,
         data_dir=options.data_dir,
+        devices=_devices(options),
         quiet=options.quiet,
         say=(lambda line: None) if options.quiet else _say,
         command=options.typed,
@@ -125,6 +127,7 @@ def _train(options: argparse.Namespace) -> int:
         options.out,
         seed=options.seed,
         data_dir=options.data_dir,
+        devices=_devices(options),
         quiet=options.quiet,
     )
     print(f"accuracy {100 * row['accuracy']:.2f} %; network: {options.out}")
@@ -180,7 +183,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     described = run.describe(
         found.network,
         found.variables,
-        evaluate(found.network, found.variables, found.dataset),
+        evaluate(found.network, found.variables, found.dataset, mesh=_mesh(options)),
         found.dataset.image_shape,
         options.policy,
     )
@@ -195,7 +198,7 @@ def _compare(options: argparse.Namespace) -> int:
 
     where = {"data_name": options.data, "data_dir": options.data_dir}
     a, b = run.load(options.a, **where), run.load(options.b, **where)
-    found = run.compare(a, b, unit=options.unit)
+    found = run.compare(a, b, unit=options.unit, mesh=_mesh(options))
     Console().print(report.layer_table(found, (str(options.a), str(options.b))))
     if options.out is not None:
         for path in report.write_comparison(options.out, found, (a.label, b.label)):
@@ -321,9 +324,44 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_CPU_DEVICES = 2
+"""On a CPU a batch is shared by so many threads, whatever the machine has, so that the
+same command gives the same numbers everywhere; `--devices` takes more."""
+
+
+def _devices(options: argparse.Namespace):
+    """The devices that share a batch."""
+    import jax
+
+    with contextlib.suppress(RuntimeError):  # JAX was in use before this command.
+        jax.config.update("jax_num_cpu_devices", options.devices or _CPU_DEVICES)
+    found = jax.devices()
+    if options.devices is not None and not 1 <= options.devices <= len(found):
+        raise InputError(
+            f"devices is {options.devices}: there are {len(found)} here, of which at "
+            "least one is needed"
+        )
+    on_cpu = jax.default_backend() == "cpu"
+    return found[: options.devices or (_CPU_DEVICES if on_cpu else None)]
+
+
+def _mesh(options: argparse.Namespace):
+    """The devices that share a batch of an evaluation."""
+    devices = _devices(options)
+    from jsnnq import parallel
+    from jsnnq.evaluate import BATCH
+
+    return parallel.mesh(devices, BATCH)
+
+
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-dir", help="where prepared data sets lie (or TFDS_DATA_DIR)"
+    )
+    parser.add_argument(
+        "--devices",
+        type=int,
+        help="how many devices share a batch: 2 threads on a CPU, else all there are",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress")
 

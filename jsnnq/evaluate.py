@@ -11,11 +11,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array
 
-from jsnnq import batching, data, firing, losses, records
+from jsnnq import batching, data, firing, losses, parallel, records
 from jsnnq.errors import check_integer, choose
 from jsnnq.resnet import ResidualNetwork, observe
+
+BATCH = 256
+"""Images per jitted call."""
 
 
 class Evaluation(NamedTuple):
@@ -52,16 +56,24 @@ class _Totals(NamedTuple):
     graded: dict[str, Array]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _observe(
     network: ResidualNetwork,
     pixels: tuple[tuple[float, ...], tuple[float, ...], float],
+    mesh: Mesh | None,
     variables: dict[str, Any],
-    images: Array,
-    labels: Array,
-    valid: Array,
+    batch: tuple[Array, Array, Array],
 ) -> _Totals:
     """The counts of one batch."""
+
+    def count(variables, batch):
+        return parallel.total(_count(network, pixels, variables, *batch))
+
+    return parallel.spread(count, mesh)(variables, batch)
+
+
+def _count(network, pixels, variables, images, labels, valid):
+    """The counts of this device's part of a batch."""
     logits, seen = observe(network, variables, batching.normalise(images, *pixels))
     logits = losses.readout(logits)
     weight = valid.astype(jnp.float32)
@@ -85,7 +97,8 @@ def evaluate(
     dataset: data.DataSet,
     *,
     split: str = "test",
-    batch: int = 256,
+    batch: int = BATCH,
+    mesh: Mesh | None = None,
 ) -> Evaluation:
     """Runs the whole split once.
 
@@ -96,6 +109,7 @@ def evaluate(
         split: `test` or `train`.
         batch: images per jitted call; the last one is padded and the padding does
             not count.
+        mesh: the devices that share a batch, from `parallel.mesh`; None is one.
 
     Raises:
         InputError: the split is unknown, or the batch is too small or too large.
@@ -104,10 +118,12 @@ def evaluate(
     check_integer("batch", batch)
     images = getattr(dataset, split)
     pixels = (dataset.mean, dataset.std, dataset.scale)
-    batch = min(batch, len(images))
+    parts = mesh.size if mesh else 1
+    batch = -(-min(batch, len(images)) // parts) * parts
+    variables = parallel.everywhere(variables, mesh)
     sums = None
-    for pixels_of_batch, labels, valid in _batches(images, batch):
-        seen = _observe(network, pixels, variables, pixels_of_batch, labels, valid)
+    for one in _batches(images, batch):
+        seen = _observe(network, pixels, mesh, variables, one)
         sums = seen if sums is None else jax.tree.map(jnp.add, sums, seen)
     assert sums is not None
     sums = jax.device_get(sums)

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jsnnq import parallel
 from jsnnq.neurons import Neuron, initial_decay, unroll
 from jsnnq.quantizers.base import Quantizer, State, identity
 
@@ -86,7 +87,8 @@ class QuantizedLayer(nn.Module):
         """The kernel as the layer uses it."""
         if self.quantizer == identity or self.is_initializing():
             return kernel
-        kernel, state = self.quantizer.apply(kernel, self.quantizer_state(), train)
+        with parallel.whole():
+            kernel, state = self.quantizer.apply(kernel, self.quantizer_state(), train)
         if train:
             self.remember(state)
         return kernel
@@ -147,6 +149,22 @@ class Dense(QuantizedLayer):
         return y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
 
 
+def moments(
+    x: Float[Array, "N H W C"],
+) -> tuple[Float[Array, "C"], Float[Array, "C"]]:
+    """Mean and biased variance of each channel over the whole batch, in float32.
+
+    In two passes on each device; the parts are then joined exactly (Chan, Golub and
+    LeVeque 1979): the variance is that inside the parts plus that of their means.
+    """
+    values = x.astype(jnp.float32)
+    mean = jnp.mean(values, axis=(0, 1, 2))
+    var = jnp.mean(jnp.square(values - mean[None, None, None]), axis=(0, 1, 2))
+    means, variances = parallel.gathered(jnp.stack([mean, var])[None]).swapaxes(0, 1)
+    mean = jnp.mean(means, axis=0)
+    return mean, jnp.mean(variances + jnp.square(means - mean[None]), axis=0)
+
+
 class BatchNorm(nn.Module):
     """Batch normalisation as torch keeps it: the running variance is unbiased.
 
@@ -185,12 +203,9 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels)
         if train:
-            values = x.astype(jnp.float32)
-            mean = jnp.mean(values, axis=(0, 1, 2))
-            centred = values - mean[None, None, None]
-            var = jnp.mean(jnp.square(centred), axis=(0, 1, 2))
+            mean, var = moments(x)
             if self.is_mutable_collection("batch_stats") and not self.is_initializing():
-                n = x.size // x.shape[-1] * repeats
+                n = x.size // x.shape[-1] * repeats * parallel.parts()
                 self._follow(running_mean, mean)
                 self._follow(running_var, var * (n / max(n - 1, 1)))
         else:

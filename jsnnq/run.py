@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jsnnq import (
     batching,
@@ -25,6 +26,7 @@ from jsnnq import (
     files,
     firing,
     footprint,
+    parallel,
     probe,
     states,
     train,
@@ -111,7 +113,7 @@ def execute(
                 program, config, dataset, folder, seed, state, monitor
             )
     variables = state.variables()
-    evaluation = evaluate(program.network, variables, dataset)
+    evaluation = evaluate(program.network, variables, dataset, mesh=program.mesh)
     store(folder / "checkpoint", variables, config, dataset, seed=seed, label=label)
     if evaluation.counts:
         footprint.save(folder / "firing.npz", evaluation)
@@ -257,9 +259,18 @@ def train_one(
     *,
     seed: int = 0,
     data_dir: str | None = None,
+    devices: parallel.Devices = (),
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Trains one network from scratch into a folder, or continues it.
+
+    Args:
+        config: the network, its data and its training.
+        folder: where the run is kept.
+        seed: of the run.
+        data_dir: where prepared data sets lie.
+        devices: that share a batch; see `build.program`.
+        quiet: show no progress.
 
     Returns:
         Its row: accuracy, firing, cost.
@@ -272,7 +283,7 @@ def train_one(
     if not 0 <= seed < 2**32:  # JAX would take a larger one modulo 2^32
         raise InputError(f"seed is {seed}: an integer from 0 to {2**32 - 1} is needed")
     dataset = data.load(config.data, data_dir=data_dir)
-    program = build.program(config, dataset)
+    program = build.program(config, dataset, devices)
     files.claim(folder, "run.json", {"config": to_dict(config), "seed": seed})
     done = folder / "row.json"
     if done.exists():
@@ -356,8 +367,16 @@ def load(
     )
 
 
-def compare(a: Network, b: Network, *, unit: str = "neuron") -> dict[str, Any]:
+def compare(
+    a: Network, b: Network, *, unit: str = "neuron", mesh: Mesh | None = None
+) -> dict[str, Any]:
     """How far the firing of B is from that of A, on the data set of A.
+
+    Args:
+        a: a network.
+        b: another of the same architecture.
+        unit: `neuron` or `channel`; see `firing.rates`.
+        mesh: the devices that share a batch, from `parallel.mesh`; None is one.
 
     Returns:
         `rows`, `describe` of A and of B; `firing`, the records of both; `emd` and
@@ -378,7 +397,9 @@ def compare(a: Network, b: Network, *, unit: str = "neuron") -> dict[str, Any]:
             "give the checkpoints of two spiking networks"
         )
     choose("unit", unit, emd.UNITS)
-    evaluations = [evaluate(one.network, one.variables, a.dataset) for one in (a, b)]
+    evaluations = [
+        evaluate(one.network, one.variables, a.dataset, mesh=mesh) for one in (a, b)
+    ]
     firing_of = [footprint.of(one) for one in evaluations]
     return {
         "rows": [

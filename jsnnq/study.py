@@ -24,7 +24,18 @@ from typing import Any
 
 import jax
 
-from jsnnq import build, data, emd, evaluate, files, footprint, probe, report, train
+from jsnnq import (
+    build,
+    data,
+    emd,
+    evaluate,
+    files,
+    footprint,
+    parallel,
+    probe,
+    report,
+    train,
+)
 from jsnnq.config import Config, check_rows, from_dict, parent, to_dict
 from jsnnq.errors import InputError
 from jsnnq.footprint import as_dict, distances
@@ -93,6 +104,8 @@ class Study:
         seeds: of float networks and controls.
         row_seeds: of each quantized row.
         data_dir: where prepared data sets lie.
+        devices: as many of them as divide the batch of a row share it; by default
+            one does it all.
         quiet: show no progress bars.
         say: told one line after each row.
         command: the command that made this study, for its provenance.
@@ -111,6 +124,7 @@ class Study:
         seeds: int = 2,
         row_seeds: int = 1,
         data_dir: str | None = None,
+        devices: parallel.Devices = (),
         quiet: bool = False,
         say: Callable[[str], None] = print,
         command: str = "",
@@ -128,7 +142,7 @@ class Study:
         # Every row is built before the first is trained, so that what is wrong with
         # the last one is known now.
         self._programs = {
-            name: build.program(config, self._datasets[config.data])
+            name: build.program(config, self._datasets[config.data], devices)
             for name, config in rows.items()
         }
         files.claim(

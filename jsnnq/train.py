@@ -19,9 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, ArrayLike, Bool, Int, UInt8
 
-from jsnnq import batching, data, losses, records
+from jsnnq import batching, data, losses, parallel, records
 from jsnnq.monitor import Monitor
 from jsnnq.records import Records
 from jsnnq.resnet import ResidualNetwork
@@ -66,6 +67,7 @@ class Program:
         scale: the largest pixel value.
         pad: largest random shift in pixels.
         flip: whether images are mirrored at random.
+        mesh: the devices that share a batch, from `parallel.mesh`; None is one.
     """
 
     network: ResidualNetwork
@@ -76,6 +78,7 @@ class Program:
     scale: float
     pad: int = 0
     flip: bool = False
+    mesh: Mesh | None = None
 
 
 class Diverged(RuntimeError):
@@ -142,10 +145,19 @@ def update(
         The state after the step; `loss`, `accuracy`, and `finite` (see `is_sound`).
     """
     images = batching.augment(key, images, pad=program.pad, flip=program.flip)
+    advance = parallel.spread(functools.partial(_advance, program), program.mesh)
+    return advance(state, (images, labels))
+
+
+def _advance(
+    program: Program, state: TrainState, batch: tuple[Array, Array]
+) -> tuple[TrainState, dict[str, Array]]:
+    """The step itself, on this device's part of the batch."""
     differentiate = jax.value_and_grad(
         functools.partial(loss_and_changes, program, state), has_aux=True
     )
-    (loss, (accuracy, changed)), gradients = differentiate(state.params, images, labels)
+    (loss, (accuracy, changed)), gradients = differentiate(state.params, *batch)
+    loss, accuracy, gradients = parallel.mean((loss, accuracy, gradients))
     updates, opt_state = program.optimizer.update(
         gradients, state.opt_state, state.params
     )
@@ -281,27 +293,33 @@ def fit(
     if isinstance(split, Records):
         run = functools.partial(_streamed_steps, program, split, seed)
     elif scan:
-        run = functools.partial(_scanned_steps, program, *_on_device(split))
+        run = functools.partial(_scanned_steps, program, *_on_devices(program, split))
     else:
-        run = functools.partial(_dispatched_steps, program, *_on_device(split))
+        run = functools.partial(
+            _dispatched_steps, program, *_on_devices(program, split)
+        )
     stretch = steps_per_epoch if look is None else -(-steps_per_epoch // looks)
+    home = functools.partial(parallel.home, mesh=program.mesh)
     if look is not None and first == 0:
         look(state)
+    state = parallel.everywhere(state, program.mesh)
     while (done := int(state.step)) < epochs * steps_per_epoch:
         number, inside = divmod(done, steps_per_epoch)
         order = batching.epoch_order(keys(seed).order, number, len(split))
+        order = parallel.everywhere(order, program.mesh)
         # Up to the next look or the end of the epoch, whichever comes first.
         length = min(stretch - inside % stretch, steps_per_epoch - inside)
         state = run(state, order, keys(seed).augment, monitor.step, length)
         if look is not None:
-            look(state)
+            look(home(state))
         if inside + length == steps_per_epoch:
-            on_epoch(state)
-    return state
+            on_epoch(home(state))
+    return home(state)
 
 
-def _on_device(split):
-    return jnp.asarray(split.images), jnp.asarray(split.labels)
+def _on_devices(program, split):
+    arrays = jnp.asarray(split.images), jnp.asarray(split.labels)
+    return parallel.everywhere(arrays, program.mesh)
 
 
 Report = Callable[[int, float, float], None]
@@ -399,7 +417,9 @@ def diverged(
     """Replays a step once and says in which layer numbers stopped being finite."""
     number = int(state.step)
     key = jax.random.fold_in(key, number)
-    pixels, classes = jnp.asarray(images), jnp.asarray(labels)
+    given = (state, jnp.asarray(images), jnp.asarray(labels))
+    state, pixels, classes = parallel.home(given, program.mesh)
+    program = dataclasses.replace(program, mesh=None)
     shown = batching.augment(key, pixels, pad=program.pad, flip=program.flip)
     where = (
         _first_bad_output(program, state, shown)

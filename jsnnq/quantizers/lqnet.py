@@ -46,6 +46,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jsnnq import parallel
 from jsnnq.errors import InputError, check_number, choose
 from jsnnq.quantizers.base import Quantizer, check_bits, per_channel
 from jsnnq.quantizers.primitives import encode, round_to_level
@@ -157,9 +158,11 @@ def refit(
         return jnp.sum(here, axis=0, dtype=jnp.int32), jnp.sum(away, axis=0)
 
     counts, distances = jax.vmap(statistics)(levels, jnp.arange(len(levels)))
-    share = counts.astype(jnp.float32) / len(x)
+    share, distances = parallel.mean(
+        (counts.astype(jnp.float32) / len(x), distances / len(x))
+    )
     gram = jnp.einsum("lg,lig,ljg->ijg", share, codes, codes, precision="highest")
-    residual = jnp.einsum("lg,lig->ig", distances / len(x), codes, precision="highest")
+    residual = jnp.einsum("lg,lig->ig", distances, codes, precision="highest")
     return basis + _solve_with_ridge(gram, residual)
 
 

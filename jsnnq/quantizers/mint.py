@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jsnnq import parallel
 from jsnnq.quantizers.base import Quantizer, check_bits
 from jsnnq.quantizers.primitives import like
 
@@ -86,28 +87,29 @@ def round_to_scale(
     dq/dalpha = round(n y) / n - y 1[inside] with y = clip(x / alpha, -1, 1), summed
     and scaled by 1 / sqrt(N n).
     """
-    return _round_to_scale(x, alpha, n)
+    return _round_to_scale(x, alpha, n, x.size * parallel.parts())
 
 
-def _on_scale(x: Array, alpha: Array, n: int) -> Array:
+def _on_scale(x: Array, alpha: Array, n: int, size: int) -> Array:
+    del size  # Only the backward pass needs it.
     a = like(x, alpha)
     return (a / n * jnp.round(n * jnp.clip(x / a, -1, 1))).astype(x.dtype)
 
 
-_round_to_scale = jax.custom_vjp(_on_scale, nondiff_argnums=(2,))
+_round_to_scale = jax.custom_vjp(_on_scale, nondiff_argnums=(2, 3))
 
 
-def _round_to_scale_forward(x, alpha, n):
-    return _on_scale(x, alpha, n), (x, alpha)
+def _round_to_scale_forward(x, alpha, n, size):
+    return _on_scale(x, alpha, n, size), (x, alpha)
 
 
-def _round_to_scale_backward(n, residual, gradient):
+def _round_to_scale_backward(n, size, residual, gradient):
     x, alpha = residual
     a = like(x, alpha)
     inside = jnp.abs(x) <= a
     y = jnp.clip(x / a, -1, 1)
     for_alpha = jnp.sum(gradient * (jnp.round(n * y) / n - jnp.where(inside, y, 0)))
-    return jnp.where(inside, gradient, 0), for_alpha / math.sqrt(x.size * n)
+    return jnp.where(inside, gradient, 0), for_alpha / math.sqrt(size * n)
 
 
 _round_to_scale.defvjp(_round_to_scale_forward, _round_to_scale_backward)

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from jsnnq import parallel
+
 # Up to this many levels a comparison is written out per level, which XLA fuses into
 # one pass over the values; beyond, one reduction over an extra axis compiles faster.
 _WRITE_OUT_UP_TO = 16
@@ -214,4 +216,5 @@ _freeze.defvjp(_freeze_forward, _freeze_backward)
 def mean_magnitude(x: Float[Array, "*N C"]) -> Float[Array, "C"]:
     """The scale of XNOR-Net (arXiv 1603.05279, section 3.1): mean |x| per channel."""
     axes = tuple(range(x.ndim - 1))
-    return jnp.mean(jnp.abs(jax.lax.stop_gradient(x)), axis=axes, dtype=jnp.float32)
+    magnitude = jnp.abs(jax.lax.stop_gradient(x))
+    return parallel.mean(jnp.mean(magnitude, axis=axes, dtype=jnp.float32))

@@ -35,6 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from jsnnq import parallel
 from jsnnq.errors import InputError, check_integer, choose
 from jsnnq.quantizers.base import Quantizer
 from jsnnq.quantizers.primitives import SURROGATES, freeze, mean_magnitude
@@ -213,6 +214,7 @@ def _make_apply(schedule, law, surrogate, masks, scaled, present):
             frozen = _frozen(schedule, law, masks, x, state) if present else closed
             return freeze(x, frozen, "none", scale), state
         mask = _advance(schedule, law, _mask_shape(x, masks), state)
+        mask = parallel.own(mask) if masks == "sample" else mask
         kept = mask if law == "bernoulli" else None
         state = state._replace(step=state.step + 1, mask=kept, scale=scale)
         return freeze(x, mask, surrogate, scale), state
@@ -265,4 +267,7 @@ def _thresholds(law, key, i, refresh, shape):
 
 
 def _mask_shape(x, masks):
+    """The shape of a mask; one by sample is drawn for the whole batch."""
+    if masks == "sample":
+        return (len(x) * parallel.parts(), *x.shape[1:])
     return x.shape[1:] if masks == "position" else x.shape

@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jsnnq import parallel
 from jsnnq.errors import InputError, check_number, choose
 from jsnnq.quantizers.base import (
     Quantizer,
@@ -107,9 +108,9 @@ def _measure(percentile: float, channelwise: bool) -> Callable[[Array], Array]:
         magnitude = jnp.abs(jax.lax.stop_gradient(x)).astype(jnp.float32)
         values = per_channel(magnitude) if channelwise else magnitude.reshape(-1)
         if percentile == 100:
-            clip = jnp.max(values, axis=0)
+            clip = parallel.largest(jnp.max(values, axis=0))
         else:
-            clip = jnp.percentile(values, percentile, axis=0)
+            clip = jnp.percentile(parallel.gathered(values), percentile, axis=0)
         return jnp.maximum(clip, _LEAST_CLIP)
 
     return measure

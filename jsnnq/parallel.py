@@ -1,0 +1,138 @@
+"""One batch shared out over several devices, with the numbers of one.
+
+A batch is cut into equal parts, each device runs the network on its own, and what
+belongs to the whole batch (the mean of a normalisation, the statistics of a learned
+quantizer, loss and gradient) is combined by a collective. Code says what it needs in
+terms of the batch,
+
+    mean(x)      the mean of what every device has
+    total(x)     the sum
+    largest(x)   the maximum
+    gathered(x)  all parts, one after the other
+    own(x)       this device's part of something drawn for the whole batch
+    parts()      how many there are
+
+and on one device each of these is the identity. Weights are the same on every device:
+what is taken from them is taken inside `whole`, and combines nothing.
+
+Results differ from those of one device by rounding only: sums are taken in another
+order. On a CPU, devices are threads (`jax_num_cpu_devices`), and worth having: XLA runs
+a convolution with fewer than 128 output channels on one thread of a device.
+"""
+
+import contextlib
+import contextvars
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
+
+AXIS = "batch"
+
+Devices = Sequence[Any]
+"""What `jax.devices()` returns."""
+
+_IS_WHOLE: contextvars.ContextVar[bool] = contextvars.ContextVar("whole", default=False)
+
+
+def mesh(devices: Devices, batch: int) -> Mesh | None:
+    """As many of the devices as can share a batch equally; None if that is one."""
+    most = max(n for n in range(1, len(devices) + 1) if batch % n == 0)
+    return Mesh(np.array(devices[:most]), (AXIS,)) if most > 1 else None
+
+
+def spread(
+    function: Callable[[Any, Any], Any], mesh: Mesh | None
+) -> Callable[[Any, Any], Any]:
+    """A function of a whole batch, run on each device with its part of it.
+
+    Args:
+        function: of `(same, parts)`: arrays that every device has, and arrays whose
+            first axis is the batch. What it returns must be the same on every device.
+        mesh: from `mesh`; None leaves the function as it is.
+    """
+    if mesh is None:
+        return function
+    same, part = PartitionSpec(), PartitionSpec(AXIS)
+    # Types that tell equal from different values have changed their interface with
+    # every minor release of JAX, and are not used here.
+    return jax.shard_map(
+        function, mesh=mesh, in_specs=(same, part), out_specs=same, check_vma=False
+    )
+
+
+def everywhere(tree: Any, mesh: Mesh | None) -> Any:
+    """Arrays brought to every device of a mesh."""
+    if mesh is None:
+        return tree
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def home(tree: Any, mesh: Mesh | None) -> Any:
+    """Arrays that every device has, on the first one only."""
+    return tree if mesh is None else jax.device_put(tree, mesh.devices.flat[0])
+
+
+@contextlib.contextmanager
+def whole() -> Iterator[None]:
+    """Inside, values are no part of anything: every device has the same ones."""
+    token = _IS_WHOLE.set(True)
+    try:
+        yield
+    finally:
+        _IS_WHOLE.reset(token)
+
+
+def mean(tree: Any) -> Any:
+    """The mean over all parts of the batch.
+
+    The whole tree travels as one array: a step of a small network would spend more
+    time on waiting for each of a hundred than on anything else.
+    """
+    if not (axes := _axes()):
+        return tree
+    flat, rebuild = ravel_pytree(tree)
+    return rebuild(jax.lax.pmean(flat, axes))
+
+
+def total(tree: Any) -> Any:
+    """The sum over all parts of the batch."""
+    return jax.lax.psum(tree, axes) if (axes := _axes()) else tree
+
+
+def largest(x: Array) -> Array:
+    """The maximum over all parts of the batch."""
+    return jax.lax.pmax(x, axes) if (axes := _axes()) else x
+
+
+def gathered(x: Array) -> Array:
+    """All parts of the batch, along the first axis."""
+    return jax.lax.all_gather(x, axes, tiled=True) if (axes := _axes()) else x
+
+
+def own(x: Array) -> Array:
+    """This device's part, along the first axis, of an array for the whole batch."""
+    if not (axes := _axes()):
+        return x
+    size = len(x) // parts()
+    first = jax.lax.axis_index(axes) * size
+    return jax.lax.dynamic_slice_in_dim(x, first, size)
+
+
+def parts() -> int:
+    """Into how many parts the batch is cut."""
+    shape = jax.sharding.get_abstract_mesh().shape
+    return math.prod(shape[axis] for axis in _axes())
+
+
+def _axes() -> tuple[str, ...]:
+    """The axes of the mesh along which the values at hand are different."""
+    if _IS_WHOLE.get():
+        return ()
+    axes = jax.sharding.get_abstract_mesh().manual_axes
+    return tuple(axis for axis in axes if axis == AXIS)

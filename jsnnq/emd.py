@@ -188,9 +188,9 @@ def compare(
 ) -> Distances:
     """W1 between the firing distributions of two networks, layer by layer.
 
-    Counts out of the same total take the exact integer path, all layers in one
-    compiled call, and are divided in double precision. Counts over different numbers
-    of images, and whole channels, go through rates.
+    Counts out of the same total take the exact integer path: they are on the host,
+    where 64-bit sums are at hand, and are divided once, in double precision. Counts
+    over different numbers of images, and whole channels, go through rates.
 
     Args:
         a: integer spike counts of each neuron layer, `H W C`.
@@ -219,9 +219,7 @@ def compare(
             "method 'auto'"
         )
     if exact and method in ("auto", "counts"):
-        digits = np.asarray(_layer_digits(xs, ys, a_total))
-        n, m = _sizes_and_all(xs), _sizes_and_all(ys)
-        values = _from_digits(digits, n, m, a_total)
+        values = _from_layers(xs, ys, a_total)
     else:
         us, vs = _rates(xs, a_total, unit), _rates(ys, b_total, unit)
         pairs = [*zip(us, vs, strict=True), (np.concatenate(us), np.concatenate(vs))]
@@ -301,16 +299,25 @@ def _from_counts(
     return jnp.where(valid, distance, jnp.nan)
 
 
-@functools.partial(jax.jit, static_argnames="total")
-def _layer_digits(
-    xs: list[Integer[ArrayLike, "..."]], ys: list[Integer[ArrayLike, "..."]], total: int
-) -> UInt32[Array, "digits layers_and_all"]:
-    """`_digits` of each layer, and last of all layers pooled."""
-    f, g = [_histogram(x, total) for x in xs], [_histogram(y, total) for y in ys]
-    # A network's histogram is the sum of its layers'.
-    f.append(functools.reduce(jnp.add, f))
-    g.append(functools.reduce(jnp.add, g))
-    return _digits(f, g, _sizes_and_all(xs), _sizes_and_all(ys))
+def _from_layers(
+    xs: Sequence[ArrayLike], ys: Sequence[ArrayLike], total: int
+) -> list[float]:
+    """W1 of each layer, and last of all layers pooled, in double precision."""
+    values, all_f, all_g = [], *np.zeros((2, total + 1), int)
+    # One layer at a time, so that its histograms stay in the cache.
+    for x, y in zip(xs, ys, strict=True):
+        f, g = (np.bincount(np.ravel(one), minlength=total + 1) for one in (x, y))
+        values.append(_w1(f, g, total))
+        all_f, all_g = all_f + f, all_g + g
+    return [*values, _w1(all_f, all_g, total)]
+
+
+def _w1(f: Int[np.ndarray, "K"], g: Int[np.ndarray, "K"], total: int) -> float:
+    """The second line of the equation, of two histograms, exact up to the division."""
+    n, m = int(f.sum()), int(g.sum())
+    common = math.lcm(n, m)
+    difference = f * (common // n) - g * (common // m)
+    return int(np.abs(np.cumsum(difference)).sum()) / (common * total)
 
 
 def _inside(counts: Integer[ArrayLike, "N"], total: int) -> Bool[Array, "N"]:

@@ -396,8 +396,8 @@ def program(
     Args:
         config: the row.
         dataset: its images.
-        devices: as many of them as divide the batch share it; by default one does
-            it all.
+        devices: as many of them as divide the batch share it, if that is worth the
+            waiting for one another; by default one does it all.
     """
     training = config.training
     check_integer("batch", training.batch)
@@ -414,8 +414,18 @@ def program(
         scale=dataset.scale,
         pad=dataset.pad if training.augment else 0,
         flip=dataset.flip and training.augment,
-        mesh=parallel.mesh(devices, training.batch) if devices else None,
+        mesh=_mesh(devices, training.batch, dataset.image_shape),
     )
+
+
+_WORTH_SHARING = 2**13
+"""Pixels in a device's part of a batch: eight images of CIFAR's size."""
+
+
+def _mesh(devices, batch, image_shape):
+    height, width, _ = image_shape
+    most = min(len(devices), batch * height * width // _WORTH_SHARING)
+    return parallel.mesh(devices[:most], batch) if most > 1 else None
 
 
 def initial_variables(

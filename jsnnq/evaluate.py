@@ -4,7 +4,6 @@ Counts are integers and accumulate on the device, inside the jitted evaluation, 
 the whole split; spikes never leave it.
 """
 
-import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -56,20 +55,27 @@ class _Totals(NamedTuple):
     graded: dict[str, Array]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _observe(
-    network: ResidualNetwork,
-    pixels: tuple[tuple[float, ...], tuple[float, ...], float],
-    mesh: Mesh | None,
-    variables: dict[str, Any],
-    batch: tuple[Array, Array, Array],
-) -> _Totals:
-    """The counts of one batch."""
+Pixels = tuple[tuple[float, ...], tuple[float, ...], float]
+"""Mean, deviation and scale, as `batching.normalise` takes them."""
 
-    def count(variables, batch):
-        return parallel.total(_count(network, pixels, variables, *batch))
+_JITTED: dict[tuple[ResidualNetwork, Pixels, Mesh | None], Any] = {}
 
-    return parallel.spread(count, mesh)(variables, batch)
+
+def _observer(network: ResidualNetwork, pixels: Pixels, mesh: Mesh | None) -> Any:
+    """The compiled function of variables and a batch that counts."""
+    key = (network, pixels, mesh)
+    if key not in _JITTED:
+
+        def count(variables, batch):
+            return parallel.total(_count(network, pixels, variables, *batch))
+
+        _JITTED[key] = jax.jit(parallel.spread(count, mesh))
+    return _JITTED[key]
+
+
+@jax.jit
+def _add(sums: _Totals, seen: _Totals) -> _Totals:
+    return jax.tree.map(jnp.add, sums, seen)
 
 
 def _count(network, pixels, variables, images, labels, valid):
@@ -118,13 +124,13 @@ def evaluate(
     check_integer("batch", batch)
     images = getattr(dataset, split)
     pixels = (dataset.mean, dataset.std, dataset.scale)
-    parts = mesh.size if mesh else 1
-    batch = -(-min(batch, len(images)) // parts) * parts
+    batch = _whole_batch(batch, len(images), mesh)
+    observe_batch = _observer(network, pixels, mesh)
     variables = parallel.everywhere(variables, mesh)
     sums = None
     for one in _batches(images, batch):
-        seen = _observe(network, pixels, mesh, variables, one)
-        sums = seen if sums is None else jax.tree.map(jnp.add, sums, seen)
+        seen = observe_batch(variables, one)
+        sums = seen if sums is None else _add(sums, seen)
     assert sums is not None
     sums = jax.device_get(sums)
     return Evaluation(
@@ -140,10 +146,45 @@ def evaluate(
     )
 
 
-def forget_compiled() -> None:
-    """Drops compiled evaluations."""
-    compiled: Any = _observe
-    compiled.clear_cache()
+def compile_ahead(
+    network: ResidualNetwork,
+    variables: dict[str, Any],
+    dataset: data.DataSet,
+    *,
+    mesh: Mesh | None = None,
+) -> None:
+    """Compiles what `evaluate` will call on the test images, so that it is done.
+
+    Args:
+        network: the network.
+        variables: shapes and dtypes are enough.
+        dataset: where the images come from.
+        mesh: as in `evaluate`.
+    """
+    where = parallel.placement(mesh)
+    variables = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), variables
+    )
+    batch = _whole_batch(BATCH, len(dataset.test), mesh)
+    arrays = (
+        jax.ShapeDtypeStruct((batch, *dataset.image_shape), jnp.uint8),
+        jax.ShapeDtypeStruct((batch,), jnp.int32),
+        jax.ShapeDtypeStruct((batch,), bool),
+    )
+    pixels = (dataset.mean, dataset.std, dataset.scale)
+    _observer(network, pixels, mesh).lower(variables, arrays).compile()
+
+
+def forget(network: ResidualNetwork) -> None:
+    """Drops compiled evaluations of a network."""
+    for key in [key for key in _JITTED if key[0] == network]:
+        del _JITTED[key]
+
+
+def _whole_batch(batch: int, images: int, mesh: Mesh | None) -> int:
+    """Images in a call: no more than there are, and as many on every device."""
+    parts = mesh.size if mesh else 1
+    return -(-min(batch, images) // parts) * parts
 
 
 def _batches(

@@ -12,6 +12,7 @@ only the neurons scan over timesteps. Four collections travel beside `params`:
 """
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jsnnq import parallel
@@ -117,15 +119,40 @@ class Conv(QuantizedLayer):
         groups = x.shape[-1] if self.depthwise else 1
         shape = (self.size, self.size, x.shape[-1] // groups, self.features)
         kernel = self.quantized(self.param("kernel", fan_out_normal, shape), train)
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        if groups == 1 and max(x.shape[1:3]) < self.size:
+            return multiply_patches(x, kernel, self.stride)
         margin = (self.size - 1) // 2
         return jax.lax.conv_general_dilated(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
+            x,
+            kernel,
             window_strides=(self.stride, self.stride),
             padding=((margin, margin), (margin, margin)),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=groups,
         )
+
+
+def multiply_patches(
+    x: Float[Array, "N H W C"], kernel: Float[Array, "K K C O"], stride: int
+) -> Float[Array, "N I J O"]:
+    """The convolution as one product, with symmetric padding.
+
+    For images smaller than the kernel, where XLA's CPU backend has no fast
+    convolution (2.7 against 0.65 ms for 128 of 2x2x64).
+    """
+    size, features = kernel.shape[1], kernel.shape[-1]
+    margin = (size - 1) // 2
+    around = (0, 0), (margin, margin), (margin, margin), (0, 0)
+    padded = jnp.pad(x, around)
+    height, width = (1 + (n - 1) // stride for n in x.shape[1:3])
+    patches = [
+        padded[:, i : i + height * stride : stride, j : j + width * stride : stride]
+        for i in range(size)
+        for j in range(size)
+    ]
+    patches = [patch[:, :height, :width] for patch in patches]
+    return jnp.concatenate(patches, axis=-1) @ kernel.reshape(-1, features)
 
 
 class Dense(QuantizedLayer):
@@ -163,6 +190,55 @@ def moments(
     means, variances = parallel.gathered(jnp.stack([mean, var])[None]).swapaxes(0, 1)
     mean = jnp.mean(means, axis=0)
     return mean, jnp.mean(variances + jnp.square(means - mean[None]), axis=0)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def normalise(
+    x: Float[Array, "N H W C"],
+    gain: Float[Array | np.ndarray, "C"],
+    shift: Float[Array | np.ndarray, "C"],
+    epsilon: float,
+) -> tuple[Float[Array, "N H W C"], Float[Array, "C"], Float[Array, "C"]]:
+    """gain (x - mean) / sqrt(var + epsilon) + shift, and the batch's mean and variance.
+
+    The gradient is written out (Ioffe and Szegedy, arXiv 1502.03167, section 3): it
+    reads the values twice, where a derivative of `moments` reads them six times. None
+    flows through the mean and the variance that are returned.
+    """
+    return _normalise_forward(x, gain, shift, epsilon)[0]
+
+
+def _normalise_forward(x, gain, shift, epsilon):
+    mean, var = moments(x)
+    inverse = jax.lax.rsqrt(var + epsilon)
+    y = scaled(x, gain * inverse, shift - mean * gain * inverse)
+    return (y, mean, var), (x, gain, mean, inverse)
+
+
+def _normalise_backward(epsilon, residual, gradients):
+    del epsilon  # It is in the inverse of the deviation.
+    x, gain, mean, inverse = residual
+    g = gradients[0].astype(jnp.float32)
+    standard = scaled(x.astype(jnp.float32), inverse, -mean * inverse)
+    sums = jnp.stack([g.sum(axis=(0, 1, 2)), (g * standard).sum(axis=(0, 1, 2))])
+    size = x.size // x.shape[-1] * parallel.parts()
+    of_g, of_both = parallel.total(sums) / size
+    away = g - scaled(standard, of_both, of_g)
+    gain_inverse = (gain * inverse)[None, None, None]
+    return (away * gain_inverse).astype(x.dtype), sums[1], sums[0]
+
+
+normalise.defvjp(_normalise_forward, _normalise_backward)
+
+
+def scaled(
+    x: Float[Array, "N H W C"],
+    factor: Float[Array | np.ndarray, "C"],
+    offset: Float[Array | np.ndarray, "C"],
+) -> Float[Array, "N H W C"]:
+    """factor x + offset by channel, in the dtype of `x`."""
+    y = x * factor[None, None, None] + offset[None, None, None]
+    return y.astype(x.dtype)
 
 
 class BatchNorm(nn.Module):
@@ -203,20 +279,17 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels)
         if train:
-            mean, var = moments(x)
+            found: Any = normalise(x, gain, shift, self.epsilon)
+            y, mean, var = found
             if self.is_mutable_collection("batch_stats") and not self.is_initializing():
                 n = x.size // x.shape[-1] * repeats * parallel.parts()
                 self._follow(running_mean, mean)
                 self._follow(running_var, var * (n / max(n - 1, 1)))
-        else:
-            mean, var = running_mean.value, running_var.value
-        factor = gain * jax.lax.rsqrt(var + self.epsilon)
-        offset = shift - mean * factor
-        y = x * factor[None, None, None] + offset[None, None, None]
-        return y.astype(x.dtype)
+            return y
+        factor = gain * jax.lax.rsqrt(running_var.value + self.epsilon)
+        return scaled(x, factor, shift - running_mean.value * factor)
 
     def _follow(self, running, value):
-        value = jax.lax.stop_gradient(value)
         running.value = self.momentum * running.value + (1 - self.momentum) * value
 
 

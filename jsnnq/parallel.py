@@ -68,9 +68,12 @@ def spread(
 
 def everywhere(tree: Any, mesh: Mesh | None) -> Any:
     """Arrays brought to every device of a mesh."""
-    if mesh is None:
-        return tree
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    return tree if mesh is None else jax.device_put(tree, placement(mesh))
+
+
+def placement(mesh: Mesh | None) -> NamedSharding | None:
+    """Where `everywhere` brings arrays; None leaves it to JAX."""
+    return None if mesh is None else NamedSharding(mesh, PartitionSpec())
 
 
 def home(tree: Any, mesh: Mesh | None) -> Any:

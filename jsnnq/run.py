@@ -5,6 +5,7 @@ the config and seed that made it, so that it can be evaluated and compared later
 """
 
 import dataclasses
+import functools
 import shutil
 import time
 from collections.abc import Mapping
@@ -34,6 +35,7 @@ from jsnnq import (
 from jsnnq.config import Config, from_dict, to_dict
 from jsnnq.errors import InputError, choose
 from jsnnq.evaluate import Evaluation, evaluate
+from jsnnq.evaluate import compile_ahead as evaluate_ahead
 from jsnnq.footprint import as_dict, distances
 from jsnnq.monitor import Monitor
 from jsnnq.resnet import ResidualNetwork
@@ -71,6 +73,18 @@ def start(
         images = calibration_images(dataset, config.calibration, streams.order)
         variables = states.quantize(program.network, variables, streams.init, images)
     return train.start(program, variables)
+
+
+def compile_ahead(
+    program: train.Program, config: Config, dataset: data.DataSet
+) -> None:
+    """Compiles a row's training and evaluation, so that `execute` finds it done."""
+    variables = _abstract_variables(program.network, config, dataset)
+    if config.start != "post-training":
+        state = jax.eval_shape(functools.partial(train.start, program), variables)
+        train.compile_ahead(program, state, dataset.train)
+    variables = {"quant": {}, **variables}
+    evaluate_ahead(program.network, variables, dataset, mesh=program.mesh)
 
 
 def execute(
@@ -345,17 +359,7 @@ def load(
         std=tuple(metadata["std"]),
     )
     network = build.network(config, dataset.classes)
-    bare = build.float_network(config.network, dataset.classes)
-    like = build.abstract_variables(bare, dataset.image_shape)
-    if config.kind == "quantized":
-        images = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
-        like = jax.eval_shape(
-            lambda variables, images: states.quantize(
-                network, variables, jax.random.key(0), images
-            ),
-            like,
-            images,
-        )
+    like = _abstract_variables(network, config, dataset)
     variables, _ = checkpoint.restore(path, {"quant": {}, **like})
     return Network(
         network,
@@ -412,6 +416,22 @@ def compare(
         "emd": as_dict(distances(emd.compare, *firing_of, unit=unit)),
         "matched": as_dict(distances(emd.compare_matched, *firing_of, unit=unit)),
     }
+
+
+def _abstract_variables(network, config, dataset):
+    """Shapes and dtypes of the variables of a row's network."""
+    bare = build.float_network(config.network, dataset.classes)
+    like = build.abstract_variables(bare, dataset.image_shape)
+    if config.kind != "quantized":
+        return like
+    images = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
+    return jax.eval_shape(
+        lambda variables, images: states.quantize(
+            network, variables, jax.random.key(0), images
+        ),
+        like,
+        images,
+    )
 
 
 def _kernel_shapes(found):

@@ -19,6 +19,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,12 @@ from jsnnq.errors import InputError
 from jsnnq.footprint import as_dict, distances
 from jsnnq.monitor import read_curve
 from jsnnq.provenance import installed_commit
-from jsnnq.run import execute
+from jsnnq.run import compile_ahead, execute
 
 SCHEMA = 1
+
+_AHEAD = 2
+"""So many programs are compiled before their rows begin."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,12 +137,12 @@ class Study:
         self.jobs = plan(rows, seeds, row_seeds)
         self.out = Path(out)
         self._quiet, self._say, self._command = quiet, say, command
-        self._compiled: Any = None
         self._paper = dict(paper or {})
         self._datasets = {
             name: data.load(name, data_dir=data_dir)
             for name in sorted({config.data for config in rows.values()})
         }
+        self._configs = dict(rows)
         # Every row is built before the first is trained, so that what is wrong with
         # the last one is known now.
         self._programs = {
@@ -164,19 +168,22 @@ class Study:
                 first, and the next call tries them again.
         """
         lost = []
-        for job in self.jobs:
-            if self._is_done(job):
-                continue
-            if job.parent and not self._is_done(self._parent(job)):
-                continue  # Its float network diverged.
-            try:
-                row = self._execute(job)
-            except train.Diverged as error:
-                self._say(f"{job.key}: {error}")
-                lost.append(error)
-                continue
-            self._say(_line(row))
-            files.write_json(self.out / "results.json", self.results())
+        waiting = [job for job in self.jobs if not self._is_done(job)]
+        with _Ahead(self._compile_ahead) as ahead:
+            for number, job in enumerate(waiting):
+                following = waiting[number + 1 :]
+                if job.parent and not self._is_done(self._parent(job)):
+                    continue  # Its float network diverged.
+                ahead.turn(self._alike(job), map(self._alike, following))
+                try:
+                    row = self._execute(job)
+                except train.Diverged as error:
+                    self._say(f"{job.key}: {error}")
+                    lost.append(error)
+                    continue
+                self._say(_line(row))
+                files.write_json(self.out / "results.json", self.results())
+                self._forget(job, following)
         results = self.results()
         files.write_json(self.out / "results.json", results)
         write_report(self.out)
@@ -186,10 +193,9 @@ class Study:
 
     def decisions(self) -> dict[str, list[tuple[str, str, str]]]:
         """What the rules gave each layer of each quantized row; see `build`."""
-        configs = {job.name: job.config for job in self.jobs}
         return {
             name: build.decisions(config, self._programs[name].network)
-            for name, config in configs.items()
+            for name, config in self._configs.items()
             if config.kind == "quantized"
         }
 
@@ -236,13 +242,6 @@ class Study:
         )
 
     def _execute(self, job: Job) -> dict[str, Any]:
-        # Rows of one network follow each other; what was compiled for the last one
-        # would only fill the memory.
-        network = self._programs[job.name].network
-        if self._compiled not in (None, network):
-            for room in (train, evaluate, probe):
-                room.forget_compiled()
-        self._compiled = network
         origin = self._folder(self._parent(job)) if job.parent else None
         row, evaluation = execute(
             self._programs[job.name],
@@ -265,6 +264,25 @@ class Study:
         files.write_json(self._folder(job) / "row.json", row)
         return row
 
+    def _compile_ahead(self, name: str) -> None:
+        config = self._configs[name]
+        compile_ahead(self._programs[name], config, self._datasets[config.data])
+
+    def _alike(self, job: Job) -> str:
+        """The first row that has the program of this one."""
+        ours = self._programs[job.name]
+        return next(name for name, one in self._programs.items() if one == ours)
+
+    def _forget(self, job: Job, following: Iterable[Job]) -> None:
+        """Drops what the next jobs do not need: it would only fill the memory."""
+        done = self._programs[job.name]
+        kept = [self._programs[other.name] for other in following][: _AHEAD + 1]
+        if done not in kept:
+            train.forget(done)
+        if done.network not in [program.network for program in kept]:
+            evaluate.forget(done.network)
+            probe.forget_compiled()
+
     def _between_floats(self, done: Iterable[Job]) -> list[dict[str, Any]]:
         """The distances between float networks of different seeds, all pairs."""
         firing = {
@@ -277,6 +295,37 @@ class Study:
             for one, other in itertools.combinations(firing, 2)
             if one.name == other.name
         ]
+
+
+class _Ahead:
+    """Compiles what the next rows need, on a thread beside the present one.
+
+    Compiling takes as long as the training of a small row, and uses one core.
+    """
+
+    def __init__(self, compile_one: Callable[[str], None]):
+        self._compile_one = compile_one
+        self._pool = ThreadPoolExecutor(1, "jsnnq-compile")
+        self._begun: dict[str, Future] = {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        # XLA cannot be interrupted; what has not begun need not begin.
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def turn(self, name: str, following: Iterable[str]) -> None:
+        """Waits for the compilation of a row whose turn it is; begins the next ones."""
+        if name in self._begun:
+            # What could not be compiled will say so again where it is used.
+            self._begun[name].exception()
+        coming = [other for other in dict.fromkeys(following) if other != name]
+        wanted = coming[:_AHEAD]
+        self._begun = {n: f for n, f in self._begun.items() if n in (name, *wanted)}
+        for other in wanted:
+            if other not in self._begun:
+                self._begun[other] = self._pool.submit(self._compile_one, other)
 
 
 def _summarise(found: list[dict[str, Any]]) -> tuple[Any, Any]:

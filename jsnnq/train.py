@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 from jaxtyping import Array, ArrayLike, Bool, Int, UInt8
 
@@ -98,13 +99,20 @@ class Diverged(RuntimeError):
 def start(program: Program, variables: dict[str, Any]) -> TrainState:
     """The state before the first step."""
     params = variables["params"]
+    begin: Any = _opt_state
     return TrainState(
         step=jnp.int32(0),
         params=params,
         batch_stats=variables["batch_stats"],
         quant=variables.get("quant", {}),
-        opt_state=program.optimizer.init(params),
+        opt_state=begin(program.optimizer, params),
     )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _opt_state(optimizer, params):
+    # Compiled as one: by itself every shape of zeros would be a compilation.
+    return optimizer.init(params)
 
 
 def loss_and_changes(
@@ -178,9 +186,10 @@ def is_sound(loss: Array, state: TrainState) -> Bool[Array, ""]:
     loss one step later, and an infinite running variance never, because it divides.
     Infinity is allowed in `quant`, where it is the clip of a quantizer without one.
     """
-    finite = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(state[1:3])]
-    numbers = [~jnp.any(jnp.isnan(x)) for x in jax.tree.leaves(state.quant)]
-    return jnp.isfinite(loss) & jnp.all(jnp.stack(finite + numbers))
+    # As one array: looking at each of a hundred would be a hundred kernels.
+    finite = jnp.all(jnp.isfinite(ravel_pytree((loss, state[1:3]))[0]))
+    learned = [x for x in jax.tree.leaves(state.quant) if x.dtype == jnp.float32]
+    return finite & ~jnp.any(jnp.isnan(ravel_pytree(learned)[0]))
 
 
 class Keys(NamedTuple):
@@ -239,16 +248,60 @@ def epoch(
     return jax.lax.scan(body, state, length=steps)
 
 
-jitted_update = jax.jit(update, static_argnums=0)
-jitted_step = jax.jit(step, static_argnums=0)
-jitted_epoch = jax.jit(epoch, static_argnums=(0, 6), donate_argnums=1)
+class Jitted(NamedTuple):
+    """The functions of a program, compiled when they are first called."""
+
+    update: Any
+    step: Any
+    epoch: Any
 
 
-def forget_compiled() -> None:
-    """Drops compiled steps, a few hundred MB each; other programs will compile anew."""
-    compiled: tuple[Any, ...] = (jitted_update, jitted_step, jitted_epoch)
-    for function in compiled:
-        function.clear_cache()
+_JITTED: dict[Program, Jitted] = {}
+
+
+def jitted(program: Program) -> Jitted:
+    """`update`, `step` and `epoch` of a program; equal programs get the same ones."""
+    if program not in _JITTED:
+        bound = [functools.partial(f, program) for f in (update, step, epoch)]
+        _JITTED[program] = Jitted(
+            jax.jit(bound[0]),
+            jax.jit(bound[1]),
+            jax.jit(bound[2], static_argnames="length", donate_argnums=0),
+        )
+    return _JITTED[program]
+
+
+def forget(program: Program) -> None:
+    """Drops what was compiled for a program, which may be a few hundred MB."""
+    _JITTED.pop(program, None)
+
+
+def compile_ahead(
+    program: Program, state: TrainState, split: data.Split | Records
+) -> None:
+    """Compiles what `fit` will call step by step, so that it finds it done.
+
+    Args:
+        program: what will be trained.
+        state: shapes and dtypes are enough.
+        split: the training images.
+    """
+    if isinstance(split, Records) or jax.default_backend() != "cpu":
+        return  # Batches from the host and whole epochs are compiled when they come.
+    whole = parallel.placement(program.mesh)
+    like = lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
+    state = jax.tree.map(functools.partial(like, where=whole), state)
+    key = like(jax.eval_shape(lambda: keys(0).augment), None)
+    size = len(split)
+    arrays = [
+        jax.ShapeDtypeStruct(shape, dtype, sharding=whole)
+        for shape, dtype in (
+            (split.images.shape, split.images.dtype),
+            ((size,), jnp.int32),
+            ((size,), jnp.int32),
+        )
+    ]
+    jitted(program).step.lower(state, *arrays, key).compile()
 
 
 def fit(
@@ -332,7 +385,7 @@ def _dispatched_steps(
     steps_per_epoch = len(images) // program.batch
 
     def advance(state):
-        return jitted_step(program, state, images, labels, order, key)
+        return jitted(program).step(state, images, labels, order, key)
 
     def batch_of(state):
         index = int(state.step) % steps_per_epoch
@@ -354,8 +407,8 @@ def _streamed_steps(program, split, seed, state, order, key, report: Report, len
             recent[step_number] = batch
             recent.pop(step_number - 2, None)
             step_key = jax.random.fold_in(key, step_number)
-            yield lambda state, b=batch, k=step_key: jitted_update(
-                program, state, b[0], b[1], k
+            yield lambda state, b=batch, k=step_key: jitted(program).update(
+                state, b[0], b[1], k
             )
 
     def batch_of(state):
@@ -390,13 +443,15 @@ def _supervised(program, state, advances, batch_of, key, report: Report):
 def _scanned_steps(program, images, labels, state, order, key, report: Report, length):
     """One scan; what went wrong inside is found afterwards, from a kept copy."""
     kept, state = state, jax.tree.map(jnp.copy, state)
-    state, numbers = jitted_epoch(program, state, images, labels, order, key, length)
+    state, numbers = jitted(program).epoch(
+        state, images, labels, order, key, length=length
+    )
     finite = np.asarray(numbers["finite"])
     first = int(kept.step)
     if not finite.all():
         bad = int(np.argmin(finite))
         for _ in range(bad):
-            kept, _ = jitted_step(program, kept, images, labels, order, key)
+            kept, _ = jitted(program).step(kept, images, labels, order, key)
         index = int(kept.step) % (len(images) // program.batch)
         batch = batching.take(images, labels, order, index, program.batch)
         raise diverged(program, kept, *batch, key)
@@ -424,7 +479,7 @@ def diverged(
     where = (
         _first_bad_output(program, state, shown)
         or _last_bad_gradient(program, state, shown, classes)
-        or _bad_update(program, jitted_update(program, state, pixels, classes, key)[0])
+        or _bad_update(program, jitted(program).update(state, pixels, classes, key)[0])
     )
     return Diverged(
         f"training stopped at step {number}: {where} is not finite; the state before "

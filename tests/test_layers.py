@@ -144,7 +144,7 @@ def _convolved(x, kernel, stride):
 
 @pytest.mark.parametrize("size", [1, 3, 7])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("side", [8, 7])
+@pytest.mark.parametrize("side", [8, 7, 2, 1])
 def test_conv_equals_numpy(size, stride, side):
     x, kernel = _random((2, side, side + 1, 3)), _random((size, size, 3, 5), 1)
     layer = Conv(features=5, size=size, stride=stride)

@@ -21,7 +21,7 @@ from jsnnq.config import (
     neurons,
 )
 from jsnnq.errors import InputError
-from jsnnq.evaluate import evaluate
+from jsnnq.evaluate import evaluate, forget
 from jsnnq.monitor import read_curve
 
 from .test_train import BINARY, SMALL, assert_same, digits
@@ -173,6 +173,41 @@ def test_a_post_training_row_is_measured_stored_and_not_trained(
     json.dumps(row)
     record = footprint.load(tmp_path / "firing.npz")
     assert_same(record["counts"], evaluation.counts)
+
+
+@pytest.mark.parametrize(("start", "devices"), [("scratch", 2), ("checkpoint", 1)])
+def test_what_was_compiled_ahead_is_not_compiled_again(
+    tmp_path, parent, caplog, monkeypatch, start, devices
+):
+    monkeypatch.setattr(build, "_WORTH_SHARING", 1)
+    # A batch of its own, so that no other test has compiled for it.
+    training = dataclasses.replace(SMALL.training, epochs=1, batch=96 + 2 * devices)
+    config = dataclasses.replace(
+        SMALL, start=start, training=training, weights=kernels(Uniform(2))
+    )
+    program = build.program(config, digits(), jax.devices()[:devices])
+    forget(program.network)
+
+    def compiled(function, *arguments, **options):
+        caplog.clear()
+        with jax.log_compiles(), caplog.at_level("WARNING"):
+            function(*arguments, **options)
+        text = [record.getMessage() for record in caplog.records]
+        said = [line for line in text if line.startswith("Finished XLA compilation")]
+        return {name for name in ("step", "count") if any(name in one for one in said)}
+
+    ahead = compiled(run.compile_ahead, program, config, digits())
+    after = compiled(
+        run.execute,
+        program,
+        config,
+        digits(),
+        tmp_path,
+        seed=0,
+        parent=None if start == "scratch" else parent,
+        quiet=True,
+    )
+    assert (ahead, after) == ({"step", "count"}, set())
 
 
 @pytest.mark.parametrize(

@@ -376,6 +376,7 @@ def fake_execute(program, config, dataset, folder, *, seed, parent, label, quiet
 @pytest.fixture
 def faked(monkeypatch):
     monkeypatch.setattr(study, "execute", fake_execute)
+    monkeypatch.setattr(study, "compile_ahead", lambda *arguments: None)
 
 
 @pytest.fixture
@@ -622,6 +623,24 @@ def test_a_plan_does_every_parent_first():
         "weights-lqnet-2bit": 2,
         "scratch": 2,
     }
+
+
+@pytest.mark.usefixtures("faked", "unreported")
+def test_rows_are_compiled_ahead_once_and_a_failure_stops_nothing(
+    tmp_path, monkeypatch
+):
+    ahead = []
+
+    def compile_ahead(program, config, dataset):
+        ahead.append(program)
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(study, "compile_ahead", compile_ahead)
+    made = make(tmp_path, seeds=2)
+    assert made.run()["rows"]
+    # Of every program but the first, which is compiled where it is used.
+    first, *others = dict.fromkeys(made._programs[job.name] for job in made.jobs)
+    assert ahead == others
 
 
 @pytest.mark.usefixtures("faked", "unreported")

@@ -93,7 +93,7 @@ class Run(NamedTuple):
 @functools.cache
 def whole_run(row):
     program, state = begun(row)
-    states, recorder, before = [], Recorder(), train.jitted_step._cache_size()
+    states, recorder, before = [], Recorder(), train.jitted(program).step._cache_size()
     train.fit(
         program,
         state,
@@ -103,7 +103,7 @@ def whole_run(row):
         on_epoch=states.append,
         monitor=recorder,
     )
-    return Run(states, recorder, train.jitted_step._cache_size() - before)
+    return Run(states, recorder, train.jitted(program).step._cache_size() - before)
 
 
 def trained(row):
@@ -162,8 +162,8 @@ def test_one_step_is_adam_on_the_mean_cross_entropy():
     program, before = begun("float")
     images, labels = digits().train.images, digits().train.labels
     order = batching.epoch_order(train.keys(0).order, 0, len(labels))
-    after, numbers = train.jitted_step(
-        program, before, images, labels, order, train.keys(0).augment
+    after, numbers = train.jitted(program).step(
+        before, images, labels, order, train.keys(0).augment
     )
     rows = np.asarray(order)[:128]
     shifted = batching.augment(
@@ -214,7 +214,8 @@ def test_the_scanned_epoch_agrees_with_the_dispatched_one():
 
 
 def test_a_cpu_dispatches_unless_told_otherwise(monkeypatch):
-    monkeypatch.setattr(train, "jitted_epoch", None)
+    functions = train.jitted(begun("float")[0])._replace(epoch=None)
+    monkeypatch.setitem(train._JITTED, begun("float")[0], functions)
     recorder = Recorder()
     fit("float", begun("float")[1], 1, monitor=recorder)
     assert recorder.steps == list(range(1, STEPS + 1))
@@ -246,8 +247,8 @@ def test_a_run_left_in_the_middle_of_an_epoch_continues_there():
     split = digits().train
     order = batching.epoch_order(train.keys(0).order, 0, len(split))
     for _ in range(4):
-        state, _ = train.jitted_step(
-            program, state, split.images, split.labels, order, train.keys(0).augment
+        state, _ = train.jitted(program).step(
+            state, split.images, split.labels, order, train.keys(0).augment
         )
     assert_same(fit("float", state, 2), trained("float")[1])
 
@@ -490,8 +491,8 @@ def test_an_explosion_is_named_at_its_step_and_the_last_good_state_kept(scan):
         fit("float", start, 1, scan=scan, monitor=recorder)
     split = digits().train
     order = batching.epoch_order(train.keys(0).order, 0, len(split))
-    expected, _ = train.jitted_step(
-        program, start, split.images, split.labels, order, train.keys(0).augment
+    expected, _ = train.jitted(program).step(
+        start, split.images, split.labels, order, train.keys(0).augment
     )
     assert caught.value.step == 1
     assert all_finite(caught.value.last_good)

@@ -1,0 +1,108 @@
+"""Everything that can be timed on this machine, beside what users would take instead.
+
+    pip install '.[bench]'
+    python -m experiments.benchmarks [--only training distances] [--rounds 5]
+
+Writes `results/DEVICE.json` and prints the table of the README. Run it on a machine
+that does nothing else. Cost: about 15 minutes on two CPU cores.
+"""
+
+import argparse
+import json
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jsnnq.provenance import installed_commit
+
+_VERSIONS = ("jax", "flax", "torch", "spikingjelly", "snntorch", "scipy", "POT")
+
+
+def main() -> None:
+    """Runs the groups that were asked for."""
+    options = _parse()
+    if jax.config.jax_platforms in (None, "cpu"):
+        jax.config.update("jax_num_cpu_devices", options.devices)
+    from .rows import GROUPS, Settings
+    from .timing import Row
+
+    cpu = jax.default_backend() == "cpu"
+    batches = tuple(options.batch or ((32,) if cpu else (32, 128, 512)))
+    settings = Settings(batches, options.width, options.rounds)
+    found: list[Any] = []
+    for group in options.only or GROUPS:
+        for one in GROUPS[group](settings):
+            print(_line(one), file=sys.stderr, flush=True)
+            found.append(one)
+    device = jax.devices()[0].device_kind
+    results = {
+        "device": device,
+        "devices_sharing": len(jax.devices()),
+        "versions": _versions(),
+        "commit": installed_commit(),
+        "command": "python -m experiments.benchmarks " + " ".join(sys.argv[1:]),
+        "rows": [one._asdict() for one in found if isinstance(one, Row)],
+        "skipped": [one._asdict() for one in found if not isinstance(one, Row)],
+    }
+    path = options.out or Path(__file__).parent / "results" / f"{_file(device)}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(table(results["rows"]))
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows in Markdown, as they stand in the README."""
+    lines = [
+        "| | jsnnq | beside | | ratio (range) |",
+        "|---|---:|---|---:|---:|",
+    ]
+    for row in rows:
+        low, high = row["range"]
+        lines.append(
+            f"| {row['name']} | {row['ours']:.4g} {row['unit']} | {row['peer_name']} "
+            f"| {row['peer']:.4g} {row['unit']} | "
+            f"{row['ratio']:.2f} ({low:.2f} to {high:.2f}) |"
+        )
+    return "\n".join(lines)
+
+
+def _line(one: Any) -> str:
+    if hasattr(one, "reason"):
+        return f"{one.name}: skipped, {one.reason}"
+    return f"{one.name}: {one.ratio:.2f} x {one.peer_name}"
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for name in _VERSIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _file(device: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in device.lower())
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.benchmarks",
+        description=(__doc__ or "").splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--only", nargs="+", metavar="GROUP", help="some of the groups")
+    parser.add_argument("--batch", nargs="+", type=int, help="images in a step")
+    parser.add_argument("--width", type=float, default=1.0, help="multiplies channels")
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
+    parser.add_argument("--devices", type=int, default=2, help="threads, on a CPU")
+    parser.add_argument("--out", type=Path, help="another file for the results")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""What is timed of jsnnq: steps and evaluations of a row, ready to run."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jsnnq import batching, build, data, losses, parallel, run, train
+from jsnnq.config import Config, NetworkConfig, TrainingConfig
+from jsnnq.resnet import observe
+
+from .timing import Work
+
+
+def spiking(batch: int, width: float, timesteps: int = 4, **quantizers: Any) -> Config:
+    """SEW-ResNet18 with CIFAR's stem under SGD, as the peers are built."""
+    return Config(
+        data="synthetic",
+        network=NetworkConfig(name="sew_resnet18", width=width, timesteps=timesteps),
+        training=TrainingConfig(
+            epochs=1, batch=batch, optimizer="sgd", rate=0.1, schedule="constant",
+            augment=False,
+        ),
+        **quantizers,
+    )  # fmt: skip
+
+
+@functools.cache
+def images(count: int = 2048) -> data.DataSet:
+    """Random images of CIFAR's size; what is in them does not change the time."""
+    small = data.synthetic((32, 32, 3))
+    again = np.arange(count) % len(small.train.labels)
+    split = data.Split(small.train.images[again], small.train.labels[again])
+    return dataclasses.replace(small, train=split)
+
+
+def begun(
+    config: Config, dataset: data.DataSet | None = None
+) -> tuple[train.Program, train.TrainState]:
+    """A row's program and the state before its first step, where it will run."""
+    dataset = dataset or images()
+    program = build.program(config, dataset, jax.devices())
+    state = run.start(program, config, dataset, seed=0)
+    return program, parallel.everywhere(state, program.mesh)
+
+
+def training(config: Config, dataset: data.DataSet | None = None) -> Work:
+    """One training step, from a batch of pixels to new parameters."""
+    dataset = dataset or images()
+    program, state = begun(config, dataset)
+    pixels, labels = dataset.train.read(np.arange(program.batch))
+    arguments = (jnp.asarray(pixels), jnp.asarray(labels), jax.random.key(0))
+    compiled = train.jitted(program).update.lower(state, *arguments).compile()
+    return lambda: jax.block_until_ready(compiled(state, *arguments))
+
+
+def memory(config: Config) -> int:
+    """Bytes a compiled step needs beside its arguments, as XLA states them."""
+    program, state = begun(config)
+    pixels, labels = images().train.read(np.arange(program.batch))
+    arguments = (jnp.asarray(pixels), jnp.asarray(labels), jax.random.key(0))
+    compiled = train.jitted(program).update.lower(state, *arguments).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+def predicting(config: Config) -> Work:
+    """The evaluation of one batch: logits and accuracy, nothing of the firing."""
+    program, state = begun(config)
+    variables = state.variables()
+
+    def correct(variables, batch):
+        pixels, labels = batch
+        inputs = batching.normalise(pixels, program.mean, program.std, program.scale)
+        logits, _ = observe(program.network, variables, inputs)
+        return parallel.total(jnp.sum(losses.correct(losses.readout(logits), labels)))
+
+    pixels, labels = images().train.read(np.arange(program.batch))
+    batch = (jnp.asarray(pixels), jnp.asarray(labels))
+    work = jax.jit(parallel.spread(correct, program.mesh))
+    return lambda: work(variables, batch).block_until_ready()
+
+
+def evaluating(config: Config) -> Work:
+    """The same with the spikes of every neuron counted, as `evaluate` does it."""
+    from jsnnq import evaluate
+
+    program, state = begun(config)
+    pixels = (program.mean, program.std, program.scale)
+    work = evaluate._observer(program.network, pixels, program.mesh)
+    arrays = images().train.read(np.arange(program.batch))
+    batch = (*map(jnp.asarray, arrays), jnp.ones(program.batch, bool))
+    variables = state.variables()
+    return lambda: jax.block_until_ready(work(variables, batch))

@@ -1,0 +1,148 @@
+"""What a user would take instead, each on its best path (see the protocol in README).
+
+SpikingJelly 2.0: SEW-ResNet18 with CIFAR's stem in multi-step mode and channels_last,
+on a CPU eager and compiled by torch, on a GPU with TF32. Its stem is run T times on the
+same image, as its users run it. snnTorch has no SEW-ResNet; its neurons are timed.
+"""
+
+import importlib.util
+import sys
+import types
+from typing import Any
+
+from .timing import Work
+
+
+def missing(*names: str) -> str | None:
+    """Why a peer cannot be timed here, or None."""
+    absent = [name for name in names if importlib.util.find_spec(name) is None]
+    return f"{', '.join(absent)} not installed (extra: bench)" if absent else None
+
+
+def spikingjelly_network(width: float) -> Any:
+    """Its SEW-ResNet18 for CIFAR images; as wide as ours."""
+    import torch
+
+    _without_torchvision()
+    from spikingjelly.activation_based import functional, layer, neuron, surrogate
+    from spikingjelly.activation_based.model import sew_resnet
+
+    assert width == 1, "SpikingJelly has one width of SEW-ResNet18"
+    network = sew_resnet.sew_resnet18(
+        pretrained=False,
+        cnf="ADD",
+        spiking_neuron=neuron.LIFNode,
+        surrogate_function=surrogate.ATan(),
+        detach_reset=True,
+        num_classes=10,
+    )
+    network.conv1 = layer.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
+    network.maxpool = torch.nn.Identity()
+    functional.set_step_mode(network, "m")
+    place = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+    return network.to(place).to(memory_format=torch.channels_last)
+
+
+def spikingjelly_training(batch: int, *, compiled: bool = False) -> Work:
+    """One training step with SGD and momentum."""
+    import torch
+    from spikingjelly.activation_based import functional
+
+    network = spikingjelly_network(1.0)
+    call = torch.compile(network) if compiled else network
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    images, labels = _batch(network, batch)
+
+    def work():
+        optimizer.zero_grad()
+        logits = call(images).mean(0)
+        torch.nn.functional.cross_entropy(logits, labels).backward()
+        optimizer.step()
+        functional.reset_net(network)
+        _wait()
+
+    return work
+
+
+def spikingjelly_predicting(batch: int) -> Work:
+    """The evaluation of one batch, convolutions fused with normalisation."""
+    import torch
+    from spikingjelly.activation_based import functional
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    network = spikingjelly_network(1.0).eval()
+    for block in (network, *network.modules()):
+        for number in ("1", "2"):
+            conv, bn = (getattr(block, kind + number, None) for kind in ("conv", "bn"))
+            if isinstance(conv, torch.nn.Conv2d) and bn is not None:
+                setattr(block, f"conv{number}", fuse_conv_bn_eval(conv, bn))
+                setattr(block, f"bn{number}", torch.nn.Identity())
+    images, labels = _batch(network, batch)
+
+    def work():
+        with torch.no_grad():
+            (network(images).mean(0).argmax(1) == labels).sum().item()
+        functional.reset_net(network)
+
+    return work
+
+
+def spikingjelly_neurons(shape: tuple[int, ...]) -> Work:
+    """A layer of LIF neurons, forward and backward."""
+    import torch
+    from spikingjelly.activation_based import functional, neuron, surrogate
+
+    layer = neuron.LIFNode(
+        surrogate_function=surrogate.ATan(), detach_reset=True, step_mode="m"
+    )
+    currents = torch.rand(shape, requires_grad=True)
+
+    def work():
+        currents.grad = None
+        layer(currents).sum().backward()
+        functional.reset_net(layer)
+
+    return work
+
+
+def snntorch_neurons(shape: tuple[int, ...]) -> Work:
+    """The same with snnTorch's Leaky, step by step as its users write it."""
+    import snntorch
+    import torch
+
+    layer = snntorch.Leaky(beta=0.5, spike_grad=snntorch.surrogate.atan())
+    currents = torch.rand(shape, requires_grad=True)
+
+    def work():
+        currents.grad = None
+        membrane, total = layer.init_leaky(), 0
+        for current in currents:
+            spikes, membrane = layer(current, membrane)
+            total = total + spikes.sum()
+        total.backward()
+
+    return work
+
+
+def _batch(network, batch):
+    import torch
+
+    place = next(network.parameters()).device
+    images = torch.rand(4, batch, 3, 32, 32, device=place)
+    return images, torch.randint(0, 10, (batch,), device=place)
+
+
+def _wait():
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _without_torchvision():
+    """SpikingJelly takes one download function from torchvision, unused here."""
+    names = ("torchvision", "torchvision.models", "torchvision.models.utils")
+    if importlib.util.find_spec("torchvision") is None and names[0] not in sys.modules:
+        sys.modules.update({name: types.ModuleType(name) for name in names})
+        sys.modules[names[-1]].load_state_dict_from_url = None  # type: ignore[attr-defined]

@@ -1,0 +1,229 @@
+"""What is compared: training, evaluation, distances, and starting."""
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jsnnq import batching, emd, parallel, train
+from jsnnq.binary import METHODS, RECIPE, binary, network
+from jsnnq.config import LQNet, Uniform, kernels, neurons
+from jsnnq.neurons import Neuron, unroll
+
+from . import ours, peers
+from .timing import Row, Skipped, Work, compare
+
+
+class Settings(NamedTuple):
+    """How large and how often; `width` below 1 leaves out what peers do not have."""
+
+    batches: tuple[int, ...]
+    width: float
+    rounds: int
+
+
+Rows = Iterator[Row | Skipped]
+
+
+def training(settings: Settings) -> Rows:
+    """Steps of SEW-ResNet18, T = 4, beside SpikingJelly's."""
+    for batch in settings.batches:
+        name = f"training step, SEW-ResNet18, T = 4, batch {batch}"
+        mine = ours.training(ours.spiking(batch, settings.width))
+        for words, compiled in {"": False, ", torch.compile": True}.items():
+            make = lambda b=batch, c=compiled: peers.spikingjelly_training(
+                b, compiled=c
+            )
+            yield _beside(settings, name, mine, f"SpikingJelly{words}", make)
+
+
+def evaluation(settings: Settings) -> Rows:
+    """Logits of SEW-ResNet18 beside SpikingJelly's, and with the firing counted."""
+    for batch in settings.batches:
+        config = ours.spiking(batch, settings.width)
+        name = f"evaluation, SEW-ResNet18, T = 4, batch {batch}"
+        mine = ours.predicting(config)
+        make = lambda b=batch: peers.spikingjelly_predicting(b)
+        yield _beside(settings, name, mine, "SpikingJelly", make)
+    counted = ours.evaluating(config)
+    yield compare(
+        f"{name}, every neuron counted",
+        counted,
+        "jsnnq without counts",
+        mine,
+        settings.rounds,
+    )
+
+
+def quantized(settings: Settings) -> Rows:
+    """What quantizers add to a full-precision step."""
+    batch = settings.batches[0]
+    plain = ours.training(ours.spiking(batch, settings.width))
+    rows = {
+        "LQ-Net weights, 2 bits": {"weights": kernels(LQNet(2))},
+        "LQ-Net weights, 4 bits": {"weights": kernels(LQNet(4))},
+        "uniform membrane, 4 bits": {"membranes": neurons(Uniform(4))},
+        "LQ-Net membrane, 2 bits": {"membranes": neurons(LQNet(2))},
+    }
+    for name, quantizers in rows.items():
+        work = ours.training(ours.spiking(batch, settings.width, **quantizers))
+        yield compare(
+            f"training step, SEW-ResNet18, {name}, batch {batch}",
+            work,
+            "jsnnq, full precision",
+            plain,
+            settings.rounds,
+        )
+
+
+def freezing(settings: Settings) -> Rows:
+    """Steps of StoMPP beside the straight-through estimator's."""
+    batch = settings.batches[0]
+    for name in ("resnet18", "resnet50"):
+        recipe = dataclasses.replace(RECIPE, batch=batch, epochs=10)
+        base = network(name, "synthetic", recipe, settings.width)
+        stompp, ste = (
+            ours.training(binary(base, *METHODS[key])) for key in ("stompp", "ste")
+        )
+        yield compare(
+            f"training step, BNN {name}, StoMPP, batch {batch}",
+            stompp,
+            "jsnnq, STE",
+            ste,
+            settings.rounds,
+        )
+
+
+def timesteps(settings: Settings) -> Rows:
+    """A step of T timesteps beside T steps of one."""
+    batch = max(4, settings.batches[0] // 4)
+    one = ours.training(ours.spiking(batch, settings.width, 1))
+    for count in (2, 4, 8, 16):
+        config = ours.spiking(batch, settings.width, count)
+        megabytes = ours.memory(config) / 1e6
+        yield compare(
+            f"training step, T = {count}, batch {batch} ({megabytes:.0f} MB)",
+            ours.training(config),
+            f"jsnnq, {count} steps of T = 1",
+            lambda n=count: [one() for _ in range(n)],
+            settings.rounds,
+        )
+
+
+def growth(settings: Settings) -> Rows:
+    """A step of a run over 50,000 images beside one over 2,000."""
+    batch = settings.batches[0]
+    config = ours.spiking(batch, settings.width / 4)
+
+    def step(count):
+        dataset = ours.images(count)
+        program, state = ours.begun(config, dataset)
+        arrays = [jnp.asarray(x) for x in (dataset.train.images, dataset.train.labels)]
+        order = batching.epoch_order(jax.random.key(0), 0, count)
+        arrays = parallel.everywhere((*arrays, order), program.mesh)
+        work = train.jitted(program).step
+        key = jax.random.key(1)
+        return lambda: jax.block_until_ready(work(state, *arrays, key))
+
+    yield compare(
+        f"step of a run over 50,000 images, batch {batch}",
+        step(50_000),
+        "jsnnq, over 2,000 images",
+        step(2_000),
+        settings.rounds,
+    )
+
+
+def layers(settings: Settings) -> Rows:
+    """A layer of LIF neurons, forward and backward, on the CPU."""
+    shape = (4, 32, 64, 32, 32)
+    neuron = Neuron(kind="lif", tau=2.0, detach_reset=True)
+    currents = jax.random.uniform(jax.random.key(0), shape)
+    rest = jnp.zeros(shape[1:])
+    work = jax.jit(jax.grad(lambda x: unroll(neuron, x, rest)[0].sum()))
+    mine = lambda: work(currents).block_until_ready()
+    for name, packages, make in (
+        ("SpikingJelly", ("torch", "spikingjelly"), peers.spikingjelly_neurons),
+        ("snnTorch", ("torch", "snntorch"), peers.snntorch_neurons),
+    ):
+        label = "LIF layer, T = 4, 32x64x32x32, forward and backward"
+        if why := peers.missing(*packages):
+            yield Skipped(f"{label}: {name}", why)
+        elif jax.default_backend() != "cpu":
+            yield Skipped(f"{label}: {name}", "timed on the CPU only")
+        else:
+            yield compare(label, mine, name, make(shape), settings.rounds)
+
+
+def distances(settings: Settings) -> Rows:
+    """The EMD of a whole SEW-ResNet18, counts over 10,000 images, beside SciPy's."""
+    shapes = [(side, side, 2048 // side) for side in (32, 16, 8, 4) for _ in range(5)]
+    total = 40_000
+
+    def counts(seed):
+        rng = np.random.default_rng(seed)
+        return {
+            f"layer {i}": (rng.beta(0.5, 2, shape) * total).astype(np.int32)
+            for i, shape in enumerate(shapes)
+        }
+
+    a, b = counts(0), counts(1)
+    mine = lambda: emd.compare(a, b, a_total=total, b_total=total)
+    name = "EMD of SEW-ResNet18, 614,400 neurons in 20 layers"
+
+    def layer_by_layer(distance: Callable) -> Work:
+        pairs = [(a[key].ravel() / total, b[key].ravel() / total) for key in a]
+        return lambda: [distance(x, y) for x, y in pairs]
+
+    from scipy.stats import wasserstein_distance
+
+    yield compare(name, mine, "SciPy", layer_by_layer(wasserstein_distance), 9)
+    if why := peers.missing("ot"):
+        yield Skipped(f"{name}: POT", why)
+    else:
+        import ot
+
+        yield compare(name, mine, "POT", layer_by_layer(ot.wasserstein_1d), 9)
+
+
+def starting(settings: Settings) -> Rows:
+    """Importing jsnnq beside importing what it stands on."""
+    yield compare(
+        "import jsnnq",
+        _python("import jsnnq"),
+        "jax, flax.linen and optax",
+        _python("import jax, flax.linen, optax"),
+        settings.rounds,
+    )
+
+
+GROUPS: dict[str, Callable[[Settings], Rows]] = {
+    one.__name__: one
+    for one in (
+        training, evaluation, quantized, freezing, timesteps, growth, layers,
+        distances, starting,
+    )
+}  # fmt: skip
+
+
+def _beside(
+    settings: Settings, name: str, mine: Work, peer: str, make: Callable[[], Work]
+) -> Row | Skipped:
+    why: Any = peers.missing("torch", "spikingjelly")
+    if settings.width != 1:
+        why = "it has one width, and another was asked for"
+    if why is None:
+        try:
+            return compare(name, mine, peer, make(), settings.rounds)
+        except Exception as error:  # torch.compile fails in many ways
+            why = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    return Skipped(f"{name}: {peer}", why)
+
+
+def _python(code: str) -> Work:
+    return lambda: subprocess.run([sys.executable, "-c", code], check=True)

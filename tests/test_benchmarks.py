@@ -1,0 +1,101 @@
+"""The benchmarks: what they time is what they say, and how they count."""
+
+import json
+import sys
+
+import jax
+import numpy as np
+
+from experiments.benchmarks import __main__ as command
+from experiments.benchmarks import ours, rows, timing
+from jsnnq import build
+
+SMALL = rows.Settings(batches=(4,), width=1 / 16, rounds=1)
+
+
+def test_a_ratio_is_the_median_of_rounds_and_above_one_where_ours_is_faster(
+    monkeypatch,
+):
+    turns, clock = [], iter([1.0, 3.0, 1.0, 4.0, 4.0, 4.0])
+
+    def seconds(work):
+        work()
+        return next(clock)
+
+    monkeypatch.setattr(timing, "seconds", seconds)
+    work = lambda name: lambda: turns.append(name)
+    row = timing.compare("name", work("a"), "peer", work("b"), 3)
+    assert turns == ["a", "b"] * 4  # the first of each does not count
+    assert row[1:3] == (1000.0, 4000.0)
+    assert (row.ratio, row.range) == (3.0, (1.0, 4.0))
+
+
+def test_a_timed_step_is_the_step_of_the_row():
+    config = ours.spiking(4, 1 / 16)
+    state, numbers = ours.training(config)()
+    program, before = ours.begun(config)
+    assert program.batch == 4
+    assert int(state.step) == int(before.step) + 1
+    assert np.isfinite(numbers["loss"])
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.params, before.params)
+    assert any(jax.tree.leaves(moved))
+
+
+def test_what_is_evaluated_with_counts_and_without_is_the_same():
+    config = ours.spiking(4, 1 / 16)
+    counted = ours.evaluating(config)()
+    assert int(counted.correct) == int(ours.predicting(config)())
+    shapes = {counts.shape for counts in counted.counts.values()}
+    assert (32, 32, 4) in shapes
+
+
+def test_memory_grows_with_time_and_flops_are_linear_in_it():
+    """XLA's own counts, which are exact: a step of 4 T takes less than 4 times 1 T."""
+    flops, memory = {}, {}
+    for count in (1, 4):
+        config = ours.spiking(4, 1 / 16, count)
+        network = build.network(config, 10)
+        variables = jax.eval_shape(
+            network.init, jax.random.key(0), jax.ShapeDtypeStruct((4, 32, 32, 3), float)
+        )
+        images = jax.ShapeDtypeStruct((4, 32, 32, 3), np.float32)
+        lowered = jax.jit(lambda v, x, n=network: n.apply(v, x)[0]).lower(
+            variables, images
+        )
+        flops[count] = lowered.cost_analysis()["flops"]
+        memory[count] = ours.memory(config)
+    # The stem is computed once, whatever T is.
+    assert 3 < flops[4] / flops[1] < 4
+    assert 2 < memory[4] / memory[1] < 5
+
+
+def test_a_peer_that_is_not_here_is_skipped_with_its_reason(monkeypatch):
+    monkeypatch.setattr(rows.peers, "missing", lambda *names: "torch not installed")
+    found = list(rows.layers(SMALL))
+    assert [one.reason for one in found] == ["torch not installed"] * 2
+    wide = list(rows.training(SMALL))
+    assert all("one width" in one.reason for one in wide)
+
+
+def test_the_command_writes_results_and_a_table(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "cpu.json"
+    monkeypatch.setattr(
+        sys, "argv", ["benchmarks", "--only", "distances", "--out", str(out)]
+    )
+    monkeypatch.setattr(rows.peers, "missing", lambda *names: "not here")
+    monkeypatch.setattr(jax.config, "update", lambda *arguments: None)
+    command.main()
+    found = json.loads(out.read_text())
+    assert {"device", "versions", "commit", "rows", "skipped"} <= found.keys()
+    assert found["versions"]["jax"] == jax.__version__
+    row = found["rows"][0]
+    assert row.keys() == {
+        "name",
+        "ours",
+        "peer",
+        "peer_name",
+        "unit",
+        "ratio",
+        "range",
+    }
+    assert "| SciPy |" in capsys.readouterr().out

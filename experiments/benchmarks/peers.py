@@ -5,9 +5,12 @@ on a CPU eager and compiled by torch, on a GPU with TF32. Its stem is run T time
 same image, as its users run it. snnTorch has no SEW-ResNet; its neurons are timed.
 """
 
+import contextlib
 import importlib.util
+import itertools
 import sys
 import types
+from collections.abc import Iterator
 from typing import Any
 
 from .timing import Work
@@ -23,9 +26,9 @@ def spikingjelly_network(width: float) -> Any:
     """Its SEW-ResNet18 for CIFAR images; as wide as ours."""
     import torch
 
-    _without_torchvision()
-    from spikingjelly.activation_based import functional, layer, neuron, surrogate
-    from spikingjelly.activation_based.model import sew_resnet
+    with _without_torchvision():
+        from spikingjelly.activation_based import functional, layer, neuron, surrogate
+        from spikingjelly.activation_based.model import sew_resnet
 
     assert width == 1, "SpikingJelly has one width of SEW-ResNet18"
     network = sew_resnet.sew_resnet18(
@@ -72,12 +75,12 @@ def spikingjelly_predicting(batch: int) -> Work:
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
     network = spikingjelly_network(1.0).eval()
-    for block in (network, *network.modules()):
-        for number in ("1", "2"):
-            conv, bn = (getattr(block, kind + number, None) for kind in ("conv", "bn"))
-            if isinstance(conv, torch.nn.Conv2d) and bn is not None:
-                setattr(block, f"conv{number}", fuse_conv_bn_eval(conv, bn))
-                setattr(block, f"bn{number}", torch.nn.Identity())
+    for block in list(network.modules()):
+        children = list(block.named_children())
+        for (one, conv), (other, bn) in itertools.pairwise(children):
+            if isinstance(conv, torch.nn.Conv2d) and "BatchNorm" in type(bn).__name__:
+                setattr(block, one, fuse_conv_bn_eval(conv, bn))
+                setattr(block, other, torch.nn.Identity())
     images, labels = _batch(network, batch)
 
     def work():
@@ -140,9 +143,18 @@ def _wait():
         torch.cuda.synchronize()
 
 
-def _without_torchvision():
+@contextlib.contextmanager
+def _without_torchvision() -> Iterator[None]:
     """SpikingJelly takes one download function from torchvision, unused here."""
     names = ("torchvision", "torchvision.models", "torchvision.models.utils")
-    if importlib.util.find_spec("torchvision") is None and names[0] not in sys.modules:
-        sys.modules.update({name: types.ModuleType(name) for name in names})
-        sys.modules[names[-1]].load_state_dict_from_url = None  # type: ignore[attr-defined]
+    if importlib.util.find_spec("torchvision") is not None:
+        yield
+        return
+    sys.modules.update({name: types.ModuleType(name) for name in names})
+    sys.modules[names[-1]].load_state_dict_from_url = None  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        # Others look whether torchvision is there, and must not find this.
+        for name in names:
+            del sys.modules[name]

@@ -14,6 +14,10 @@ Work = Callable[[], object]
 """Does the work once and waits until it is done."""
 
 
+WARM = 3
+"""Runs that do not count: TorchScript is at its best from the third on."""
+
+
 class Row(NamedTuple):
     """One comparison; times in `unit`, `ratio` = peer / ours."""
 
@@ -34,9 +38,10 @@ class Skipped(NamedTuple):
 
 
 def compare(name: str, ours: Work, peer_name: str, peer: Work, rounds: int) -> Row:
-    """Times two pieces of work in turns, after each has run once."""
-    ours()
-    peer()
+    """Times two pieces of work in turns, after each has run a few times."""
+    for _ in range(WARM):
+        ours()
+        peer()
     pairs = [(seconds(ours), seconds(peer)) for _ in range(rounds)]
     mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
     ratios = [b / a for a, b in pairs]

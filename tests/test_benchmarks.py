@@ -80,7 +80,9 @@ def test_a_peer_that_is_not_here_is_skipped_with_its_reason(monkeypatch):
 def test_the_command_writes_results_and_a_table(tmp_path, monkeypatch, capsys):
     out = tmp_path / "cpu.json"
     monkeypatch.setattr(
-        sys, "argv", ["benchmarks", "--only", "distances", "--out", str(out)]
+        sys,
+        "argv",
+        ["benchmarks", "--only", "distances", "--rounds", "1", "--out", str(out)],
     )
     monkeypatch.setattr(rows.peers, "missing", lambda *names: "not here")
     monkeypatch.setattr(jax.config, "update", lambda *arguments: None)

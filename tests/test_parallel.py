@@ -206,7 +206,7 @@ def two_steps(config, devices):
     "row",
     [
         row
-        if row in ("float", "lqnet", "stompp by sample")
+        if row in ("float", "stompp by sample")
         # What these take from a batch is held by the tests above.
         else pytest.param(row, marks=pytest.mark.slow)
         for row in ROWS
@@ -253,7 +253,7 @@ def test_an_evaluation_counts_the_same_spikes(batch):
     assert one.graded == shared.graded
 
 
-@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("scan", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_shared_training_says_where_it_diverged_and_hands_its_state_back(scan):
     training = dataclasses.replace(SMALL.training, rate=1e30, batch=128, epochs=1)
     config = dataclasses.replace(SMALL, training=training)
@@ -265,7 +265,7 @@ def test_a_shared_training_says_where_it_diverged_and_hands_its_state_back(scan)
     assert all(leaf.devices() == {jax.devices()[0]} for leaf in kept)
 
 
-@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("scan", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_shared_training_is_handed_back_on_one_device(scan):
     program = build.program(SMALL, digits(), jax.devices()[:2])
     state = run.start(program, SMALL, digits(), seed=0)

@@ -182,13 +182,17 @@ def distances(settings: Settings) -> Rows:
 
     from scipy.stats import wasserstein_distance
 
-    yield compare(name, mine, "SciPy", layer_by_layer(wasserstein_distance), 9)
+    yield compare(
+        name, mine, "SciPy", layer_by_layer(wasserstein_distance), settings.rounds
+    )
     if why := peers.missing("ot"):
         yield Skipped(f"{name}: POT", why)
     else:
         import ot
 
-        yield compare(name, mine, "POT", layer_by_layer(ot.wasserstein_1d), 9)
+        yield compare(
+            name, mine, "POT", layer_by_layer(ot.wasserstein_1d), settings.rounds
+        )
 
 
 def starting(settings: Settings) -> Rows:

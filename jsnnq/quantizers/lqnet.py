@@ -49,7 +49,7 @@ from jaxtyping import Array, Float
 from jsnnq import parallel
 from jsnnq.errors import InputError, check_number, choose
 from jsnnq.quantizers.base import Quantizer, check_bits, per_channel
-from jsnnq.quantizers.primitives import encode, round_to_level
+from jsnnq.quantizers.primitives import decode, encode, round_to_level
 
 AVERAGE = 0.9
 """Weight of the past in the moving average of the basis."""
@@ -150,20 +150,40 @@ def refit(
     sum r_l e_l, and no array of codes is ever formed.
     """
     levels, codes = sorted_levels(basis, signed)
-    index = encode(x, levels)
-
-    def statistics(level, number):
-        here = index == number
-        away = jnp.where(here, x - level[None], 0)
-        return jnp.sum(here, axis=0, dtype=jnp.int32), jnp.sum(away, axis=0)
-
-    counts, distances = jax.vmap(statistics)(levels, jnp.arange(len(levels)))
+    counts, distances = jax.lax.platform_dependent(
+        x, levels, cpu=_scattered, default=_reduced
+    )
     share, distances = parallel.mean(
         (counts.astype(jnp.float32) / len(x), distances / len(x))
     )
     gram = jnp.einsum("lg,lig,ljg->ijg", share, codes, codes, precision="highest")
     residual = jnp.einsum("lg,lig->ig", distances, codes, precision="highest")
     return basis + _solve_with_ridge(gram, residual)
+
+
+def _reduced(x, levels):
+    """How many values lie in each level, and the sum of their distances to it."""
+    index = encode(x, levels)
+
+    def of_level(level, number):
+        here = index == number
+        away = jnp.where(here, x - level[None], 0)
+        return jnp.sum(here, axis=0, dtype=jnp.int32), jnp.sum(away, axis=0)
+
+    return jax.vmap(of_level)(levels, jnp.arange(len(levels)))
+
+
+def _scattered(x, levels):
+    """The same in one pass, where XLA reads a pass per level 20 times slower.
+
+    On accelerators adding in place has no order, so that results would not repeat.
+    """
+    index = encode(x, levels)
+    place = (index * x.shape[1] + jnp.arange(x.shape[1])[None]).reshape(-1)
+    away = (x - decode(index, levels)).reshape(-1)
+    counts = jnp.zeros(levels.size, jnp.int32).at[place].add(1)
+    distances = jnp.zeros(levels.size, jnp.float32).at[place].add(away)
+    return counts.reshape(levels.shape), distances.reshape(levels.shape)
 
 
 def minimise(

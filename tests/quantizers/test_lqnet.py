@@ -2,13 +2,20 @@
 
 import itertools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jsnnq.errors import InputError
 from jsnnq.quantizers import lqnet
-from jsnnq.quantizers.lqnet import minimise, refit, sorted_levels
+from jsnnq.quantizers.lqnet import (
+    _reduced,
+    _scattered,
+    minimise,
+    refit,
+    sorted_levels,
+)
 
 
 def nearest(x, basis, alphabet):
@@ -212,3 +219,19 @@ def test_minimise_finds_separated_clusters_exactly():
 def test_refuses(settings, options, says):
     with pytest.raises(InputError, match=says):
         lqnet(*settings, **options)
+
+
+@pytest.mark.parametrize("way", [_reduced, _scattered])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_both_ways_to_the_statistics_of_levels_equal_numpy(way, groups):
+    """One way runs on a CPU and the other on accelerators."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, groups)).astype(np.float32)
+    levels = np.sort(rng.normal(size=(8, groups)), axis=0).astype(np.float32)
+    closest = np.abs(x[:, None] - levels[None]).argmin(axis=1)
+    counts, distances = jax.jit(way)(jnp.asarray(x), jnp.asarray(levels))
+    for level in range(8):
+        here = closest == level
+        np.testing.assert_array_equal(counts[level], here.sum(axis=0))
+        away = np.where(here, x.astype(float) - levels[level], 0).sum(axis=0)
+        np.testing.assert_allclose(distances[level], away, atol=1e-5)

@@ -32,24 +32,25 @@ def main() -> None:
     cpu = jax.default_backend() == "cpu"
     batches = tuple(options.batch or ((32,) if cpu else (32, 128, 512)))
     settings = Settings(batches, options.width, options.rounds)
-    found: list[Any] = []
-    for group in options.only or GROUPS:
-        for one in GROUPS[group](settings):
-            print(_line(one), file=sys.stderr, flush=True)
-            found.append(one)
     device = jax.devices()[0].device_kind
-    results = {
+    path = options.out or Path(__file__).parent / "results" / f"{_file(device)}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    results: dict[str, Any] = {
         "device": device,
         "devices_sharing": len(jax.devices()),
         "versions": _versions(),
         "commit": installed_commit(),
         "command": "python -m experiments.benchmarks " + " ".join(sys.argv[1:]),
-        "rows": [one._asdict() for one in found if isinstance(one, Row)],
-        "skipped": [one._asdict() for one in found if not isinstance(one, Row)],
+        "rows": [],
+        "skipped": [],
     }
-    path = options.out or Path(__file__).parent / "results" / f"{_file(device)}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    for group in options.only or GROUPS:
+        for one in GROUPS[group](settings):
+            print(_line(one), file=sys.stderr, flush=True)
+            kind = "rows" if isinstance(one, Row) else "skipped"
+            results[kind].append(one._asdict())
+            # After each, so that nothing is lost if the next one fails.
+            path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(table(results["rows"]))
 
 

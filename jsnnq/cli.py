@@ -177,13 +177,14 @@ def _evaluate(options: argparse.Namespace) -> int:
     from jsnnq.evaluate import evaluate
 
     choose("policy", options.policy, POLICIES)
+    mesh = _mesh(options)
     found = run.load(
         options.checkpoint, data_name=options.data, data_dir=options.data_dir
     )
     described = run.describe(
         found.network,
         found.variables,
-        evaluate(found.network, found.variables, found.dataset, mesh=_mesh(options)),
+        evaluate(found.network, found.variables, found.dataset, mesh=mesh),
         found.dataset.image_shape,
         options.policy,
     )
@@ -196,9 +197,10 @@ def _compare(options: argparse.Namespace) -> int:
 
     from jsnnq import report, run
 
+    mesh = _mesh(options)
     where = {"data_name": options.data, "data_dir": options.data_dir}
     a, b = run.load(options.a, **where), run.load(options.b, **where)
-    found = run.compare(a, b, unit=options.unit, mesh=_mesh(options))
+    found = run.compare(a, b, unit=options.unit, mesh=mesh)
     Console().print(report.layer_table(found, (str(options.a), str(options.b))))
     if options.out is not None:
         for path in report.write_comparison(options.out, found, (a.label, b.label)):
@@ -324,17 +326,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-_CPU_DEVICES = 2
-"""On a CPU a batch is shared by so many threads, whatever the machine has, so that the
-same command gives the same numbers everywhere; `--devices` takes more."""
+_CPU_DEVICES = 1
+"""On a CPU a batch is shared only where `--devices` asks for it: XLA ends a process in
+which one device waits for another for longer than 40 s, as when it is suspended."""
 
 
 def _devices(options: argparse.Namespace):
     """The devices that share a batch."""
     import jax
 
+    wanted = options.devices or _CPU_DEVICES
+    # XLA makes a thread for each. One that waits for another device does nothing else,
+    # and on a machine of few cores none might be left for the device it waits for.
+    threads = wanted if wanted == 1 else 4 * wanted
     with contextlib.suppress(RuntimeError):  # JAX was in use before this command.
-        jax.config.update("jax_num_cpu_devices", options.devices or _CPU_DEVICES)
+        jax.config.update("jax_num_cpu_devices", max(1, threads))
     found = jax.devices()
     if options.devices is not None and not 1 <= options.devices <= len(found):
         raise InputError(
@@ -361,7 +367,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--devices",
         type=int,
-        help="how many devices share a batch: 2 threads on a CPU, else all there are",
+        help="how many devices share a batch: one on a CPU, else all there are",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress")
 

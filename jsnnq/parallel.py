@@ -17,7 +17,8 @@ what is taken from them is taken inside `whole`, and combines nothing.
 
 Results differ from those of one device by rounding only: sums are taken in another
 order. On a CPU, devices are threads (`jax_num_cpu_devices`), and worth having: XLA runs
-a convolution with fewer than 128 output channels on one thread of a device.
+a convolution with fewer than 128 output channels on one thread of a device. But there
+XLA ends the process when one waits for another for longer than 40 s.
 """
 
 import contextlib

@@ -528,3 +528,12 @@ def test_a_full_disk_is_a_sentence(here, monkeypatch):
 
     monkeypatch.setattr(run, "train_one", full)
     assert "some/file: No space left on device" in refused("train")
+
+
+def test_more_devices_than_there_are_is_refused(capsys, tmp_path):
+    """In a test JAX is in use already, so a CPU has as many devices as it had."""
+    for devices in (0, 99):
+        given = ["train", "--devices", str(devices), "--out", str(tmp_path / "net")]
+        assert cli.main(given) == 2
+        assert f"devices is {devices}: there are " in capsys.readouterr().err
+    assert not (tmp_path / "net").exists()

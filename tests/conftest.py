@@ -8,8 +8,9 @@ if "jsnnq_production_xla" not in os.environ.get("JSNNQ_TEST", ""):
     os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Only tests of sharing a batch, and of the command line, use more than the first.
-os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
+# Only tests of sharing a batch use more than the first, and at most four: the others
+# are there for their threads, so that none is wanting where devices wait.
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "16")
 
 import jax
 import pytest

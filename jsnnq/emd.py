@@ -295,7 +295,7 @@ def _from_counts(
 ) -> Float[Array, ""]:
     valid = _inside(x, total).all() & _inside(y, total).all()
     f, g, n, m = _histogram(x, total), _histogram(y, total), jnp.size(x), jnp.size(y)
-    distance = _from_digits(_digits([f], [g], [n], [m]), [n], [m], total)[0]
+    distance = _from_digits(_digits(f, g, n, m), n, m, total)
     return jnp.where(valid, distance, jnp.nan)
 
 
@@ -331,23 +331,18 @@ def _histogram(counts: Integer[ArrayLike, "..."], total: int) -> Int[Array, "K"]
 
 
 def _digits(
-    f: Sequence[Int[Array, "K"]],
-    g: Sequence[Int[Array, "K"]],
-    n: Sequence[int],
-    m: Sequence[int],
-) -> UInt32[Array, "digits L"]:
-    """Exact sums over k in `wasserstein_counts`, of L pairs of histograms.
+    f: Int[Array, "K"], g: Int[Array, "K"], n: int, m: int
+) -> UInt32[Array, "digits"]:
+    """Exact sum over k in `wasserstein_counts`, of the histograms of n and m counts.
 
     The terms, below 2^31, are cut into digits so short that the sum of K of them fits
-    32 bits. Histograms stand in columns, over which XLA's CPU backend sums fastest.
+    32 bits.
     """
-    common = np.lcm(n, m)
-    x_part = jnp.stack(f, axis=1) * (common // n)[None]
-    y_part = jnp.stack(g, axis=1) * (common // m)[None]
-    terms = jnp.abs(jnp.cumsum(x_part - y_part, axis=0))
+    common = math.lcm(n, m)
+    terms = jnp.abs(jnp.cumsum(f * (common // n) - g * (common // m)))
     bits = _digit_bits(len(terms))
     digits = [(terms >> s) & (2**bits - 1) for s in range(0, 31, bits)]
-    return jnp.stack([digit.sum(axis=0, dtype=jnp.uint32) for digit in digits])
+    return jnp.stack([digit.sum(dtype=jnp.uint32) for digit in digits])
 
 
 def _digit_bits(bins: int) -> int:
@@ -355,15 +350,11 @@ def _digit_bits(bins: int) -> int:
 
 
 def _from_digits(
-    digits: UInt32[Array | np.ndarray, "digits L"],
-    n: Sequence[int],
-    m: Sequence[int],
-    total: int,
-) -> Float[Array | np.ndarray, "L"]:
-    """W1 in units of rate, in double precision if the digits are NumPy's."""
+    digits: UInt32[Array, "digits"], n: int, m: int, total: int
+) -> Float[Array, ""]:
+    """W1 in units of rate."""
     places = 2.0 ** (_digit_bits(total + 1) * np.arange(len(digits)))
-    sums = (digits.astype(float) * places[:, None]).sum(axis=0)
-    return sums / (np.lcm(n, m) * total).astype(float)
+    return (digits.astype(float) * places).sum() / float(math.lcm(n, m) * total)
 
 
 @jax.jit

@@ -180,9 +180,9 @@ class Study:
                 except train.Diverged as error:
                     self._say(f"{job.key}: {error}")
                     lost.append(error)
-                    continue
-                self._say(_line(row))
-                files.write_json(self.out / "results.json", self.results())
+                else:
+                    self._say(_line(row))
+                    files.write_json(self.out / "results.json", self.results())
                 self._forget(job, following)
         results = self.results()
         files.write_json(self.out / "results.json", results)

@@ -47,23 +47,23 @@ def begun(
     return program, parallel.everywhere(state, program.mesh)
 
 
-def training(config: Config, dataset: data.DataSet | None = None) -> Work:
+def training(config: Config) -> Work:
     """One training step, from a batch of pixels to new parameters."""
-    dataset = dataset or images()
-    program, state = begun(config, dataset)
-    pixels, labels = dataset.train.read(np.arange(program.batch))
-    arguments = (jnp.asarray(pixels), jnp.asarray(labels), jax.random.key(0))
-    compiled = train.jitted(program).update.lower(state, *arguments).compile()
-    return lambda: jax.block_until_ready(compiled(state, *arguments))
+    compiled, arguments = _compiled(config)
+    return lambda: jax.block_until_ready(compiled(*arguments))
 
 
 def memory(config: Config) -> int:
     """Bytes a compiled step needs beside its arguments, as XLA states them."""
+    return _compiled(config)[0].memory_analysis().temp_size_in_bytes
+
+
+def _compiled(config):
+    """A row's compiled step, and what it is called with."""
     program, state = begun(config)
     pixels, labels = images().train.read(np.arange(program.batch))
-    arguments = (jnp.asarray(pixels), jnp.asarray(labels), jax.random.key(0))
-    compiled = train.jitted(program).update.lower(state, *arguments).compile()
-    return compiled.memory_analysis().temp_size_in_bytes
+    arguments = (state, jnp.asarray(pixels), jnp.asarray(labels), jax.random.key(0))
+    return train.jitted(program).update.lower(*arguments).compile(), arguments
 
 
 def predicting(config: Config) -> Work:

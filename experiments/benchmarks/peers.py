@@ -1,4 +1,4 @@
-"""What a user would take instead, each on its best path (see the protocol in README).
+"""What a user would take instead, each on its best path.
 
 SpikingJelly 2.0: SEW-ResNet18 with CIFAR's stem in multi-step mode and channels_last,
 on a CPU eager and compiled by torch, on a GPU with TF32. Its stem is run T times on the
@@ -22,15 +22,14 @@ def missing(*names: str) -> str | None:
     return f"{', '.join(absent)} not installed (extra: bench)" if absent else None
 
 
-def spikingjelly_network(width: float) -> Any:
-    """Its SEW-ResNet18 for CIFAR images; as wide as ours."""
+def spikingjelly_network() -> Any:
+    """Its SEW-ResNet18 for CIFAR images, which it has in one width."""
     import torch
 
     with _without_torchvision():
         from spikingjelly.activation_based import functional, layer, neuron, surrogate
         from spikingjelly.activation_based.model import sew_resnet
 
-    assert width == 1, "SpikingJelly has one width of SEW-ResNet18"
     network = sew_resnet.sew_resnet18(
         pretrained=False,
         cnf="ADD",
@@ -52,7 +51,7 @@ def spikingjelly_training(batch: int, *, compiled: bool = False) -> Work:
     import torch
     from spikingjelly.activation_based import functional
 
-    network = spikingjelly_network(1.0)
+    network = spikingjelly_network()
     call = torch.compile(network) if compiled else network
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     images, labels = _batch(network, batch)
@@ -74,7 +73,7 @@ def spikingjelly_predicting(batch: int) -> Work:
     from spikingjelly.activation_based import functional
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-    network = spikingjelly_network(1.0).eval()
+    network = spikingjelly_network().eval()
     for block in list(network.modules()):
         children = list(block.named_children())
         for (one, conv), (other, bn) in itertools.pairwise(children):

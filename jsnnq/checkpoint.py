@@ -37,6 +37,9 @@ from jsnnq.errors import InputError
 
 _STEP = "jsnnq_checkpoint_"  # no one else's name: such directories are removed
 _UNFINISHED = ".{}.jsnnq_unfinished"
+FILE_BYTES = 16 * 2**20
+"""No file of a checkpoint is larger: some places take no large files."""
+
 _TREE = "tree"
 _MANIFEST = "manifest.json"
 
@@ -350,8 +353,15 @@ def _try_room(file: Path, size: int) -> None:
 def _write_arrays(directory: Path, plain: Any) -> None:
     import orbax.checkpoint as ocp
 
+    # Orbax begins another file once one holds as much as it was told; the pieces of
+    # the last array may still be under way by then.
+    piece = FILE_BYTES // 8
+    pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=piece), plain)
+    arguments = ocp.args.PyTreeSave(
+        plain, save_args=pieces, ocdbt_target_data_file_size=FILE_BYTES // 2
+    )
     with contextlib.closing(ocp.PyTreeCheckpointer()) as checkpointer:
-        checkpointer.save(directory, plain)
+        checkpointer.save(directory, args=arguments)
 
 
 def _read_arrays(directory: Path) -> Any:

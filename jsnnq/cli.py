@@ -19,7 +19,11 @@ examples:
   jsnnq evaluate NET
   jsnnq compare NET_A NET_B                     how far the firing of two networks is
   jsnnq report jsnnq-study                      write the report of a study again
+  jsnnq report RESULTS_A RESULTS_B --out BOTH   merge what two machines did
 """
+
+
+OUT_OF_TIME = 75
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, 1 if a training diverged, 2 if something typed or given
-        cannot be used, 130 after Ctrl-C.
+        cannot be used, 75 if the budget was spent before a study was done (sysexits'
+        "try again"), 130 after Ctrl-C.
     """
     typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -60,11 +65,15 @@ def _complain(sentence: str, status: int) -> int:
 
 
 def _study(options: argparse.Namespace) -> int:
+    from jsnnq.budget import Budget, seconds
+
+    # Time counts from here, before anything large is imported.
+    budget = Budget(seconds(options.budget)) if options.budget else Budget()
     from rich.console import Console
 
     from jsnnq import default, report, smoke
     from jsnnq.config import Experiment, load_experiment
-    from jsnnq.study import Study
+    from jsnnq.study import Choice, Study
 
     if options.experiment is None:
         title = (default.__doc__ or "").splitlines()[0]
@@ -79,8 +88,9 @@ def _study(options: argparse.Namespace) -> int:
         options.out,
         seeds=options.seeds,
         row_seeds=options.row_seeds,
+        choice=Choice(options.rows, budget, options.keep, _devices(options)),
         data_dir=options.data_dir,
-        devices=_devices(options),
+        hold_out=options.hold_out,
         quiet=options.quiet,
         say=(lambda line: None) if options.quiet else _say,
         command=options.typed,
@@ -89,20 +99,34 @@ def _study(options: argparse.Namespace) -> int:
     if not options.quiet:
         _say(experiment.title)
         Console().print(report.decisions_table(study.decisions()))
-    if study.finished:
+    if not study.unfinished:
         _say(f"{options.out} is finished; nothing was computed again")
     _tell(study.run(), options.out)
+    if left := study.unfinished:
+        _say(
+            f"the time is spent and {len(left)} of {len(study.jobs)} rows are left, "
+            f"next {left[0].key}: type the same command again to go on"
+        )
+        return OUT_OF_TIME
     return 0
 
 
 def _report(options: argparse.Namespace) -> int:
     import json
 
-    from jsnnq.study import write_report
+    from jsnnq import ledger
 
-    write_report(options.directory)
-    results = options.directory / "results.json"
-    _tell(json.loads(results.read_text(encoding="utf-8")), options.directory)
+    first, *others = options.directories
+    out = options.out or first
+    if others and options.out is None:
+        raise InputError(
+            f"{len(options.directories)} folders are merged into a new one: name it "
+            "with --out"
+        )
+    if options.out is not None:
+        ledger.merge(options.directories, out, _say)
+    ledger.write_report(out)
+    _tell(json.loads((out / "results.json").read_text(encoding="utf-8")), out)
     return 0
 
 
@@ -271,6 +295,29 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="the experiment in small: tiny networks on digits, in seconds",
     )
+    study.add_argument(
+        "--rows",
+        metavar="REGEX",
+        help="only rows with such a name, and the float networks they need",
+    )
+    study.add_argument(
+        "--budget",
+        metavar="TIME",
+        help="stop in good time, say after 9m; the same command goes on (exit status "
+        f"{OUT_OF_TIME} while rows are left)",
+    )
+    study.add_argument(
+        "--keep",
+        default="all",
+        help="networks that stay on disk: all, or only float ones that rows start from",
+    )
+    study.add_argument(
+        "--hold-out",
+        type=int,
+        default=0,
+        metavar="N",
+        help="test on N training images, held out, to choose a recipe",
+    )
     _add_common(study)
 
     train = command("train", _train, "train one full-precision network")
@@ -315,7 +362,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_common(compare)
 
     report = command("report", _report, "write table, plots and page of a study again")
-    report.add_argument("directory", type=Path, help="folder of the study")
+    report.add_argument(
+        "directories", type=Path, nargs="+", metavar="DIR", help="folder of a study"
+    )
+    report.add_argument(
+        "--out", type=Path, help="folder for several studies merged into one"
+    )
 
     prepare = command("prepare", _prepare, "prepare a data set, without TensorFlow")
     prepare.add_argument("name", help="cifar10 or cifar100")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
-from jsnnq.errors import InputError, choose
+from jsnnq.errors import InputError, check_integer, choose
 from jsnnq.records import Records, Source, decode, intact
 
 _NAMES = ("cifar10", "cifar100", "digits", "imagenet2012", "synthetic")
@@ -88,10 +88,11 @@ def load(
 
     `digits` are the 1,797 8x8 digits embedded in scikit-learn; `cifar10`,
     `cifar100` and `imagenet2012` are read from a directory prepared by TFDS in
-    its array_record format; `synthetic` is what `synthetic()` makes; any other
-    name is the path of a directory of arrays with train_images.npy,
-    train_labels.npy, test_images.npy, test_labels.npy and optionally classes.txt
-    with one class name per line.
+    its array_record format, the first two also from arrays in the folder of their
+    name (`DATA_DIR/cifar10/train_images.npy` and so on); `synthetic` is what
+    `synthetic()` makes; any other name is the path of a directory of arrays with
+    train_images.npy, train_labels.npy, test_images.npy, test_labels.npy and
+    optionally classes.txt with one class name per line.
 
     Args:
         name: one of the names above, or the path of a directory.
@@ -118,7 +119,7 @@ def load(
         case "synthetic":
             return synthetic(seed=seed)
         case "cifar10" | "cifar100":
-            return _cifar(name, _prepared(name, data_dir), labels)
+            return _cifar(name, data_dir, labels)
         case "imagenet2012":
             return _imagenet(_prepared(name, data_dir))
         case _ if Path(name).is_dir():
@@ -167,6 +168,39 @@ def synthetic(
         split(test),
         note=f"synthetic images made from seed {seed}, not real data: {train:,} "
         f"train, {test:,} test",
+    )
+
+
+def hold_out(dataset: DataSet, count: int) -> DataSet:
+    """The same set with its last training images held out, and tested on them.
+
+    Recipes are chosen so: the test images must not have a part in what is reported
+    of them. Mean and deviation stay those of all training images.
+
+    Args:
+        dataset: a set in memory.
+        count: how many of the training images; the sets' own order is random.
+
+    Raises:
+        InputError: the set stays on disk, or has not so many images.
+    """
+    train = dataset.train
+    if not isinstance(train, Split):
+        raise InputError(
+            f"{dataset.name} stays on disk: images can be held out of sets in memory"
+        )
+    if not 0 < check_integer("hold-out", count) < len(train):
+        raise InputError(
+            f"hold-out is {count}: {dataset.name} has {len(train):,} training images, "
+            "of which some must be left"
+        )
+    kept, held = slice(None, -count), slice(-count, None)
+    return dataclasses.replace(
+        dataset,
+        train=Split(train.images[kept], train.labels[kept]),
+        test=Split(train.images[held], train.labels[held]),
+        note=f"{dataset.note}; for choosing a recipe tested on the last {count:,} "
+        "training images, held out, and not on the test images",
     )
 
 
@@ -227,18 +261,31 @@ def _digits() -> DataSet:
     )
 
 
-def _cifar(name: str, directory: Path, labels: str) -> DataSet:
-    feature = "coarse_label" if labels == "coarse" else "label"
+def _cifar(name: str, data_dir: Any, labels: str) -> DataSet:
     classes = {"cifar10": 10, "cifar100": 20 if labels == "coarse" else 100}[name]
-    train = _read_all(directory, "train", feature, classes)
-    test = _read_all(directory, "test", feature, classes)
+    arrays = _arrays_of(name, data_dir) if labels == "fine" else None
+    if arrays is not None:
+        train, test = (_array_split(arrays, s, classes) for s in ("train", "test"))
+        for split in (train, test):
+            if split.images.shape[1:] != (32, 32, 3):
+                raise InputError(
+                    f"{arrays} holds images of shape {split.images.shape[1:]}: those "
+                    f"of {name} are (32, 32, 3)"
+                )
+        source = "arrays"
+    else:
+        directory = _prepared(name, data_dir)
+        feature = "coarse_label" if labels == "coarse" else "label"
+        train = _read_all(directory, "train", feature, classes)
+        test = _read_all(directory, "test", feature, classes)
+        source = f"TFDS {directory.name}"
     kind = f", {labels} labels" if name == "cifar100" else ""
     return _arrays(
         name,
         classes,
         train,
         test,
-        note=f"{name} of TFDS {directory.name} in its original split{kind}: "
+        note=f"{name} of {source} in its original split{kind}: "
         f"{len(train):,} train, {len(test):,} test",
         pad=4,
         flip=True,
@@ -268,16 +315,28 @@ def _imagenet(directory: Path) -> DataSet:
 # Prepared TFDS directories.
 
 
+def _root(data_dir: str | os.PathLike[str] | None) -> Path | None:
+    named = data_dir or os.environ.get("TFDS_DATA_DIR")
+    return Path(named).expanduser() if named else None
+
+
+def _arrays_of(name: str, data_dir: Any) -> Path | None:
+    """The folder of a set that was given as arrays, if it was."""
+    root = _root(data_dir)
+    there = root is not None and (root / name / "train_images.npy").is_file()
+    return root / name if root is not None and there else None
+
+
 def _prepared(name: str, data_dir: str | os.PathLike[str] | None) -> Path:
-    root = data_dir or os.environ.get("TFDS_DATA_DIR")
-    if not root:
+    root = _root(data_dir)
+    if root is None:
         raise InputError(
             f"{name} is read from a prepared directory: name it with --data-dir or "
             f"TFDS_DATA_DIR, or {_how_to_prepare(name, 'DIR')}"
         )
     # Only files are looked at: asking TFDS for a set it does not have makes it
     # retry its servers for minutes.
-    infos = Path(root).expanduser().glob(f"{name}/*/dataset_info.json")
+    infos = root.glob(f"{name}/*/dataset_info.json")
     versions = {
         tuple(map(int, info.parent.name.split("."))): info.parent
         for info in infos

@@ -32,6 +32,7 @@ from jsnnq import (
     states,
     train,
 )
+from jsnnq.budget import Budget, OutOfTime
 from jsnnq.config import Config, from_dict, to_dict
 from jsnnq.errors import InputError, choose
 from jsnnq.evaluate import Evaluation, evaluate
@@ -97,6 +98,7 @@ def execute(
     parent: Path | None = None,
     label: str = "",
     quiet: bool = False,
+    budget: Budget | None = None,
 ) -> tuple[dict[str, Any], Evaluation]:
     """Trains (unless post-training), evaluates and stores a network.
 
@@ -111,6 +113,7 @@ def execute(
         parent: checkpoint of the float network it starts from, unless from scratch.
         label: shown while training.
         quiet: show no progress.
+        budget: the time that may be spent; by default without end.
 
     Returns:
         The row for `results.json`, without distances, and the evaluation.
@@ -118,13 +121,21 @@ def execute(
     Raises:
         Diverged: a loss or gradient was not finite; the last good state is kept as
             the checkpoint `last_good`.
+        OutOfTime: training did not end in time; the next call continues it.
     """
     began = time.perf_counter()
     state, before = start(program, config, dataset, seed, parent), 0.0
     if config.start != "post-training":
         with Monitor(label, folder, quiet) as monitor:
             state, before = _train(
-                program, config, dataset, folder, seed, state, monitor
+                program,
+                config,
+                dataset,
+                folder,
+                seed,
+                state,
+                monitor,
+                budget or Budget(),
             )
     variables = state.variables()
     evaluation = evaluate(program.network, variables, dataset, mesh=program.mesh)
@@ -173,7 +184,7 @@ def store(
     checkpoint.save(path, dict(variables), metadata)
 
 
-def _train(program, config, dataset, folder, seed, state, monitor):
+def _train(program, config, dataset, folder, seed, state, monitor, budget):
     """Trains from where the run was left; also the seconds spent before."""
     partial, before = folder / "partial", 0.0
     look = _probe(program, config, dataset, folder, state)
@@ -182,10 +193,10 @@ def _train(program, config, dataset, folder, seed, state, monitor):
         before = known["wall_s"]
     began = saved = time.perf_counter()
 
-    def keep(state):
+    def keep(state, every=SAVE_EVERY_S):
         nonlocal saved
         now = time.perf_counter()
-        if now - saved > SAVE_EVERY_S:
+        if now - saved > every:
             checkpoint.save(partial, state, {"wall_s": before + now - began})
             saved = now
 
@@ -200,10 +211,18 @@ def _train(program, config, dataset, folder, seed, state, monitor):
             on_epoch=keep,
             look=look,
             looks=max(1, config.training.looks),
+            enough=budget.watch(),
         )
     except train.Diverged as error:
         checkpoint.save(folder / "last_good", error.last_good, {"step": error.step})
         raise
+    if budget.is_limited:
+        keep(state, every=0)
+    steps = config.training.epochs * batching.steps_per_epoch(
+        len(dataset.train), program.batch
+    )
+    if int(state.step) < steps:
+        raise OutOfTime(f"out of time after {int(state.step):,} of {steps:,} steps")
     return state, before
 
 

@@ -315,6 +315,7 @@ def fit(
     on_epoch: Callable[[TrainState], None] = lambda state: None,
     look: Callable[[TrainState], None] | None = None,
     looks: int = 1,
+    enough: Callable[[], bool] = lambda: False,
     scan: bool | None = None,
 ) -> TrainState:
     """Trains until `epochs` epochs are done, from wherever `state` stands.
@@ -330,6 +331,8 @@ def fit(
         look: called with the state before the first step, then `looks` times in
             every epoch, the last time at its end.
         looks: at least 1.
+        enough: asked after every step (every scan where an epoch is one); once it
+            says so training stops, and the state says where.
         scan: whether an epoch is one scan; by default only on accelerators. Sets
             that do not fit on the device are always dispatched step by step.
 
@@ -362,11 +365,14 @@ def fit(
         order = parallel.everywhere(order, program.mesh)
         # Up to the next look or the end of the epoch, whichever comes first.
         length = min(stretch - inside % stretch, steps_per_epoch - inside)
-        state = run(state, order, keys(seed).augment, monitor.step, length)
-        if look is not None:
-            look(home(state))
-        if inside + length == steps_per_epoch:
-            on_epoch(home(state))
+        state = run(state, order, keys(seed).augment, monitor.step, length, enough)
+        if int(state.step) == done + length:
+            if look is not None:
+                look(home(state))
+            if inside + length == steps_per_epoch:
+                on_epoch(home(state))
+        if enough():
+            break
     return home(state)
 
 
@@ -379,7 +385,7 @@ Report = Callable[[int, float, float], None]
 
 
 def _dispatched_steps(
-    program, images, labels, state, order, key, report: Report, length
+    program, images, labels, state, order, key, report: Report, length, enough
 ):
     """Step by step; the numbers of a step are fetched while the next one runs."""
     steps_per_epoch = len(images) // program.batch
@@ -391,10 +397,13 @@ def _dispatched_steps(
         index = int(state.step) % steps_per_epoch
         return batching.take(images, labels, order, index, program.batch)
 
-    return _supervised(program, state, [advance] * length, batch_of, key, report)
+    steps = [advance] * length
+    return _supervised(program, state, steps, batch_of, key, report, enough)
 
 
-def _streamed_steps(program, split, seed, state, order, key, report: Report, length):
+def _streamed_steps(
+    program, split, seed, state, order, key, report: Report, length, enough
+):
     """Step by step, on batches read and decoded on the host ahead of time."""
     steps_per_epoch = len(split) // program.batch
     number, done = divmod(int(state.step), steps_per_epoch)
@@ -414,10 +423,10 @@ def _streamed_steps(program, split, seed, state, order, key, report: Report, len
     def batch_of(state):
         return recent[int(state.step)]
 
-    return _supervised(program, state, advances(), batch_of, key, report)
+    return _supervised(program, state, advances(), batch_of, key, report, enough)
 
 
-def _supervised(program, state, advances, batch_of, key, report: Report):
+def _supervised(program, state, advances, batch_of, key, report: Report, enough):
     """Makes the steps, reports each, and stops at the first that is not finite."""
 
     def settle(before, numbers):
@@ -435,13 +444,18 @@ def _supervised(program, state, advances, batch_of, key, report: Report):
         while pending:
             settle(*pending.pop())
         pending.append((before, numbers))
+        if enough():
+            break
     while pending:
         settle(*pending.pop())
     return state
 
 
-def _scanned_steps(program, images, labels, state, order, key, report: Report, length):
+def _scanned_steps(
+    program, images, labels, state, order, key, report: Report, length, enough
+):
     """One scan; what went wrong inside is found afterwards, from a kept copy."""
+    del enough  # It is asked when the scan is over.
     kept, state = state, jax.tree.map(jnp.copy, state)
     state, numbers = jitted(program).epoch(
         state, images, labels, order, key, length=length

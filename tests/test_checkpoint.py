@@ -157,6 +157,22 @@ def test_saving_again_replaces_and_leaves_other_files_alone(copy):
     assert sorted(os.listdir(copy)) == left
 
 
+def test_files_are_small_enough_to_travel(tmp_path, monkeypatch):
+    """Whatever the arrays are: many small ones, one larger than a file may be."""
+    monkeypatch.setattr(checkpoint, "FILE_BYTES", 2**20)
+    tree = {
+        "large": _random_bits(np.float32, (3, 3, 512, 300), 0),
+        "odd": _random_bits(np.float32, (3, 3, 509, 300), 1),
+        "many": [_random_bits(np.float32, (300, 300), i) for i in range(8)],
+    }
+    checkpoint.save(tmp_path / "large", tree, {})
+    sizes = [file.stat().st_size for file in _files(tmp_path / "large")]
+    assert max(sizes) <= 2**20
+    assert sum(sizes) > 8 * 2**20
+    found, _ = checkpoint.restore(tmp_path / "large", tree)
+    _assert_same(found, tree)
+
+
 def test_nothing_is_printed(tmp_path, capfd):
     checkpoint.save(tmp_path / "quiet", _tree(), {})
     checkpoint.restore(tmp_path / "quiet", _tree())
@@ -403,7 +419,7 @@ def test_no_room_changes_nothing(copy, tmp_path, capfd):
 
 
 def test_a_disk_that_fills_up_underway_changes_nothing(copy, monkeypatch):
-    def fail(self, directory, tree):
+    def fail(self, directory, args):
         directory.mkdir()
         (directory / "half").write_bytes(b"x")
         # TensorStore's words on a full tmpfs

@@ -19,6 +19,7 @@ from scipy import stats
 
 import jsnnq
 from jsnnq import build, cli, data, run, study, train
+from jsnnq.budget import OutOfTime
 from jsnnq.config import to_dict
 
 from .test_study import EXPERIMENT, ORDER, fake_execute, rates_of, tree
@@ -459,8 +460,44 @@ def test_study_runs_reports_and_is_finished(experiment, monkeypatch):
     assert (experiment / "jsnnq-study" / "report.md").read_bytes() == report
 
     before = tree(experiment)
-    assert "seeds was 2, is 3" in refused(*command, "--seeds", 3)
+    assert "hold_out is new" in refused(*command, "--hold-out", 100)
     assert tree(experiment) == before
+
+
+@pytest.mark.usefixtures("faked")
+def test_a_study_whose_time_is_spent_says_what_is_left_with_status_75(
+    experiment, monkeypatch
+):
+    def execute(*arguments, label, **options):
+        if label == "float-finetuned/seed0":
+            raise OutOfTime("out of time after 3 of 9 steps")
+        return fake_execute(*arguments, label=label, **options)
+
+    monkeypatch.setattr(study, "execute", execute)
+    typed = ("study", "small.py", "--quiet", "--budget", "9m")
+    found = enter(*typed)
+    assert found.status == 75
+    assert "5 of 6 rows are left, next float-finetuned/seed0" in found.out
+    assert "same command again" in found.out
+    assert (experiment / "jsnnq-study" / "report.html").exists()
+    monkeypatch.setattr(study, "execute", fake_execute)
+    assert enter(*typed).status == 0
+    assert "'9x' is no duration" in refused("study", "small.py", "--budget", "9x")
+
+
+@pytest.mark.usefixtures("faked")
+def test_parts_of_a_study_are_merged(experiment):
+    parts = {"a": "float.*", "b": "weights-.*"}
+    for out, rows in parts.items():
+        typed = ("study", "small.py", "--quiet", "--out", out, "--rows", rows)
+        assert enter(*typed).status == 0
+    assert "name it with --out" in refused("report", *parts)
+    merged = enter("report", *parts, "--out", "both")
+    assert merged.status == 0
+    assert "report: both/report.html" in merged.out
+    results = json.loads((experiment / "both" / "results.json").read_text())
+    assert [(row["name"], row["seed"]) for row in results["rows"]] == ORDER
+    assert "matches no row" in refused("study", "small.py", "--rows", "nothing")
 
 
 @pytest.mark.usefixtures("faked")

@@ -111,6 +111,56 @@ def test_directory_of_arrays(arrays):
     assert "12 train, 5 test" in loaded.note
 
 
+@pytest.fixture
+def packed(tmp_path):
+    """CIFAR-10 as arrays in the folder of its name; few of them."""
+    folder, rng = tmp_path / "cifar10", np.random.default_rng(0)
+    folder.mkdir()
+    for split, size in (("train", 12), ("test", 5)):
+        images = rng.integers(0, 256, (size, 32, 32, 3), dtype=np.uint8)
+        np.save(folder / f"{split}_images.npy", images)
+        np.save(folder / f"{split}_labels.npy", np.arange(size) % 4)
+    return tmp_path
+
+
+def test_cifar_may_be_given_as_arrays(packed, monkeypatch):
+    loaded = data.load("cifar10", data_dir=packed)
+    # What is known of CIFAR-10 still holds: classes, shifts and mirror images.
+    assert (loaded.classes, loaded.pad, loaded.flip) == (10, 4, True)
+    np.testing.assert_array_equal(
+        loaded.train.images, np.load(packed / "cifar10" / "train_images.npy")
+    )
+    np.testing.assert_array_equal(loaded.test.labels, np.arange(5) % 4)
+    assert "cifar10 of arrays" in loaded.note
+    monkeypatch.setenv("TFDS_DATA_DIR", str(packed))
+    assert data.load("cifar10").note == loaded.note
+    with pytest.raises(InputError, match="cifar100 is not prepared"):
+        data.load("cifar100", data_dir=packed)
+
+
+def test_arrays_of_another_shape_are_not_cifar(packed):
+    np.save(packed / "cifar10" / "test_images.npy", np.zeros((5, 8, 8, 1), np.uint8))
+    with pytest.raises(InputError, match=r"\(8, 8, 1\): those of cifar10 are"):
+        data.load("cifar10", data_dir=packed)
+
+
+def test_held_out_images_are_tested_on_and_not_trained_on():
+    digits = data.load("digits")
+    found = data.hold_out(digits, 237)
+    np.testing.assert_array_equal(found.train.images, digits.train.images[:1200])
+    np.testing.assert_array_equal(found.test.images, digits.train.images[1200:])
+    np.testing.assert_array_equal(found.test.labels, digits.train.labels[1200:])
+    assert (found.mean, found.std) == (digits.mean, digits.std)
+    assert "237 training images, held out" in found.note
+    assert digits.note in found.note
+
+
+@pytest.mark.parametrize("count", [0, -1, 1437, 2000, True])
+def test_some_training_images_must_be_left(count):
+    with pytest.raises(InputError, match="hold-out is"):
+        data.hold_out(data.load("digits"), count)
+
+
 def test_class_names_decide_the_number_of_classes(arrays):
     (arrays / "classes.txt").write_text("a\nb\nc\nd\ne\nf\n\n")
     assert data.load(str(arrays)).classes == 6
@@ -346,6 +396,11 @@ def test_imagenet_is_read_from_disk(imagenet):
     crops, labels = loaded.train.read(range(6), seed=(0, 1))
     assert crops.shape == (6, *loaded.image_shape)
     assert set(labels) == {99 * i for i in range(6)}
+
+
+def test_nothing_is_held_out_of_a_set_that_stays_on_disk(imagenet):
+    with pytest.raises(InputError, match="imagenet2012 stays on disk"):
+        data.hold_out(data.load("imagenet2012", data_dir=imagenet[0]), 2)
 
 
 def test_damaged_imagenet_shard_is_refused(imagenet, tmp_path):

@@ -1,7 +1,7 @@
 """A study of real tiny networks, killed and continued; its logic without training."""
 
-import collections
 import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -17,13 +17,13 @@ import pytest
 from scipy import stats
 
 import jsnnq
-from jsnnq import checkpoint, footprint, run, study, train
+from jsnnq import checkpoint, footprint, ledger, run, study, train
+from jsnnq.budget import Budget, OutOfTime
 from jsnnq.config import Config, LQNet, Uniform, kernels, to_dict
 from jsnnq.errors import InputError
 from jsnnq.evaluate import Evaluation
 from jsnnq.study import Study
 
-from . import studies
 from .test_train import CLIP, SMALL
 
 TUNED = dataclasses.replace(SMALL, start="checkpoint")
@@ -167,7 +167,7 @@ def test_results_hold_the_published_schema(finished):
     results = read(finished)
     assert set(results) == {
         *("schema", "provenance", "floor", "drift", "rows"),
-        *("floor_range", "drift_range", "paper"),
+        *("floor_range", "drift_range", "paper", "planned"),
     }
     assert results["schema"] == 1
     provenance = results["provenance"]
@@ -179,8 +179,9 @@ def test_results_hold_the_published_schema(finished):
     for row in results["rows"]:
         assert set(row) == {
             *("name", "kind", "start", "config", "seed", "accuracy", "emd"),
-            *("matched", "mean_rate", "dead", "saturated", "cost", "wall_s"),
+            *("matched", "mean_rate", "dead", "saturated", "cost", "wall_s", "made"),
         }
+        assert row["made"] == results["provenance"]
         assert row["config"] == json.loads(json.dumps(to_dict(ROWS[row["name"]])))
         for key in ("accuracy", "mean_rate", "dead", "saturated"):
             assert type(row[key]) is float
@@ -227,7 +228,7 @@ def test_a_finished_study_is_reported_and_not_recomputed(finished, monkeypatch):
     before, known = row_files(finished), read(finished)
     monkeypatch.setattr(study, "execute", None)
     again = make(finished)
-    assert again.finished
+    assert not again.unfinished
     assert again.run() == known
     assert row_files(finished) == before
 
@@ -341,9 +342,11 @@ def test_killed_for_good_and_typed_again_it_continues(finished, tmp_path, rows_d
 LAYERS = {"sn1": (4, 4, 3), "layer1_0/sn1": (2, 2, 5)}
 
 
-def fake_execute(program, config, dataset, folder, *, seed, parent, label, quiet):
+def fake_execute(
+    program, config, dataset, folder, *, seed, parent, label, quiet, budget
+):
     """What `run.execute` leaves behind, from counts that depend on row and seed."""
-    del program, dataset, quiet
+    del program, dataset, quiet, budget
     if config.start != "scratch":
         assert (parent / "state").read_text() == f"float/seed{seed}"
     rng = np.random.default_rng([seed, *label.encode()])
@@ -382,7 +385,7 @@ def faked(monkeypatch):
 @pytest.fixture
 def unreported(monkeypatch):
     """Leaves the report out, whose plots take most of a made-up study's time."""
-    monkeypatch.setattr(study, "write_report", lambda out: [])
+    monkeypatch.setattr(ledger, "write_report", lambda out: [])
 
 
 SCRATCH = dataclasses.replace(SMALL, weights=kernels(Uniform(2, clip=CLIP)))
@@ -494,7 +497,7 @@ def test_a_diverged_row_is_named_and_the_others_finish(tmp_path, monkeypatch):
     # Typed again, only what is missing is tried.
     tried.clear()
     monkeypatch.setattr(study, "execute", fake_execute)
-    assert not make(tmp_path).finished
+    assert [job.key for job in make(tmp_path).unfinished] == ["float-finetuned/seed0"]
     assert len(make(tmp_path).run()["rows"]) == 6
 
 
@@ -546,8 +549,7 @@ def tree(folder):
 @pytest.mark.parametrize(
     ("rows", "options", "difference"),
     [
-        (ROWS, {"seeds": 3}, "seeds was 2, is 3"),
-        (ROWS, {"row_seeds": 2}, "row_seeds was 1, is 2"),
+        (ROWS, {"hold_out": 100}, "hold_out is new"),
         ({**ROWS, "more": SCRATCH}, {}, "rows.more is new"),
         (dict(list(ROWS.items())[1:]), {}, "rows.weights-uniform-2bit is gone"),
         (
@@ -608,23 +610,6 @@ def test_wrong_numbers_of_seeds_are_refused(tmp_path, seeds, row_seeds):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_plan_does_every_parent_first():
-    jobs = study.plan({**ROWS, "scratch": SCRATCH}, 3, 2)
-    seen = set()
-    for job in jobs:
-        assert job.parent is None or (job.parent, job.seed) in seen
-        seen.add((job.name, job.seed))
-    quantized = [job.seed for job in jobs if job.config.kind == "quantized"]
-    assert quantized == sorted(quantized)  # all rows of a seed, then the next seed
-    assert collections.Counter(job.name for job in jobs) == {
-        "float": 3,
-        "float-finetuned": 3,
-        "weights-uniform-2bit": 2,
-        "weights-lqnet-2bit": 2,
-        "scratch": 2,
-    }
-
-
 @pytest.mark.usefixtures("faked", "unreported")
 def test_rows_are_compiled_ahead_once_and_a_failure_stops_nothing(
     tmp_path, monkeypatch
@@ -660,44 +645,139 @@ def test_a_full_disk_says_so_and_keeps_what_was_done(tmp_path, monkeypatch):
     assert make(tmp_path).run() == done
 
 
-# The report of a folder.
+# A part of a study, and so much time for it.
 
 
-def test_a_report_needs_results(tmp_path):
-    with pytest.raises(InputError, match="no results.json"):
-        study.write_report(tmp_path)
-    assert not list(tmp_path.iterdir())
+class Steps:
+    """A clock on which each row takes as long as it is said to."""
+
+    def __init__(self, **seconds):
+        self.now, self.seconds, self.tried = 0.0, seconds, []
+
+    def __call__(self):
+        return self.now
+
+    def execute(self, *arguments, label, budget, **options):
+        """As `run.execute` would: a row that does not end in time is left."""
+        self.tried.append(label)
+        took = self.seconds.get(label.split("/")[0].split("-")[-1], 10.0)
+        if took > budget.left:
+            self.now += budget.left
+            raise OutOfTime("out of time after 3 of 9 steps")
+        self.now += took
+        row, evaluation = fake_execute(
+            *arguments, label=label, budget=budget, **options
+        )
+        return {**row, "wall_s": took}, evaluation
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema": 2}', "3"])
-def test_results_that_are_none_are_refused(tmp_path, text):
-    (tmp_path / "results.json").write_text(text)
-    with pytest.raises(InputError):
-        study.write_report(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+@pytest.mark.usefixtures("faked", "unreported")
+def test_a_study_of_two_calls_is_that_of_one(tmp_path, monkeypatch):
+    """Seed by seed, and no row is begun that would not end in time."""
+    clock = Steps(finetuned=20.0)
+    monkeypatch.setattr(study, "execute", clock.execute)
+    calls = []
+    for _ in range(3):
+        clock.tried.clear()
+        budget = Budget(45.0, clock)
+        made = make(tmp_path / "out", choice=study.Choice(budget=budget))
+        made.run()
+        calls.append(list(clock.tried))
+    assert calls == [
+        # After 30 of 42.75 s there is time neither for another row that is fine-tuned,
+        # which takes 20, nor for one of unknown length, but for a float network.
+        ["float/seed0", "float-finetuned/seed0", "float/seed1"],
+        [
+            "weights-uniform-2bit/seed0",
+            "weights-lqnet-2bit/seed0",
+            "float-finetuned/seed1",
+        ],
+        [],
+    ]
+    assert not made.unfinished
+    monkeypatch.setattr(study, "execute", fake_execute)
+    whole = make(tmp_path / "whole").run()
+    assert without_times(made.results()) == without_times(whole)
 
 
-@pytest.mark.usefixtures("faked")
-def test_a_report_is_written_again_from_the_folder(tmp_path):
-    make(tmp_path).run()
-    kept = (tmp_path / "report.md").read_bytes()
-    for name in ("report.md", "report.html", "results.csv"):
-        (tmp_path / name).unlink()
-    study.write_report(tmp_path)
-    assert (tmp_path / "report.md").read_bytes() == kept
-    assert (tmp_path / "report.html").exists()
+@pytest.mark.usefixtures("faked", "unreported")
+def test_a_row_longer_than_the_budget_is_left_and_tried_again(tmp_path, monkeypatch):
+    clock, lines = Steps(float=100.0), []
+    monkeypatch.setattr(study, "execute", clock.execute)
+    choice = study.Choice(budget=Budget(50.0, clock))
+    made = make(tmp_path, choice=choice, say=lines.append)
+    assert made.run()["rows"] == []
+    assert lines == ["float/seed0: out of time after 3 of 9 steps"]
+    assert len(made.unfinished) == len(ORDER)
 
 
-def test_a_report_shows_what_was_seen_inside_each_row(tmp_path):
-    (tmp_path / "results.json").write_text(json.dumps(studies.binary()))
-    seen = studies.looks()
-    folder = tmp_path / "runs" / "bnn-stompp-r18-seed1"
-    folder.mkdir(parents=True)
-    lines = [{"windows": seen["windows"]}, *seen["looks"]]
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (folder / "looks.jsonl").write_text(text)
-    written = {path.name for path in study.write_report(tmp_path)}
-    assert {name for name in written if "inside" in name} == {"inside_bnn_r18.png"}
+@pytest.mark.usefixtures("faked", "unreported")
+def test_a_part_of_a_study_is_done_and_the_rest_stays_planned(tmp_path):
+    results = make(tmp_path, choice=study.Choice(rows=".*uniform.*")).run()
+    found = [f"{row['name']}/seed{row['seed']}" for row in results["rows"]]
+    assert found == ["float/seed0", "weights-uniform-2bit/seed0"]
+    assert len(results["planned"]) == len(ORDER)
+    # Everything that was ever done is in the results of the next part.
+    results = make(tmp_path, choice=study.Choice(rows="float")).run()
+    assert len(results["rows"]) == 3
+    assert len(make(tmp_path).run()["rows"]) == len(ORDER)
+
+
+@pytest.mark.usefixtures("faked", "unreported")
+def test_more_seeds_are_added_to_a_study(tmp_path):
+    make(tmp_path / "out").run()
+    before = row_files(tmp_path / "out")
+    results = make(tmp_path / "out", seeds=3, row_seeds=2).run()
+    assert before.items() <= row_files(tmp_path / "out").items()
+    assert results == make(tmp_path / "other", seeds=3, row_seeds=2).run()
+    # And fewer take none away.
+    assert make(tmp_path / "out", seeds=1).run()["rows"] == results["rows"]
+
+
+@pytest.mark.usefixtures("faked", "unreported")
+def test_only_networks_that_others_start_from_are_kept(tmp_path):
+    make(tmp_path, choice=study.Choice(keep="float")).run()
+    kept = {path.parent.name for path in tmp_path.glob("runs/*/checkpoint")}
+    assert kept == {"float-seed0", "float-seed1"}
+    with pytest.raises(InputError, match="keep"):
+        make(tmp_path / "other", choice=study.Choice(keep="some"))
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_recipe_is_chosen_on_held_out_training_images(tmp_path):
+    made = make(tmp_path, {"float": SMALL}, seeds=1, hold_out=237)
+    (row,) = made.run()["rows"]
+    assert round(row["accuracy"] * 237) == pytest.approx(row["accuracy"] * 237)
+    assert "held out" in row["made"]["dataset"]
+    # An epoch is of the 1,200 images that are left, 9 batches of 128.
+    lines = (tmp_path / "runs" / "float-seed0" / "log.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["step"] == 2 * (1200 // 128)
+
+
+def test_stopped_in_the_middle_of_an_epoch_a_run_goes_on_bit_for_bit(
+    finished, tmp_path
+):
+    """A real training under a budget that ends after some steps of each call."""
+    rows, calls = {"float": SMALL}, 0
+    while True:
+        calls += 1
+        # On this clock a question takes a second: some seven steps a call.
+        ticks = itertools.count()
+        budget = Budget(10.0, lambda ticks=ticks: float(next(ticks)))
+        made = make(tmp_path, rows, seeds=1, choice=study.Choice(budget=budget))
+        made.run()
+        if not made.unfinished:
+            break
+        partial = tmp_path / "runs" / "float-seed0" / "partial"
+        step = int(checkpoint.restore(partial)[0]["step"])
+        assert 0 < step < 22
+    assert calls > 2
+    ours, theirs = (
+        checkpoint.restore(folder / "runs" / "float-seed0" / "checkpoint")[0]
+        for folder in (tmp_path, finished)
+    )
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    assert not list(tmp_path.rglob("*partial*"))
 
 
 def test_the_file_of_the_slow_test_is_the_study_of_this_file(tmp_path):

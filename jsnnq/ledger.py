@@ -1,0 +1,301 @@
+"""What is done of a study: its folder, the rows in it, and what they add up to.
+
+    study.json                what it is: rows; another study is refused
+    runs/NAME-seedK/          one row: checkpoint/, firing.npz, log.jsonl, events,
+                              and row.json, written last: a row that has it is done
+    results.json              all rows that are done, with floor and drift
+    results.csv, report.md, report.html, plots/
+
+The rows on disk are the study: whatever was asked for last, all of them are in its
+results, and none is ever written over.
+"""
+
+import itertools
+import math
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsnnq import checkpoint, emd, files, footprint, probe, report
+from jsnnq.config import check_rows, from_dict
+from jsnnq.errors import InputError
+from jsnnq.footprint import as_dict, distances
+from jsnnq.monitor import read_curve
+from jsnnq.plan import KINDS, Job
+
+SCHEMA = 1
+_MARKER = "study.json"
+_ROW = "row.json"
+_PROVENANCE = ("jax", "device", "commit", "command", "dataset")
+
+
+class Ledger:
+    """The folder of a study.
+
+    Args:
+        out: the folder, claimed by `claim`.
+    """
+
+    def __init__(self, out: Path):
+        self.out = out
+        self._rows: dict[Path, dict[str, Any]] = {}
+        self._apart: dict[tuple[Path, Path], dict[str, Any]] = {}
+
+    def folder(self, name: str, seed: int) -> Path:
+        """Where a run is kept."""
+        return self.out / "runs" / f"{name}-seed{seed}"
+
+    def has(self, job: Job) -> bool:
+        """Whether a row is done."""
+        return (self.folder(job.name, job.seed) / _ROW).exists()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Writes down a row that is done."""
+        files.write_json(self.folder(row["name"], row["seed"]) / _ROW, row)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All rows that are done: by kind, then seed by seed as the study has them."""
+        found = [self._read(path) for path in self.out.glob(f"runs/*/{_ROW}")]
+        names = list(files.read_json(self.out / _MARKER)["rows"])
+        return sorted(
+            found,
+            key=lambda row: (
+                KINDS.index(row["kind"]),
+                row["seed"],
+                names.index(row["name"]),
+            ),
+        )
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        if path not in self._rows:
+            self._rows[path] = files.read_json(path)
+        return self._rows[path]
+
+    def expected(self, job: Job, device: str) -> float | None:
+        """Seconds that are left of a row, from what rows like it took on this device.
+
+        None if there is none like it, or it was thought to be done by now.
+        """
+        made = [row for row in self.rows() if row["made"]["device"] == device]
+        alike = [row for row in made if row["name"] == job.name] or [
+            row
+            for row in made
+            if from_dict(row["config"]).training == job.config.training
+            and row["start"] == job.config.start
+        ]
+        if not alike:
+            return None
+        left = max(row["wall_s"] for row in alike) - self._spent(job)
+        return left if left > 0 else None
+
+    def _spent(self, job: Job) -> float:
+        partial = self.folder(job.name, job.seed) / "partial"
+        if not partial.is_dir():
+            return 0.0
+        return checkpoint.read_metadata(partial)["wall_s"]
+
+    def results(
+        self, planned: Sequence[str], paper: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """The contents of `results.json`.
+
+        Args:
+            planned: the keys of all rows of the study, finished or not.
+            paper: published values by row, printed beside ours.
+        """
+        rows = self.rows()
+        drifts = [row["emd"] for row in rows if row["kind"] == "control" and row["emd"]]
+        floor, floor_range = _summarise(self._between_floats(rows))
+        drift, drift_range = _summarise(drifts)
+        return {
+            "schema": SCHEMA,
+            "provenance": {
+                key: "; ".join(
+                    dict.fromkeys(row["made"][key] for row in rows if row["made"][key])
+                )
+                or None
+                for key in _PROVENANCE
+            },
+            "floor": floor,
+            "floor_range": floor_range,
+            "drift": drift,
+            "drift_range": drift_range,
+            "paper": dict(paper),
+            "planned": list(planned),
+            "rows": rows,
+        }
+
+    def _between_floats(self, rows: Iterable[Mapping[str, Any]]):
+        """The distances between float networks of different seeds, all pairs."""
+        floats: dict[str, list[Path]] = {}
+        for row in rows:
+            path = self.folder(row["name"], row["seed"]) / "firing.npz"
+            if row["kind"] == "float" and path.exists():
+                floats.setdefault(row["name"], []).append(path)
+        pairs = [
+            pair for same in floats.values() for pair in itertools.combinations(same, 2)
+        ]
+        for pair in pairs:
+            if pair not in self._apart:
+                one, other = map(footprint.load, pair)
+                self._apart[pair] = as_dict(distances(emd.compare, one, other))
+        return [self._apart[pair] for pair in pairs]
+
+
+def claim(out: Path, rows: Mapping[str, Any], hold_out: int = 0) -> Ledger:
+    """Takes a folder for a study, or refuses it.
+
+    Args:
+        out: made if it does not exist.
+        rows: name to config, as dictionaries.
+        hold_out: images that were held out of the training set, which makes it
+            another study.
+
+    Raises:
+        InputError: the folder cannot be written or belongs to another study.
+    """
+    files.claim(out, _MARKER, _identity(rows, hold_out))
+    return Ledger(out)
+
+
+def _identity(rows, hold_out):
+    return {"schema": SCHEMA, "rows": rows} | (
+        {"hold_out": hold_out} if hold_out else {}
+    )
+
+
+def merge(
+    sources: Sequence[Path], out: Path, say: Callable[[str], None] = print
+) -> dict[str, Any]:
+    """Brings the rows of several studies into one folder, with their results.
+
+    What a report needs is copied; the networks stay where they were trained. Of a row
+    that is in several places the first is taken, and one that is in `out` already
+    stays.
+
+    Args:
+        sources: folders of studies of one experiment, or of parts of it.
+        out: a new folder, or one that was merged into before.
+        say: told where a row was found twice with different results.
+
+    Raises:
+        InputError: a folder is no study, two of them have different rows of one name,
+            or `out` cannot be used.
+    """
+    known = [out, *sources] if (out / _MARKER).exists() else list(sources)
+    identities = {folder: _identity_of(folder) for folder in known}
+    rows: dict[str, Any] = {}
+    for folder, identity in identities.items():
+        for name, config in identity["rows"].items():
+            if rows.setdefault(name, config) != config:
+                raise InputError(
+                    f"row {name!r} of {str(folder)!r} is another experiment than in "
+                    "the other folders: merge studies that agree about it"
+                )
+    held_out = {identity.get("hold_out", 0) for identity in identities.values()}
+    if len(held_out) > 1:
+        raise InputError(
+            "some of these studies are tested on held-out training images and some on "
+            "test images: merge those that are tested on the same"
+        )
+    check_rows({name: from_dict(config) for name, config in rows.items()})
+    if (out / _MARKER).exists():
+        files.write_json(out / _MARKER, _identity(rows, *held_out))
+    else:
+        claim(out, rows, *held_out)
+    for source in sources:
+        for path in sorted(source.glob(f"runs/*/{_ROW}")):
+            _bring(path.parent, out / "runs" / path.parent.name, say)
+    before = [_results_of(folder) for folder in known]
+    results = Ledger(out).results(
+        list(dict.fromkeys(key for one in before for key in one.get("planned", ()))),
+        {name: x for one in before for name, x in one.get("paper", {}).items()},
+    )
+    files.write_json(out / "results.json", results)
+    return results
+
+
+def _identity_of(folder: Path) -> dict[str, Any]:
+    if not (folder / _MARKER).is_file():
+        raise InputError(
+            f"{str(folder)!r} is no study: give folders that 'jsnnq study' made"
+        )
+    return files.read_json(folder / _MARKER)
+
+
+def _results_of(folder: Path) -> dict[str, Any]:
+    path = folder / "results.json"
+    return files.read_json(path) if path.is_file() else {}
+
+
+def _bring(run: Path, target: Path, say: Callable[[str], None]) -> None:
+    """Copies what a report needs of a run, its row last."""
+    row = files.read_json(run / _ROW)
+    if (target / _ROW).exists():
+        if files.read_json(target / _ROW) != row:
+            say(f"{run} was run elsewhere too: the other result is kept")
+        return
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("firing.npz", "log.jsonl", "looks.jsonl"):
+        if (run / name).exists():
+            shutil.copyfile(run / name, target / name)
+    files.write_json(target / _ROW, row)
+
+
+def _summarise(found: list[dict[str, Any]]) -> tuple[Any, Any]:
+    """The mean of several distances, key by key, and their range."""
+    if not found:
+        return None, None
+    keys = ("mean", "weighted", "max", "pooled")
+    mean: dict[str, Any] = {
+        key: math.fsum(one[key] for one in found) / len(found) for key in keys
+    }
+    mean["layers"] = {
+        name: math.fsum(one["layers"][name] for one in found) / len(found)
+        for name in found[0]["layers"]
+    }
+    span = {
+        key: [min(one[key] for one in found), max(one[key] for one in found)]
+        for key in keys
+    }
+    return mean, span
+
+
+def write_report(out: Path) -> list[Path]:
+    """Writes table, plots and page of a study from what lies in its folder.
+
+    Raises:
+        InputError: there are no results in `out`, or they are no study's.
+    """
+    path = out / "results.json"
+    if not path.is_file():
+        raise InputError(
+            f"no results.json in {str(out)!r}: give the folder of a study, "
+            "as made by 'jsnnq study --out DIR'"
+        )
+    results = files.read_json(path)
+    if not isinstance(results, dict) or "rows" not in results:
+        raise InputError(
+            f"{str(path)!r} does not hold the results of a study: give the folder of "
+            "one, as made by 'jsnnq study --out DIR'"
+        )
+    ledger = Ledger(out)
+    records, curves, looks = {}, {}, {}
+    for row in results["rows"]:
+        folder = ledger.folder(row["name"], row["seed"])
+        key = f"{row['name']}/seed{row['seed']}"
+        if (folder / "firing.npz").exists():
+            records[key] = footprint.load(folder / "firing.npz")
+        if (folder / "log.jsonl").exists():
+            curves[key] = read_curve(folder / "log.jsonl")
+        if (folder / "looks.jsonl").exists():
+            looks[key] = probe.read_looks(folder / "looks.jsonl")
+    return report.write(
+        out,
+        results,
+        firing=records,
+        curves=curves,
+        looks=looks,
+        planned=results.get("planned", ()),
+    )

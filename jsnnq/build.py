@@ -99,7 +99,7 @@ def membrane_quantizer(config: QuantizerConfig | None, threshold: float) -> Quan
             return _uniform(config)
         case LQNet():
             clip = 1.0 if config.clip is None else config.clip
-            return _lqnet(config, "unsigned", clip)
+            return _lqnet(config, "unsigned", clip, has_time=True)
         case SnnTorch():
             return snntorch(
                 config.bits,
@@ -143,9 +143,23 @@ def activation_quantizer(config: QuantizerConfig | None, window: Window) -> Quan
     )
 
 
-def _lqnet(config: LQNet, codes: str, clip: float | None) -> Quantizer:
+def _lqnet(
+    config: LQNet, codes: str, clip: float | None, has_time: bool = False
+) -> Quantizer:
+    if config.follow != "step" and not has_time:
+        raise InputError(
+            f"lqnet got follow={config.follow!r} for values that have no timesteps: "
+            "it is for membranes"
+        )
     return lqnet(
-        config.bits, clip, codes=codes, start=config.start, debias=config.debias
+        config.bits,
+        clip,
+        codes=codes,
+        start=config.start,
+        debias=config.debias,
+        average=config.average,
+        ridge=config.ridge,
+        follow=config.follow,
     )
 
 

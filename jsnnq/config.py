@@ -60,6 +60,9 @@ class LQNet:
     clip: float | None = None
     start: str = "qem"
     debias: bool = True
+    average: float = 0.9
+    ridge: float = 1e-4
+    follow: str = "step"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -349,14 +349,13 @@ class Spiking(QuantizedLayer):
             decay = self.param("w", lambda key: jnp.float32(initial_decay(self.neuron)))
         quantizes = self.quantizer != identity and not self.is_initializing()
         state = self.quantizer_state(shared) if quantizes else ()
-        spikes, seen, v = unroll(
-            self.neuron,
-            x,
-            self._membrane(x.shape[1:]),
-            decay,
-            (lambda v: self.quantizer.apply(v, state, False)[0])
-            if quantizes
-            else (lambda v: v),
+        inside = train and self.quantizer.each_timestep
+
+        def quantize(v, state):
+            return self.quantizer.apply(v, state, inside) if quantizes else (v, state)
+
+        spikes, seen, v, after = unroll(
+            self.neuron, x, self._membrane(x.shape[1:]), decay, quantize, state
         )
         if not self.is_initializing():
             # Kept only where the caller asks, by making the collection mutable.
@@ -364,9 +363,11 @@ class Spiking(QuantizedLayer):
                 if self.is_mutable_collection(collection):
                     self.put_variable(collection, "v", value)
         if quantizes and train:
-            # One update per step, from the potentials of all timesteps: inside the
-            # loop over time the state is frozen.
-            self.remember(self.quantizer.apply(seen, state, True)[1])
+            # Unless it wants otherwise a quantizer learns once per step, from the
+            # potentials of all timesteps: inside the loop over time it is frozen.
+            self.remember(
+                after if inside else self.quantizer.apply(seen, state, True)[1]
+            )
         return spikes
 
     def _membrane(self, shape):

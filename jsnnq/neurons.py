@@ -24,6 +24,7 @@ the spike decision itself (snnTorch's `state_quant`). The default is `stored`: a
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from jaxtyping import Array, Float
@@ -145,8 +146,9 @@ def unroll(
     x: Float[Array, "T *N"],
     v: Float[Array, "*N"],
     decay: Float[Array, ""] | None = None,
-    quantize: Callable[[Array], Array] = lambda v: v,
-) -> tuple[Float[Array, "T *N"], Float[Array, "T *N"], Float[Array, "*N"]]:
+    quantize: Callable[[Array, Any], tuple[Array, Any]] = lambda v, state: (v, state),
+    state: Any = (),
+) -> tuple[Float[Array, "T *N"], Float[Array, "T *N"], Float[Array, "*N"], Any]:
     """Runs a layer of neurons over time: the only `lax.scan` over timesteps.
 
     Args:
@@ -154,28 +156,32 @@ def unroll(
         x: currents, time first.
         v: membranes before the first timestep.
         decay: PLIF's w.
-        quantize: the membrane quantizer, applied where `neuron.placement` says. It
-            is the same function at every timestep, so a learned basis is frozen
-            while time runs.
+        quantize: the membrane quantizer, applied where `neuron.placement` says: from
+            values and its state to values and its state of the next timestep. One
+            that hands its state back as it was is frozen while time runs.
+        state: of the quantizer, before the first timestep.
 
     Returns:
         Spikes `T *N` in the dtype of `x`; the values that were given to `quantize`
         (`T *N`, for the quantizer's own statistics; dropped by `jit` if unused); the
-        membranes after the last timestep.
+        membranes and the quantizer's state after the last timestep.
     """
 
-    def step(v, x_t):
+    def step(carry, x_t):
+        v, state = carry
         h = charge(neuron, v, x_t.astype(v.dtype), decay)
         if neuron.placement == "before_fire":
-            seen, h = h, quantize(h)
+            seen, (h, state) = h, quantize(h, state)
             s = spike(h - neuron.v_threshold, neuron.surrogate)
             v = reset(neuron, h, s)
         else:
             s = spike(h - neuron.v_threshold, neuron.surrogate)
             seen = reset(neuron, h, s)
-            v = quantize(seen)
-        return v, (s.astype(x.dtype), seen)
+            v, state = quantize(seen, state)
+        return (v, state), (s.astype(x.dtype), seen)
 
     written_out = x.shape[0] <= _UNROLL_UP_TO
-    v, (spikes, seen) = jax.lax.scan(step, v, x, unroll=True if written_out else 1)
-    return spikes, seen, v
+    (v, state), (spikes, seen) = jax.lax.scan(
+        step, (v, state), x, unroll=True if written_out else 1
+    )
+    return spikes, seen, v, state

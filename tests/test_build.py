@@ -226,6 +226,14 @@ def test_snntorch_out_of_range_is_refused(quantizer, says):
         network_of(with_(membranes=neurons(quantizer)))
 
 
+def test_only_membranes_have_timesteps_to_follow():
+    quantizer = LQNet(2, follow="timestep")
+    net = network_of(with_(membranes=neurons(quantizer)))
+    assert all(net.membranes(path).each_timestep for path in NEURONS)
+    with pytest.raises(InputError, match="no timesteps: it is for membranes"):
+        network_of(with_(weights=kernels(quantizer)))
+
+
 def test_a_membrane_quantizer_is_refused_for_weights():
     with pytest.raises(InputError, match="membrane quantizer"):
         network_of(with_(weights=kernels(SnnTorch(2))))

@@ -517,6 +517,24 @@ def test_membrane_quantizers_learn_once_per_call_from_all_timesteps():
     np.testing.assert_array_equal(layer.apply(variables, x, True), expected)
 
 
+def test_a_membrane_quantizer_may_learn_at_every_timestep():
+    x = _currents()
+    layer = Spiking(neuron=_IF, quantizer=_counting(each_timestep=True))
+    variables = {"quant": {"quantizer": _count(0.25)}}
+    spikes, changed = layer.apply(variables, x, True, mutable=["quant", "potentials"])
+    factors = iter(0.25 / 2**t for t in range(len(x)))
+    expected, potentials, _ = _if_loop(x, lambda v: v * next(factors))
+    np.testing.assert_array_equal(spikes, expected)
+    state = changed["quant"]["quantizer"]
+    assert state.updates == len(x)
+    assert state.factor == 0.25 / 2 ** len(x)
+    np.testing.assert_allclose(state.last, potentials[-1].sum(), rtol=1e-5)
+    # In evaluation it is frozen, as any other.
+    spikes, changed = layer.apply(variables, x, False, mutable=["quant"])
+    np.testing.assert_array_equal(spikes, _if_loop(x, lambda v: v / 4)[0])
+    assert changed["quant"]["quantizer"].updates == 0
+
+
 def test_a_shared_quantizer_uses_the_kernels_state_and_sends_gradients_there():
     x = _currents()
     quantizer = _counting(trainable=True, shared=True)

@@ -54,7 +54,7 @@ GOLDEN = {
 
 def run(neuron, x, decay=None):
     """Spikes, the membranes after every reset, and the last membrane."""
-    return unroll(neuron, jnp.asarray(x), jnp.float32(neuron.rest), decay)
+    return unroll(neuron, jnp.asarray(x), jnp.float32(neuron.rest), decay)[:3]
 
 
 def weighted(neuron, x, decay=None):
@@ -103,18 +103,18 @@ def test_equals_a_loop_in_numpy(kind, v_reset, decay_input):
         s = (h >= 1.0).astype(float)
         v = h - s if v_reset is None else s * v_reset + (1 - s) * h
         spikes.append(s)
-    found, _, last = unroll(neuron, jnp.asarray(x), jnp.full(50, rest, jnp.float32))
+    found, _, last, _ = unroll(neuron, jnp.asarray(x), jnp.full(50, rest, jnp.float32))
     np.testing.assert_array_equal(found, spikes)
     np.testing.assert_allclose(last, v, atol=1e-5)
 
 
 def test_long_and_short_unrolling_agree():
     x = jax.random.normal(jax.random.key(0), (40, 7)) + 0.5
-    whole, _, last = unroll(Neuron(), x, jnp.zeros(7))
+    whole, _, last, _ = unroll(Neuron(), x, jnp.zeros(7))
     v = jnp.zeros(7)
     pieces = []
     for part in jnp.split(x, 5):  # 8 timesteps each: written out, not looped
-        spikes, _, v = unroll(Neuron(), part, v)
+        spikes, _, v, _ = unroll(Neuron(), part, v)
         pieces.append(spikes)
     np.testing.assert_array_equal(whole, jnp.concatenate(pieces))
     np.testing.assert_allclose(last, v, atol=1e-6)
@@ -132,11 +132,11 @@ def test_long_and_short_unrolling_agree():
 )
 def test_placement_by_hand(placement, spikes, stored):
     neuron = Neuron(kind="if", placement=placement)
-    found, _, last = unroll(
+    found, _, last, _ = unroll(
         neuron,
         jnp.full(4, 0.7),
         jnp.float32(0),
-        quantize=lambda v: jnp.clip(jnp.round(2 * v) / 2, 0, 1),
+        quantize=lambda v, state: (jnp.clip(jnp.round(2 * v) / 2, 0, 1), state),
     )
     np.testing.assert_array_equal(found, spikes)
     assert last == stored
@@ -146,16 +146,34 @@ def test_placement_before_fire_changes_the_decision():
     # h = 0.8 rounds up to the threshold: only the placement before the spike fires.
     def first_spike(placement):
         neuron = Neuron(kind="if", placement=placement)
-        quantize = lambda v: jnp.round(2 * v) / 2
+        quantize = lambda v, state: (jnp.round(2 * v) / 2, state)
         return unroll(neuron, jnp.array([0.8]), jnp.float32(0), quantize=quantize)[0]
 
     assert first_spike("before_fire") == 1
     assert first_spike("stored") == 0
 
 
+@pytest.mark.parametrize("placement", ["stored", "before_fire"])
+def test_a_quantizer_may_learn_at_every_timestep(placement):
+    """One whose level is the largest value of the timesteps before; IF by hand."""
+    neuron = Neuron(kind="if", placement=placement, v_threshold=10.0)
+
+    def quantize(v, level):
+        return jnp.minimum(v, level), jnp.maximum(level, v)
+
+    x = jnp.array([0.5, 1.0, 2.0])
+    spikes, seen, last, level = unroll(
+        neuron, x, jnp.float32(0), quantize=quantize, state=jnp.float32(0.25)
+    )
+    # .5 -> .25, level .5; 1.25 -> .5, level 1.25; 2.5 -> 1.25, level 2.5.
+    np.testing.assert_array_equal(seen, [0.5, 1.25, 2.5])
+    assert (last, level) == (1.25, 2.5)
+    assert not spikes.any()
+
+
 def test_membranes_stay_float32_under_bfloat16_currents():
     x = jnp.full((4, 3), 0.3, jnp.bfloat16)
-    spikes, seen, last = unroll(Neuron(), x, jnp.zeros(3))
+    spikes, seen, last, _ = unroll(Neuron(), x, jnp.zeros(3))
     assert spikes.dtype == jnp.bfloat16
     assert seen.dtype == last.dtype == jnp.float32
 

@@ -284,7 +284,7 @@ def test_neurons_and_surrogates(name, kind, v_reset, detach, decay_input):
     decay = jnp.float32(initial_decay(neuron)) if kind == "plif" else None
 
     def weighted(x, decay):
-        found, seen, _ = unroll(neuron, x, jnp.full(200, neuron.rest), decay)
+        found, seen, _, _ = unroll(neuron, x, jnp.full(200, neuron.rest), decay)
         return jnp.sum(found * weight), (found, seen)
 
     slopes, (found, seen) = jax.grad(
@@ -305,7 +305,7 @@ def test_other_time_constants(tau):
         node = NODES[kind](step_mode="m", store_v_seq=True, **node_settings(neuron))
         spikes = node(torch.tensor(x))
         decay = jnp.float32(initial_decay(neuron)) if kind == "plif" else None
-        found, seen, _ = unroll(neuron, jnp.asarray(x), jnp.zeros(500), decay)
+        found, seen, _, _ = unroll(neuron, jnp.asarray(x), jnp.zeros(500), decay)
         np.testing.assert_array_equal(found, spikes.detach())
         np.testing.assert_allclose(seen, node.v_seq.detach(), atol=1e-5)
 

@@ -51,6 +51,8 @@ class Quantizer:
         shared: for a membrane quantizer: it uses the state of the quantizer of the
             kernel that feeds the neuron (MINT).
         needs_values: whether `init` looks at the values and not at their shape only.
+        each_timestep: for a membrane quantizer: it learns at every timestep, and not
+            once per step from the potentials of all timesteps.
         frozen: `(x, state) -> mask` of the entries that have become hard signs, for a
             quantizer that makes signs; shaped like the last axes of `x`.
         present: for a quantizer whose training is not yet what evaluation will be
@@ -65,6 +67,7 @@ class Quantizer:
     )
     trainable: bool = False
     shared: bool = False
+    each_timestep: bool = False
     needs_values: bool = dataclasses.field(compare=False, default=True)
     frozen: Callable[[Array, State], Array] | None = dataclasses.field(
         compare=False, default=None

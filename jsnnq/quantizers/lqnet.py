@@ -18,6 +18,8 @@ Settings named here because sources differ:
 * The average is debiased, as TensorFlow's helper in the authors' code does, so that
   the first step replaces the start by the first solution; `debias=False` is the plain
   average of the PyTorch ports.
+* The basis of a membrane follows the potentials of all timesteps, once per training
+  step, and is frozen while time runs; `follow="timestep"` moves it at each of them.
 * The gradient is the identity for weights, and for the membrane the identity up to
   the largest level and zero above. A clip (arXiv 2604.14487 puts one before the
   encoding; LQ-Nets has none) adds its own derivative: zero outside.
@@ -33,7 +35,8 @@ whose right-hand side vanishes where the old basis fits already, so degenerate
 channels keep their levels to float32 precision; solved for v itself they lose a tenth
 and more within a few steps. The Gram matrix is divided by the number of values N,
 because float32 cannot tell 4608 + 1e-4 from 4608. Where codes are independent the
-two differ by at most eps times the change of one step.
+two differ by at most eps times the change of one step. `ridge=0` solves the normal
+equations as they are, and a group in which they are singular gets NaN.
 """
 
 import functools
@@ -85,6 +88,9 @@ def lqnet(
     codes: str = "signed",
     start: str = "qem",
     debias: bool = True,
+    average: float = AVERAGE,
+    ridge: float = RIDGE,
+    follow: str = "step",
 ) -> Quantizer:
     """An LQ-Net quantizer.
 
@@ -96,6 +102,9 @@ def lqnet(
             membrane (0 and 1, a basis per layer).
         start: `qem` or `published`.
         debias: whether the moving average is debiased.
+        average: weight of the past in the moving average, from 0 to below 1.
+        ridge: eps above, from 0.
+        follow: when a membrane's basis moves, once per `step` or at each `timestep`.
 
     Raises:
         InputError: a setting is out of range.
@@ -103,6 +112,10 @@ def lqnet(
     check_bits("lqnet", bits)
     choose("codes", codes, ("signed", "unsigned"))
     choose("start", start, ("qem", "published"))
+    choose("follow", follow, ("step", "timestep"))
+    if check_number("lqnet average", average, least=0) >= 1:
+        raise InputError(f"lqnet average is {average!r}: below 1 is needed")
+    check_number("lqnet ridge", ridge, least=0)
     signed = codes == "signed"
     if clip is None and not signed:
         raise InputError("lqnet got no clip for unsigned codes: a number is needed")
@@ -113,14 +126,15 @@ def lqnet(
     def init(key, x):
         del key  # Nothing is random here.
         basis = _start(x, jnp.float32(limit), bits, signed, start)
-        average, weight = (jnp.zeros_like(basis), 0.0) if debias else (basis, 1.0)
-        return LQNetState(basis, average, jnp.float32(weight), jnp.float32(limit))
+        total, weight = (jnp.zeros_like(basis), 0.0) if debias else (basis, 1.0)
+        return LQNetState(basis, total, jnp.float32(weight), jnp.float32(limit))
 
     return Quantizer(
-        apply=_apply_signed if signed else _apply_unsigned,
+        apply=_make_apply(signed, float(average), float(ridge)),
         init=init,
         bits=bits,
         stored_numbers=lambda state: state.basis.size,
+        each_timestep=follow == "timestep",
     )
 
 
@@ -141,7 +155,10 @@ def sorted_levels(
 
 
 def refit(
-    x: Float[Array, "N G"], basis: Float[Array, "K G"], signed: bool
+    x: Float[Array, "N G"],
+    basis: Float[Array, "K G"],
+    signed: bool,
+    ridge: float = RIDGE,
 ) -> Float[Array, "K G"]:
     """One QEM iteration: encode with `basis`, then solve for the best one.
 
@@ -158,7 +175,7 @@ def refit(
     )
     gram = jnp.einsum("lg,lig,ljg->ijg", share, codes, codes, precision="highest")
     residual = jnp.einsum("lg,lig->ig", distances, codes, precision="highest")
-    return basis + _solve_with_ridge(gram, residual)
+    return basis + _solve_with_ridge(gram, residual, ridge)
 
 
 def _reduced(x, levels):
@@ -205,14 +222,14 @@ def minimise(
     return jax.lax.while_loop(moving, iterate, start)[0]
 
 
-def _solve_with_ridge(gram, right):
-    """Solves (gram + RIDGE I) d = right for each group, `K K G` and `K G`.
+def _solve_with_ridge(gram, right, ridge):
+    """Solves (gram + ridge I) d = right for each group, `K K G` and `K G`.
 
     Gaussian elimination written out: the matrices are at most 8 x 8, positive
     definite (no pivoting needed), and there is one for every channel.
     """
     size = len(right)
-    rows = [gram[i].at[i].add(RIDGE) for i in range(size)]
+    rows = [gram[i].at[i].add(ridge) for i in range(size)]
     right = list(right)
     for i in range(size):
         for j in range(i + 1, size):
@@ -252,24 +269,29 @@ def _start(x, limit, bits, signed, start):
     return minimise(values, powers * reach / (2**bits - 1), signed)
 
 
-def _apply_signed(x, state, train):
-    levels, _ = sorted_levels(state.basis, signed=True)
-    x_hat = round_to_level(x, levels, -state.clip, state.clip)
-    return x_hat, _follow(x, state, signed=True) if train else state
+@functools.cache
+def _make_apply(signed, average, ridge):
+    """One function for each program, so that equal settings compile once."""
 
+    def apply(x, state, train):
+        levels, _ = sorted_levels(state.basis, signed)
+        if signed:
+            low, high = -state.clip, state.clip
+        else:
+            levels = levels[:, 0]
+            # Above the largest level the gradient is zero; clipping changes no value.
+            high = jnp.minimum(state.clip, levels[-1])
+            low = jnp.zeros_like(high)
+        x_hat = round_to_level(x, levels, low, high)
+        return x_hat, follow(x, state) if train else state
 
-def _apply_unsigned(x, state, train):
-    levels = sorted_levels(state.basis, signed=False)[0][:, 0]
-    # Above the largest level the gradient is zero; clipping there changes no value.
-    high = jnp.minimum(state.clip, levels[-1])
-    x_hat = round_to_level(x, levels, jnp.zeros_like(high), high)
-    return x_hat, _follow(x, state, signed=False) if train else state
+    def follow(x, state):
+        """The state after one QEM iteration on `x` and one step of the average."""
+        x = jax.lax.stop_gradient(x).astype(jnp.float32)
+        values = _clip(_grouped(x, signed), state.clip, signed)
+        fresh = refit(values, state.basis, signed, ridge)
+        total = average * state.average + (1 - average) * fresh
+        weight = average * state.weight + (1 - average)
+        return LQNetState(total / weight, total, weight, state.clip)
 
-
-def _follow(x, state, signed):
-    """The state after one QEM iteration on `x` and one step of the average."""
-    x = jax.lax.stop_gradient(x).astype(jnp.float32)
-    fresh = refit(_clip(_grouped(x, signed), state.clip, signed), state.basis, signed)
-    average = AVERAGE * state.average + (1 - AVERAGE) * fresh
-    weight = AVERAGE * state.weight + (1 - AVERAGE)
-    return LQNetState(average / weight, average, weight, state.clip)
+    return apply

@@ -115,9 +115,11 @@ def test_published_start_of_membranes():
     np.testing.assert_allclose(state.basis, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("debias", [True, False])
-def test_moving_average(debias):
-    quantizer = lqnet(2, debias=debias)
+@pytest.mark.parametrize(
+    ("debias", "past"), [(True, 0.9), (False, 0.9), (True, 0.99), (False, 0.0)]
+)
+def test_moving_average(debias, past):
+    quantizer = lqnet(2, debias=debias, average=past)
     state = quantizer.init(None, jnp.asarray(kernel(0)))
     basis = np.asarray(state.basis, np.float64)
     average, weight = (0 * basis, 0.0) if debias else (basis, 1.0)
@@ -133,8 +135,8 @@ def test_moving_average(debias):
             ],
             axis=1,
         )
-        average = 0.9 * average + 0.1 * fresh
-        weight = 0.9 * weight + 0.1
+        average = past * average + (1 - past) * fresh
+        weight = past * weight + (1 - past)
         np.testing.assert_allclose(after.basis, average / weight, rtol=1e-3, atol=1e-6)
         state = after
 
@@ -160,6 +162,28 @@ def test_degenerate_channels_keep_their_levels(size):
         for _ in range(200):
             x_hat, state = quantizer.apply(w, state, True)
         np.testing.assert_allclose(x_hat, w, atol=1e-7)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 1e-2])
+def test_another_ridge_is_that_of_its_system(ridge):
+    w = kernel()
+    quantizer = lqnet(2, ridge=ridge, average=0.0)
+    state = quantizer.init(None, jnp.asarray(w))
+    after = quantizer.apply(jnp.asarray(w), state, True)[1]
+    for c in range(7):
+        old = np.asarray(state.basis, np.float64)[:, c]
+        expected = solved(w[..., c].ravel(), old, (-1, 1), ridge)
+        np.testing.assert_allclose(after.basis[:, c], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_without_a_ridge_a_silent_layer_has_no_solution():
+    """The basis of a layer whose potentials are all zero: what the ridge is for."""
+    v = jnp.zeros((2, 3, 3, 4))
+    for ridge, finite in ((1e-4, True), (0.0, False)):
+        quantizer = lqnet(2, 1.0, codes="unsigned", ridge=ridge)
+        state = quantizer.init(None, v)
+        after = quantizer.apply(v, state, True)[1]
+        assert bool(jnp.isfinite(after.basis).all()) == finite
 
 
 def test_a_clip_comes_before_the_encoding():
@@ -214,6 +238,10 @@ def test_minimise_finds_separated_clusters_exactly():
         ((2,), {"codes": "unsigned"}, "no clip for unsigned codes"),
         ((2,), {"codes": "ternary"}, "unknown codes"),
         ((2,), {"start": "random"}, "unknown start"),
+        ((2,), {"average": 1.0}, "average is 1.0: below 1"),
+        ((2,), {"average": -0.1}, "average is -0.1: a finite number from 0"),
+        ((2,), {"ridge": -1e-4}, "ridge is -0.0001: a finite number from 0"),
+        ((2,), {"follow": "image"}, "unknown follow 'image'"),
     ],
 )
 def test_refuses(settings, options, says):

@@ -12,7 +12,7 @@ from jsnnq.errors import InputError, choose
 EPILOG = """\
 examples:
   jsnnq study                                   the default study, on digits
-  jsnnq study experiments/beyond_accuracy/cifar10.py --data-dir DATA --out RESULTS
+  jsnnq study experiments/stompp/reduced_r18.py --data-dir DATA --out RESULTS
   jsnnq study experiments/stompp/order_cifar100.py --smoke    any experiment in small
   jsnnq prepare cifar10 --data-dir DATA         download and prepare CIFAR-10
   jsnnq train --data digits --width 0.25 --out NET

@@ -27,19 +27,25 @@ def rows(
     *,
     bits: tuple[int, ...] = (2, 4),
     clips: tuple[float, ...] = (1.0, 10.0),
+    lqnet_membranes: tuple[int, ...] = (2,),
+    both: tuple[int, ...] = (2,),
+    both_lqnet: tuple[int, ...] = (),
 ) -> dict[str, Config]:
     """The grid: weights, membranes, and both, from the float network's checkpoint.
 
     Weights: uniform (the `even` grid) and LQ-Net, by clip and bits. Membranes:
     uniform, signed (`symmetric`: the reset value 0 is a level) and unsigned on [-1, 1]
-    and [0, 1], by bits, and LQ-Net of 2 bits. Both: uniform weights (clip 1) with
-    unsigned membranes, 2 bits each.
+    and [0, 1], by bits, and LQ-Net. Both: uniform weights (clip 1) with unsigned
+    membranes, or LQ-Net for both, of equal bits.
 
     Args:
         base: the float network, trained from scratch.
         fine_tuning: how every other row is trained.
-        bits: bit-widths.
+        bits: bit-widths of weights and of uniform membranes.
         clips: clipping ranges of the weights.
+        lqnet_membranes: bit-widths of LQ-Net membranes.
+        both: bit-widths of uniform weights and membranes together.
+        both_lqnet: bit-widths of LQ-Net weights and membranes together.
     """
     tuned = dataclasses.replace(base, training=fine_tuning, start="checkpoint")
 
@@ -57,10 +63,16 @@ def rows(
             found[f"membrane-uniform-{sign}-{b}bit"] = row(
                 membranes=neurons(Uniform(b, grid=grid))
             )
-    found["membrane-lqnet-2bit"] = row(membranes=neurons(LQNet(2, clip=1.0)))
-    found["both-uniform-2bit"] = row(
-        weights=kernels(Uniform(2)), membranes=neurons(Uniform(2, grid="unsigned"))
-    )
+    for b in lqnet_membranes:
+        found[f"membrane-lqnet-{b}bit"] = row(membranes=neurons(LQNet(b, clip=1.0)))
+    for b in both:
+        found[f"both-uniform-{b}bit"] = row(
+            weights=kernels(Uniform(b)), membranes=neurons(Uniform(b, grid="unsigned"))
+        )
+    for b in both_lqnet:
+        found[f"both-lqnet-{b}bit"] = row(
+            weights=kernels(LQNet(b)), membranes=neurons(LQNet(b, clip=1.0))
+        )
     return found
 
 

@@ -146,6 +146,8 @@ class Ledger:
 def claim(out: Path, rows: Mapping[str, Any], hold_out: int = 0) -> Ledger:
     """Takes a folder for a study, or refuses it.
 
+    A study may gain rows; those that it has must be as they were.
+
     Args:
         out: made if it does not exist.
         rows: name to config, as dictionaries.
@@ -155,14 +157,18 @@ def claim(out: Path, rows: Mapping[str, Any], hold_out: int = 0) -> Ledger:
     Raises:
         InputError: the folder cannot be written or belongs to another study.
     """
-    files.claim(out, _MARKER, _identity(rows, hold_out))
+    marker = out / _MARKER
+    known = files.read_json(marker)["rows"] if marker.is_file() else rows
+    shared = {name: row for name, row in rows.items() if name in known}
+    files.claim(out, _MARKER, _identity(shared, hold_out))
+    if shared != rows:
+        files.write_json(marker, _identity(rows, hold_out))
     return Ledger(out)
 
 
 def _identity(rows, hold_out):
-    return {"schema": SCHEMA, "rows": rows} | (
-        {"hold_out": hold_out} if hold_out else {}
-    )
+    held_out = {"hold_out": hold_out} if hold_out else {}
+    return {"schema": SCHEMA, **held_out, "rows": dict(rows)}
 
 
 def merge(

@@ -550,7 +550,11 @@ def tree(folder):
     ("rows", "options", "difference"),
     [
         (ROWS, {"hold_out": 100}, "hold_out is new"),
-        ({**ROWS, "more": SCRATCH}, {}, "rows.more is new"),
+        (
+            {"more": SCRATCH, **dict(list(ROWS.items())[1:])},
+            {},
+            "rows.weights-uniform-2bit is gone",
+        ),
         (dict(list(ROWS.items())[1:]), {}, "rows.weights-uniform-2bit is gone"),
         (
             {
@@ -732,6 +736,16 @@ def test_more_seeds_are_added_to_a_study(tmp_path):
     assert results == make(tmp_path / "other", seeds=3, row_seeds=2).run()
     # And fewer take none away.
     assert make(tmp_path / "out", seeds=1).run()["rows"] == results["rows"]
+
+
+@pytest.mark.usefixtures("faked", "unreported")
+def test_more_rows_are_added_to_a_study(tmp_path):
+    make(tmp_path / "out").run()
+    before = row_files(tmp_path / "out")
+    more = {"scratch": SCRATCH, **ROWS}
+    results = make(tmp_path / "out", more).run()
+    assert before.items() <= row_files(tmp_path / "out").items()
+    assert results == make(tmp_path / "other", more).run()
 
 
 @pytest.mark.usefixtures("faked", "unreported")

@@ -1,0 +1,54 @@
+"""Weights, membranes and both of SEW-ResNet18 on CIFAR-100, quantized.
+
+Paper: *Quantization of Spiking Neural Networks Beyond Accuracy* (arXiv 2604.14487).
+Claims under test: accuracy recovers with bits before the firing distribution does; a
+wide clip moves the firing of uniformly quantized networks at equal accuracy; LQ-Net
+stays near the float network whatever the clip; membranes need about 4 bits, and
+unsigned ones beat signed ones at 2.
+
+    jsnnq study experiments/beyond_accuracy/r18_cifar100.py --data-dir DATA --out OUT \
+        --seeds 3 --row-seeds 3
+
+Recipe: 200 epochs of SGD with a cosine schedule for the float networks, 30 more at a
+tenth of the rate for every other row; the paper's is not known. Its numbers are, for
+some rows of this table. Hardware: an accelerator. Cost: 34 rows; not measured
+yet. `--smoke` runs it in small.
+"""
+
+import dataclasses
+
+from jsnnq import default
+from jsnnq.config import Config, NetworkConfig, TrainingConfig
+
+_RECIPE = TrainingConfig(
+    epochs=200, batch=128, optimizer="sgd", rate=0.1, momentum=0.9, weight_decay=5e-4
+)
+
+ROWS = default.rows(
+    Config(
+        data="cifar100",
+        network=NetworkConfig(name="sew_resnet18", dtype="bfloat16"),
+        training=_RECIPE,
+    ),
+    dataclasses.replace(_RECIPE, epochs=30, rate=0.01),
+    bits=(2, 4, 6, 8),
+    lqnet_membranes=(2, 4, 6, 8),
+    both=(2, 4),
+    both_lqnet=(2, 4),
+)
+
+# From summaries of the paper.
+PAPER = {
+    name: {"accuracy": accuracy, "emd": emd, "grade": "S"}
+    for name, accuracy, emd in (
+        ("float", 0.752, 0.0),
+        ("weights-uniform-clip1-6bit", 0.749, 0.0077),
+        ("weights-uniform-clip10-6bit", 0.737, 0.0136),
+        ("weights-lqnet-clip1-6bit", 0.753, 0.0073),
+        ("weights-lqnet-clip10-6bit", 0.753, 0.0072),
+        ("weights-uniform-clip10-2bit", 0.516, 0.1206),
+        ("weights-lqnet-clip10-2bit", 0.744, 0.0121),
+        ("membrane-uniform-unsigned-2bit", 0.719, 0.010),
+        ("membrane-uniform-signed-2bit", 0.671, 0.014),
+    )
+}

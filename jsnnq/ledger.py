@@ -123,8 +123,15 @@ class Ledger:
             "drift_range": drift_range,
             "paper": dict(paper),
             "planned": list(planned),
+            "diverged": [key for key in planned if self._diverged(key)],
             "rows": rows,
         }
+
+    def _diverged(self, key: str) -> bool:
+        """Whether a row was left because its numbers were not finite."""
+        name, seed = key.rsplit("/seed", 1)
+        folder = self.folder(name, int(seed))
+        return (folder / "last_good").is_dir() and not (folder / _ROW).exists()
 
     def _between_floats(self, rows: Iterable[Mapping[str, Any]]):
         """The distances between float networks of different seeds, all pairs."""

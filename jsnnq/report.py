@@ -22,7 +22,17 @@ import rich.box
 import rich.table
 import rich.text
 
-from jsnnq import charts, claims, drawing, files, histograms, pictures, tables, verdict
+from jsnnq import (
+    behaviour,
+    charts,
+    claims,
+    drawing,
+    files,
+    histograms,
+    pictures,
+    tables,
+    verdict,
+)
 from jsnnq.firing import rates
 from jsnnq.pictures import Picture
 from jsnnq.results import Reading, Study, distance, is_synthetic, percent, read
@@ -88,7 +98,7 @@ def table(results: Mapping[str, Any]) -> rich.table.Table:
     study = read(results)
     lines = [f"{verdict.finding(study)} {verdict.controls(study)}".strip()]
     if study.is_binary:
-        lines += map(_sentence, claims.hold(study))
+        lines += map(_sentence, _held(study))
         lines += verdict.caveats(study)
     return tables.terminal(study, verdict.title(study), "\n".join(lines))
 
@@ -267,9 +277,13 @@ def _markdown(study: Study, drawn: Sequence[Picture]) -> str:
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
+def _held(study: Study) -> list[claims.Claim]:
+    """What the papers claim of such networks, held against the study."""
+    return (claims if study.is_binary else behaviour).hold(study)
+
+
 def _claims(study: Study) -> list[str]:
-    held = claims.hold(study) if study.is_binary else []
-    return [f"- {tables.escape(_sentence(claim))}" for claim in held]
+    return [f"- {tables.escape(_sentence(claim))}" for claim in _held(study)]
 
 
 def _section(heading: str, lines: Sequence[str]) -> str:
@@ -296,6 +310,6 @@ def _page(study: Study, drawn: Sequence[Picture]) -> str:
 
 
 def _by_reading(study: Study) -> dict[Reading, list[claims.Claim]]:
-    held = claims.hold(study) if study.is_binary else []
+    held = _held(study)
     readings = dict.fromkeys(claim.reading for claim in held)
     return {each: [c for c in held if c.reading == each] for each in readings}

@@ -100,6 +100,11 @@ class Study:
         return [group.label.method for group in self.groups]
 
     @property
+    def diverged(self) -> list[str]:
+        """Keys of rows whose numbers did not stay finite."""
+        return list(self.results.get("diverged") or ())
+
+    @property
     def quantized(self) -> list[Group]:
         """The groups of quantized networks."""
         return [group for group in self.groups if group.kind == "quantized"]

@@ -122,8 +122,12 @@ def missing(study: Study, undrawn: Sequence[str] = ()) -> list[str]:
         undrawn: titles of the plots for which there are no data.
     """
     done = {key(row) for group in study.groups for row in group.rows}
-    waiting = [name for name in study.planned if name not in done]
-    sentences: dict[str, Any] = {f"Not finished: {', '.join(waiting)}.": waiting}
+    lost = [name for name in study.diverged if name not in done]
+    waiting = [name for name in study.planned if name not in (*done, *lost)]
+    sentences: dict[str, Any] = {
+        f"Diverged, so that there is no result: {', '.join(lost)}.": lost,
+        f"Not finished: {', '.join(waiting)}.": waiting,
+    }
     if not study.is_binary:
         sentences |= _missing_controls(study)
     sentences[f"Without data for these plots: {'; '.join(undrawn)}."] = undrawn

@@ -167,7 +167,7 @@ def test_results_hold_the_published_schema(finished):
     results = read(finished)
     assert set(results) == {
         *("schema", "provenance", "floor", "drift", "rows"),
-        *("floor_range", "drift_range", "paper", "planned"),
+        *("floor_range", "drift_range", "paper", "planned", "diverged"),
     }
     assert results["schema"] == 1
     provenance = results["provenance"]
@@ -527,6 +527,9 @@ def test_a_real_divergence_keeps_the_last_good_state(tmp_path):
     )
     with pytest.raises(train.Diverged) as caught:
         make(tmp_path, {"float": wild}, seeds=1).run()
+    assert read(tmp_path)["diverged"] == ["float/seed0"]
+    said = (tmp_path / "report.md").read_text()
+    assert "Diverged, so that there is no result: float/seed0." in said
     kept, metadata = checkpoint.restore(tmp_path / "runs" / "float-seed0" / "last_good")
     assert metadata == {"step": caught.value.step}
     assert int(kept["step"]) == caught.value.step

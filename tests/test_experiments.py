@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from experiments import tables
 from experiments.benchmarks import stompp_step
 from jsnnq import build, smoke
 from jsnnq.cli import main
-from jsnnq.config import load_experiment
+from jsnnq.config import Experiment, load_experiment
+from jsnnq.results import read
+
+from .studies import KNOWN_BINARY, binary
 
 _FOLDER = Path(__file__).parent.parent / "experiments"
 FILES = sorted(
@@ -64,6 +68,63 @@ def test_in_small_its_rows_can_be_built(path):
     for row in found.values():
         assert row.data == "digits"
         build.network(row, classes=10, steps_per_epoch=1437 // 64)
+
+
+def test_the_page_of_tables_is_that_of_the_results():
+    """Written by `python -m experiments.tables`."""
+    assert (_FOLDER / "README.md").read_text(encoding="utf-8") == tables.page()
+
+
+def test_every_experiment_has_a_line():
+    page = tables.page()
+    for path in FILES:
+        assert f"| [{path.stem}]({path.parent.name}/{path.name}): " in page
+
+
+@pytest.mark.parametrize(
+    ("name", "paper", "expected"),
+    [
+        ("full", {"bnn-ste-r18": 0.615, "bnn-stompp-r18": 0.665}, "reproduced"),
+        ("full", {"bnn-ste-r18": 0.615, "bnn-stompp-r18": 0.8}, "partly"),
+        ("full", {"bnn-ste-r18": 0.7, "bnn-stompp-r18": 0.8}, "not reproduced"),
+        # Within the range of the seeds, though a point and more from their mean.
+        ("full", {"bnn-reverse-r18": 0.21}, "reproduced"),
+        ("full", {"bnn-ste-r18": 0.615, "bnn-ste-r50": 0.5}, "partly"),
+        ("full", {}, "partly"),
+        ("reduced_full", {"bnn-ste-r18": 0.615}, "reduced"),
+    ],
+)
+def test_how_a_table_stands_to_the_papers(name, paper, expected):
+    known = {row: {"accuracy": value, "grade": "S"} for row, value in paper.items()}
+    experiment = Experiment("title", {}, known)
+    study = read(binary(KNOWN_BINARY))
+    assert tables.status(Path(f"{name}.py"), experiment, study) == expected
+    assert tables.status(Path(f"{name}.py"), experiment, None) == "not run"
+
+
+def test_values_for_something_else_are_no_target():
+    known = {"accuracy": 0.615, "grade": "S", "of": "another network"}
+    experiment = Experiment("title", {}, {"bnn-ste-r18": known})
+    assert tables.status(Path("x.py"), experiment, read(binary())) == "partly"
+
+
+def test_what_is_taken_names_no_path_of_a_machine(tmp_path):
+    out, experiment = tmp_path / "out", tmp_path / "stompp" / "some.py"
+    (out / "plots").mkdir(parents=True)
+    (out / "plots" / "a.png").write_bytes(b"png")
+    command = f"jsnnq study {tmp_path}/experiments/stompp/some.py --data-dir "
+    command += f"/home/me/data --out {out} --seeds 3"
+    results = binary(dataset="digits") | {"provenance": {"command": command}}
+    (out / "results.json").write_text(json.dumps(results))
+    (out / "report.md").write_text(f"- command: {command}")
+    tables.take(out, experiment)
+    kept = experiment.parent / "results" / "some"
+    said = "jsnnq study experiments/stompp/some.py --data-dir DATA --out OUT --seeds 3"
+    assert json.loads((kept / "results.json").read_text())["provenance"] == {
+        "command": said
+    }
+    assert (kept / "report.md").read_text() == f"- command: {said}"
+    assert (kept / "plots" / "a.png").read_bytes() == b"png"
 
 
 _TWO = '''

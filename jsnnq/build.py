@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jsnnq import batching, bnn, data, parallel, sew, surrogate
+from jsnnq.compiling import once
 from jsnnq.config import (
     STE,
     BinaryNetworkConfig,
@@ -446,7 +447,7 @@ def initial_variables(
     net: ResidualNetwork, key: jax.Array, image_shape: tuple[int, int, int]
 ) -> dict[str, Any]:
     """Parameters and running statistics of a network without quantizers."""
-    return _initializer(cast(Any, net), image_shape, jax.default_backend())(key)
+    return _initializer(cast(Any, net), image_shape)(key)
 
 
 def abstract_variables(
@@ -462,10 +463,5 @@ def _initialize(net, image_shape, key):
 
 
 @functools.cache
-def _initializer(net, image_shape, backend):
-    # This runs once and mostly draws random numbers. On a CPU, where code generation
-    # is what takes the time, not optimizing it saves 4 of 5 seconds.
-    options = {"xla_backend_optimization_level": 0} if backend == "cpu" else None
-    return jax.jit(
-        functools.partial(_initialize, net, image_shape), compiler_options=options
-    )
+def _initializer(net, image_shape):
+    return once(functools.partial(_initialize, net, image_shape))

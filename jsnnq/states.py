@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array
 
+from jsnnq.compiling import once
 from jsnnq.layers import STATE, Rules
 from jsnnq.quantizers import Quantizer, identity
 from jsnnq.quantizers.base import storage_bits
@@ -51,12 +52,19 @@ def quantize(
 
 def kernels(net: ResidualNetwork, variables: Mapping[str, Any]) -> dict[str, Array]:
     """Every kernel as the deployed network multiplies with it, by layer."""
-    found = {}
+    found = _kernels(net, dict(variables))
+    return dict(zip(net.kernel_layers(), found, strict=True))
+
+
+@functools.partial(once, static_argnums=0)
+def _kernels(net, variables):
+    # As one program: by itself every operation on every shape is a compilation.
+    found = []
     for path in net.kernel_layers():
         quantizer = net.weights(path)
         kernel = at(variables["params"], path)["kernel"]
         state = _state(variables, quantizer, path)
-        found[path] = quantizer.apply(kernel, state, False)[0]
+        found.append(quantizer.apply(kernel, state, False)[0])
     return found
 
 

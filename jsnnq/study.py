@@ -40,7 +40,8 @@ from jsnnq.provenance import installed_commit
 from jsnnq.run import compile_ahead, execute
 
 _AHEAD = 2
-"""So many programs are compiled before their rows begin."""
+"""So many programs are compiled before their rows begin, at the same time: a row that
+waits for its own leaves a core to the one behind it."""
 
 KEEP = ("all", "float")
 """Which networks stay on disk: all, or those that other rows start from."""
@@ -264,14 +265,14 @@ def _device() -> str:
 
 
 class _Ahead:
-    """Compiles what the next rows need, on a thread beside the present one.
+    """Compiles what the next rows need, on threads beside the present one.
 
     Compiling takes as long as the training of a small row, and uses one core.
     """
 
     def __init__(self, compile_one: Callable[[str], None]):
         self._compile_one = compile_one
-        self._pool = ThreadPoolExecutor(1, "jsnnq-compile")
+        self._pool = ThreadPoolExecutor(_AHEAD, "jsnnq-compile")
         self._begun: dict[str, Future] = {}
 
     def __enter__(self):

@@ -50,6 +50,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jsnnq import parallel
+from jsnnq.compiling import once
 from jsnnq.errors import InputError, check_number, choose
 from jsnnq.quantizers.base import Quantizer, check_bits, per_channel
 from jsnnq.quantizers.primitives import decode, encode, round_to_level
@@ -251,7 +252,7 @@ def _clip(x, limit, signed):
     return jnp.clip(x, -limit if signed else jnp.zeros_like(limit), limit)
 
 
-@functools.partial(jax.jit, static_argnames=("bits", "signed", "start"))
+@functools.partial(once, static_argnames=("bits", "signed", "start"))
 def _start(x, limit, bits, signed, start):
     """The basis before the first step."""
     powers = 2.0 ** jnp.arange(bits)[:, None]

@@ -12,7 +12,7 @@ import argparse
 import json
 import shutil
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,9 @@ HEAD = """\
 One line for each table: our numbers, the paper's with the grade of their evidence (P:
 the paper itself, S: summaries by others; what they were published for where that is not
 this table), where ours were made and what that cost. Accuracies are those of the last
-epoch on the test images, means over seeds (how many). An EMD stands beside its control:
-the drift is the EMD of the float network that was fine-tuned as long.
+epoch on the test images, means over seeds (with their range, and how many). An EMD
+stands beside its control: the drift is the EMD of the float network that was fine-tuned
+as long.
 
 Status: `reproduced`, `partly` and `not reproduced` compare equal networks on equal
 data, within a point or the range of our seeds; `reduced` is a smaller network or
@@ -175,11 +176,18 @@ def _ours(study: Study | None, name: str) -> str:
     if study is None or group is None:
         return "–"
     values, emd = group.values("accuracy"), group.mean("emd.mean")
-    words = f"{100 * statistics.fmean(values):.1f} % ({len(values)})"
+    words = f"{100 * statistics.fmean(values):.1f} % ({_spread(values)})"
     if emd is not None and (ratio := study.ratio(group)) is not None:
         control = study.control(group.start)
         words += f", EMD {emd:.4f} = {ratio:.1f} × {control.word if control else ''}"
     return words
+
+
+def _spread(values: Sequence[float]) -> str:
+    """The range over seeds, and how many there are."""
+    if len(values) == 1:
+        return "1"
+    return f"{100 * min(values):.1f}–{100 * max(values):.1f}, {len(values)}"
 
 
 def _published(known: Mapping[str, Any] | None) -> str:

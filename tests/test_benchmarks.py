@@ -99,5 +99,14 @@ def test_the_command_writes_results_and_a_table(tmp_path, monkeypatch, capsys):
         "unit",
         "ratio",
         "range",
+        "commit",
     }
     assert "| SciPy |" in capsys.readouterr().out
+    # One group again takes the place of its rows and leaves the others.
+    found["rows"][0]["ratio"] = 99.0
+    found["rows"].append({**row, "name": "another group's"})
+    out.write_text(json.dumps(found))
+    command.main()
+    again = json.loads(out.read_text())["rows"]
+    assert [one["name"] for one in again] == ["another group's", row["name"]]
+    assert again[1]["ratio"] != 99.0

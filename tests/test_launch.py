@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 from jsnnq import checkpoint, footprint
+from jsnnq.config import load_experiment
+from jsnnq.plan import plan, select
 from jsnnq.prepare import prepare
 
 from . import test_prepare
@@ -126,3 +128,49 @@ def test_without_an_accelerator_nothing_is_started(script, tmp_path):
     assert found.stderr.startswith(f"{script}.sh: JAX finds no")
     assert "Traceback" not in found.stderr
     assert not list(tmp_path.glob("jsnnq-study"))
+
+
+FAKE = """\
+#!/usr/bin/env bash
+echo "$@" >> "$LOG"
+case "$*" in *order_cifar100*) exit "$LAST";; *membrane*) exit "$SECOND";; esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("second", "last", "status"), [(0, 0, 0), (75, 0, 75), (0, 75, 75), (2, 0, 2)]
+)
+def test_tables_are_done_in_the_order_of_what_they_say(tmp_path, second, last, status):
+    fake, log = tmp_path / "fake.sh", tmp_path / "log"
+    fake.write_text(FAKE)
+    fake.chmod(0o755)
+    said = {"LAUNCH": str(fake), "LOG": str(log), "SECOND": str(second)}
+    path = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
+    said |= {"LAST": str(last), "PATH": path, "PYTHONPATH": str(ROOT)}
+    tables = ROOT / "experiments" / "launch" / "tables.sh"
+    found = subprocess.run(
+        ["bash", str(tables), "DATA", "OUT", "2h"], env=os.environ | said
+    )
+    assert found.returncode == status
+    calls = [line.split() for line in log.read_text().splitlines()]
+    for call in calls:
+        assert Path(call[0]).is_file()
+        rows = load_experiment(call[0]).rows
+        assert select(plan(rows, 1, 1), call[call.index("--rows") + 1])
+    left = [int(call[call.index("--budget") + 1].removesuffix("s")) for call in calls]
+    assert left == sorted(left, reverse=True)  # one time for all
+    assert left[0] <= 7200
+    if status == 2:  # what is wrong stops it, being out of time does not
+        assert len(calls) == 3
+        return
+    first = [f"{Path(call[0]).stem} {call[call.index('--rows') + 1]}" for call in calls]
+    assert first[:5] == [
+        "r18_cifar100 float(-finetuned)?",
+        "r18_cifar100 weights-(uniform|lqnet)-clip(1|10)-(2|6)bit",
+        "r18_cifar100 membrane-uniform-(signed|unsigned)-2bit",
+        "methods_cifar10 bnn-(ste|stompp|stompp\\+ste)-r(18|50)",
+        "order_cifar100 bnn-.*-r18",
+    ]
+    seeds = [int(call[call.index("--seeds") + 1]) for call in calls]
+    assert seeds == [1] * 5 + [2] * 5 + [3] * 8
+    assert [name.split()[1] for name in first[-3:]] == [".*"] * 3

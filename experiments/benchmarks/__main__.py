@@ -8,7 +8,6 @@ that does nothing else. Cost: about 15 minutes on two CPU cores.
 """
 
 import argparse
-import json
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import jax
 
+from jsnnq import files
 from jsnnq.provenance import installed_commit
 
 _VERSIONS = ("jax", "flax", "torch", "spikingjelly", "snntorch", "scipy", "POT")
@@ -35,23 +35,37 @@ def main() -> None:
     device = jax.devices()[0].device_kind
     path = options.out or Path(__file__).parent / "results" / f"{_file(device)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    results: dict[str, Any] = {
+    about = {
         "device": device,
         "devices_sharing": len(jax.devices()),
         "versions": _versions(),
-        "commit": installed_commit(),
-        "command": "python -m experiments.benchmarks " + " ".join(sys.argv[1:]),
-        "rows": [],
-        "skipped": [],
     }
+    commit = {"commit": installed_commit()}
+    results = about | commit | {"command": "python -m experiments.benchmarks"}
+    results |= _known(path, about) if options.only else {"rows": [], "skipped": []}
     for group in options.only or GROUPS:
         for one in GROUPS[group](settings):
             print(_line(one), file=sys.stderr, flush=True)
             kind = "rows" if isinstance(one, Row) else "skipped"
-            results[kind].append(one._asdict())
+            _put(results, kind, one._asdict() | commit)
             # After each, so that nothing is lost if the next one fails.
-            path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            files.write_json(path, results)
     print(table(results["rows"]))
+
+
+def _known(path: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """The rows that were measured before, if on the same device with the same peers."""
+    kept = files.read_json(path) if path.is_file() else {}
+    same = all(kept.get(key) == value for key, value in about.items())
+    return {kind: kept[kind] if same else [] for kind in ("rows", "skipped")}
+
+
+def _put(results: dict[str, Any], kind: str, one: dict[str, Any]) -> None:
+    """Adds a row in the place of one of its name and peer."""
+    key = (one["name"], one.get("peer_name"))
+    for rows in (results["rows"], results["skipped"]):
+        rows[:] = [row for row in rows if (row["name"], row.get("peer_name")) != key]
+    results[kind].append(one)
 
 
 def table(rows: list[dict[str, Any]]) -> str:

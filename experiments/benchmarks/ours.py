@@ -15,11 +15,19 @@ from jsnnq.resnet import observe
 from .timing import Work
 
 
-def spiking(batch: int, width: float, timesteps: int = 4, **quantizers: Any) -> Config:
+def spiking(
+    batch: int,
+    width: float,
+    timesteps: int = 4,
+    dtype: str = "float32",
+    **quantizers: Any,
+) -> Config:
     """SEW-ResNet18 with CIFAR's stem under SGD, as the peers are built."""
     return Config(
         data="synthetic",
-        network=NetworkConfig(name="sew_resnet18", width=width, timesteps=timesteps),
+        network=NetworkConfig(
+            name="sew_resnet18", width=width, timesteps=timesteps, dtype=dtype
+        ),
         training=TrainingConfig(
             epochs=1, batch=batch, optimizer="sgd", rate=0.1, schedule="constant",
             augment=False,
@@ -51,6 +59,31 @@ def training(config: Config) -> Work:
     """One training step, from a batch of pixels to new parameters."""
     compiled, arguments = _compiled(config)
     return lambda: jax.block_until_ready(compiled(*arguments))
+
+
+def epoch(config: Config, count: int) -> Work:
+    """A whole epoch, from images in memory to new parameters, as `fit` makes it."""
+    dataset = images(count)
+    program, state = begun(config, dataset)
+    return lambda: train.fit(program, state, dataset.train, seed=0, epochs=1)
+
+
+def flops(config: Config) -> float:
+    """Operations of a training step, as XLA counts them on one device."""
+    program = build.program(config, images())
+    state = run.start(program, config, images(), seed=0)
+    pixels, labels = images().train.read(np.arange(program.batch))
+    arguments = (state, jnp.asarray(pixels), jnp.asarray(labels), jax.random.key(0))
+    lowered = train.jitted(program).update.lower(*arguments)
+    return lowered.cost_analysis()["flops"]
+
+
+def product(dtype: str) -> tuple[Work, float]:
+    """A large matrix product, and its operations: the rate that this device has."""
+    size = 2048 if jax.default_backend() == "cpu" else 16384
+    x = jax.random.normal(jax.random.key(0), (size, size), dtype)
+    work = jax.jit(lambda x: x @ x)
+    return lambda: work(x).block_until_ready(), 2.0 * size**3
 
 
 def memory(config: Config) -> int:

@@ -46,22 +46,65 @@ def spikingjelly_network() -> Any:
     return network.to(place).to(memory_format=torch.channels_last)
 
 
-def spikingjelly_training(batch: int, *, compiled: bool = False) -> Work:
-    """One training step with SGD and momentum."""
-    import torch
-    from spikingjelly.activation_based import functional
+def spikingjelly_training(
+    batch: int, *, compiled: bool = False, half: bool = False
+) -> Work:
+    """One training step with SGD and momentum.
 
+    Args:
+        batch: images.
+        compiled: by torch.
+        half: under autocast to bfloat16.
+    """
     network = spikingjelly_network()
-    call = torch.compile(network) if compiled else network
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    step = _stepping(network, compiled, half)
     images, labels = _batch(network, batch)
 
     def work():
+        step(images, labels)
+        _wait()
+
+    return work
+
+
+def _stepping(network, compiled, half):
+    """A step of training on images `T B C H W` and labels."""
+    import torch
+    from spikingjelly.activation_based import functional
+
+    call = torch.compile(network) if compiled else network
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    place = next(network.parameters()).device.type
+
+    def step(images, labels):
         optimizer.zero_grad()
-        logits = call(images).mean(0)
-        torch.nn.functional.cross_entropy(logits, labels).backward()
+        with torch.autocast(place, torch.bfloat16, enabled=half):
+            logits = call(images).mean(0)
+            loss = torch.nn.functional.cross_entropy(logits, labels)
+        loss.backward()
         optimizer.step()
         functional.reset_net(network)
+
+    return step
+
+
+def spikingjelly_epoch(batch: int, count: int) -> Work:
+    """An epoch over images in memory: shuffled, cast, repeated T times, trained on."""
+    import torch
+
+    network = spikingjelly_network()
+    step = _stepping(network, compiled=False, half=False)
+    place = next(network.parameters()).device
+    pixels = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
+    labels = torch.randint(0, 10, (count,))
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(pixels, labels), batch, shuffle=True
+    )
+
+    def work():
+        for images, classes in loader:
+            images = images.to(place).float() / 255
+            step(images.unsqueeze(0).repeat(4, 1, 1, 1, 1), classes.to(place))
         _wait()
 
     return work

@@ -1,6 +1,9 @@
 """What is compared: training, evaluation, distances, and starting."""
 
 import dataclasses
+import functools
+import itertools
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +19,7 @@ from jsnnq.config import LQNet, Uniform, kernels, neurons
 from jsnnq.neurons import Neuron, unroll
 
 from . import ours, peers
-from .timing import Row, Skipped, Work, compare
+from .timing import WARM, Row, Skipped, Work, compare
 
 
 class Settings(NamedTuple):
@@ -32,14 +35,45 @@ Rows = Iterator[Row | Skipped]
 
 def training(settings: Settings) -> Rows:
     """Steps of SEW-ResNet18, T = 4, beside SpikingJelly's."""
-    for batch in settings.batches:
-        name = f"training step, SEW-ResNet18, T = 4, batch {batch}"
-        mine = ours.training(ours.spiking(batch, settings.width))
+    # On a CPU bfloat16 is emulated, and nobody trains in it.
+    halves = (False,) if jax.default_backend() == "cpu" else (False, True)
+    for batch, half in itertools.product(settings.batches, halves):
+        dtype = "bfloat16" if half else "float32"
+        name = f"training step, SEW-ResNet18, T = 4, batch {batch}, {dtype}"
+        mine = ours.training(ours.spiking(batch, settings.width, dtype=dtype))
         for words, compiled in {"": False, ", torch.compile": True}.items():
-            make = lambda b=batch, c=compiled: peers.spikingjelly_training(
-                b, compiled=c
+            make = functools.partial(
+                peers.spikingjelly_training, batch, compiled=compiled, half=half
             )
             yield _beside(settings, name, mine, f"SpikingJelly{words}", make)
+
+
+def utilisation(settings: Settings) -> Rows:
+    """Operations a second in a training step, beside those of a matrix product."""
+    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    batch = settings.batches[-1]
+    config = ours.spiking(batch, settings.width, dtype=dtype)
+    product, most = ours.product(dtype)
+    name = f"training step, SEW-ResNet18, batch {batch}, {dtype}"
+    found = compare(name, ours.training(config), "", product, settings.rounds)
+    rates = ours.flops(config) / found.ours / 1e6, most / found.peer / 1e6
+    # Twice as many operations in the same time are twice the rate.
+    scale = rates[0] / rates[1] / found.ratio
+    low, high = found.range
+    yield Row(
+        name, *rates, "matrix product", "GFLOP/s", scale * found.ratio,
+        (scale * low, scale * high),
+    )  # fmt: skip
+
+
+def epochs(settings: Settings) -> Rows:
+    """A whole epoch, from images in memory to parameters."""
+    batch = settings.batches[0]
+    count = batch * (4 if jax.default_backend() == "cpu" else 100)
+    mine = ours.epoch(ours.spiking(batch, settings.width), count)
+    name = f"epoch of {count:,} images, SEW-ResNet18, T = 4, batch {batch}"
+    make = functools.partial(peers.spikingjelly_epoch, batch, count)
+    yield _beside(settings, name, mine, "SpikingJelly", make)
 
 
 def evaluation(settings: Settings) -> Rows:
@@ -195,6 +229,25 @@ def distances(settings: Settings) -> Rows:
         )
 
 
+def first_step(settings: Settings) -> Rows:
+    """From starting Python to the end of the first training step, compiled."""
+    batch = settings.batches[0]
+    here = "from experiments.benchmarks import ours, peers; "
+    mine = f"ours.training(ours.spiking({batch}, {settings.width}))()"
+    name = f"start to first training step, SEW-ResNet18, batch {batch}"
+    for words, compiled in {"": False, ", torch.compile": True}.items():
+        theirs = f"peers.spikingjelly_training({batch}, compiled={compiled})()"
+        make = functools.partial(_python, here + theirs)
+        yield _beside(
+            settings._replace(rounds=1),
+            name,
+            _python(here + mine),
+            f"SpikingJelly{words}",
+            make,
+            warm=0,
+        )
+
+
 def starting(settings: Settings) -> Rows:
     """Importing jsnnq beside importing what it stands on."""
     yield compare(
@@ -209,25 +262,33 @@ def starting(settings: Settings) -> Rows:
 GROUPS: dict[str, Callable[[Settings], Rows]] = {
     one.__name__: one
     for one in (
-        training, evaluation, quantized, freezing, timesteps, growth, layers,
-        distances, starting,
+        training, utilisation, evaluation, quantized, freezing, epochs, timesteps,
+        growth, layers, distances, first_step, starting,
     )
 }  # fmt: skip
 
 
 def _beside(
-    settings: Settings, name: str, mine: Work, peer: str, make: Callable[[], Work]
+    settings: Settings,
+    name: str,
+    mine: Work,
+    peer: str,
+    make: Callable[[], Work],
+    warm: int = WARM,
 ) -> Row | Skipped:
     why: Any = peers.missing("torch", "spikingjelly")
     if settings.width != 1:
         why = "it has one width, and another was asked for"
     if why is None:
         try:
-            return compare(name, mine, peer, make(), settings.rounds)
+            return compare(name, mine, peer, make(), settings.rounds, warm)
         except Exception as error:  # torch.compile fails in many ways
             why = f"{type(error).__name__}: {str(error).splitlines()[0]}"
     return Skipped(f"{name}: {peer}", why)
 
 
 def _python(code: str) -> Work:
-    return lambda: subprocess.run([sys.executable, "-c", code], check=True)
+    # A user's first start finds no cache of torch's compiler.
+    environment = os.environ | {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
+    command = [sys.executable, "-c", code]
+    return lambda: subprocess.run(command, check=True, env=environment)

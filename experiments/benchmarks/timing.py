@@ -37,9 +37,16 @@ class Skipped(NamedTuple):
     reason: str
 
 
-def compare(name: str, ours: Work, peer_name: str, peer: Work, rounds: int) -> Row:
+def compare(
+    name: str,
+    ours: Work,
+    peer_name: str,
+    peer: Work,
+    rounds: int,
+    warm: int = WARM,
+) -> Row:
     """Times two pieces of work in turns, after each has run a few times."""
-    for _ in range(WARM):
+    for _ in range(warm):
         ours()
         peer()
     pairs = [(seconds(ours), seconds(peer)) for _ in range(rounds)]

@@ -10,15 +10,19 @@ made it.
 
 import argparse
 import json
+import shlex
 import shutil
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jsnnq import behaviour, claims
-from jsnnq.config import Experiment, load_experiment
+from jsnnq import behaviour, claims, files, ledger
+from jsnnq.config import Experiment, from_dict, load_experiment, to_dict
+from jsnnq.errors import InputError
+from jsnnq.groups import Group
 from jsnnq.results import Study, read
+from jsnnq.tables import escape
 
 ROOT = Path(__file__).parent
 FAMILIES = {
@@ -30,8 +34,8 @@ FAMILIES = {
 SMALL = ("reduced", "digits")
 """Words in the name of an experiment that is smaller than the paper's."""
 POINT = 0.01
-"""A number is reproduced if it lies so near the paper's, or the paper's lies within the
-range of our seeds."""
+"""An accuracy is reproduced if it lies so near the paper's, or the paper's lies within
+the range of our seeds."""
 FIGURES = (
     ("accuracy_emd.png", "accuracy against EMD"),
     ("firing.png", "firing rates beside those of the float network"),
@@ -49,8 +53,11 @@ stands beside its control: the drift is the EMD of the float network that was fi
 as long.
 
 Status: `reproduced`, `partly` and `not reproduced` compare equal networks on equal
-data, within a point or the range of our seeds; `reduced` is a smaller network or
-training, which shows directions and hits no target; `not run` has no results yet.
+data: accuracies within a point or the range of our seeds, EMDs within that range and
+the control's. `reduced` is a smaller network or training, which shows directions and
+hits no target; `run` is a table of which nothing is published; `not run` has no results
+yet, and names rows without them. Claims are read as `jsnnq.behaviour` and
+`jsnnq.claims` say; one seed decides nothing.
 
 This page is written by `python -m experiments.tables` from the results in the folders.
 """
@@ -76,36 +83,95 @@ def main() -> None:
 
 
 def take(out: Path, experiment: Path) -> None:
-    """Copies what is published of a study; paths of the machine are left out."""
+    """Takes what is published of a study: results, report and plots.
+
+    Commands are written without the paths of the machine they were typed on.
+
+    Args:
+        out: folder of the study.
+        experiment: the file of which it is the study.
+
+    Raises:
+        InputError: it is no study, or that of another experiment, one in small, or one
+            that was tested on held-out training images.
+    """
+    ledger.write_report(out)
+    results = files.read_json(out / "results.json")
+    _check_is_of(results, load_experiment(experiment), out)
+    commands = {row["made"]["command"] for row in results["rows"] if "made" in row}
+    commands.add(results["provenance"]["command"])
+    clean = {command: _anonymous(command or "") for command in commands}
+    results["provenance"]["command"] = clean[results["provenance"]["command"]]
+    for row in results["rows"]:
+        if "made" in row:
+            row["made"]["command"] = clean[row["made"]["command"]]
+    report = (out / "report.md").read_text(encoding="utf-8")
+    for command, without in clean.items():
+        if command:
+            report = report.replace(escape(command), escape(without))
     target = experiment.parent / "results" / experiment.stem
+    new = target.with_name(f".{target.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    shutil.copytree(out / "plots", new / "plots")
+    files.write_json(new / "results.json", results)
+    (new / "report.md").write_text(report, encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
-    (target / "plots").mkdir(parents=True)
-    for name in ("results.json", "report.md"):
-        text = (out / name).read_text(encoding="utf-8")
-        for word in _paths(json.loads((out / "results.json").read_text())):
-            text = text.replace(*word)
-        (target / name).write_text(text, encoding="utf-8")
-    for plot in sorted((out / "plots").glob("*.png")):
-        shutil.copyfile(plot, target / "plots" / plot.name)
+    new.rename(target)
 
 
-def _paths(results: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    """What stands for a path in the commands, and what is written instead of it."""
-    commands = str(results["provenance"].get("command") or "").split("; ")
-    for command in commands:
-        words = command.split()
-        for option, name in (("--data-dir", "DATA"), ("--out", "OUT")):
-            if option in words[:-1]:
-                yield words[words.index(option) + 1], name
-        for word in words:
-            if "/experiments/" in word:
-                yield word, "experiments/" + word.split("/experiments/")[1]
+def _check_is_of(results: Any, experiment: Experiment, out: Path) -> None:
+    wanted = {n: json.loads(json.dumps(to_dict(r))) for n, r in experiment.rows.items()}
+    for row in results["rows"]:
+        if to_json(row["config"]) != wanted.get(row["name"]):
+            raise InputError(
+                f"row {row['name']!r} of {str(out)!r} is not that of the experiment: "
+                "give the folder of its study, which was not made with --smoke"
+            )
+    if "held out" in str(results["provenance"]["dataset"]):
+        raise InputError(
+            f"{str(out)!r} was tested on held-out training images: publish a study "
+            "that was tested on the test images"
+        )
+
+
+def to_json(config: Mapping[str, Any]) -> Any:
+    """A row's config with the settings as they are written today."""
+    return json.loads(json.dumps(to_dict(from_dict(config))))
+
+
+def _anonymous(commands: str) -> str:
+    """The commands without paths: DATA and OUT, and the experiment from its folder."""
+    return "; ".join(_without_paths(one) for one in commands.split("; "))
+
+
+def _without_paths(command: str) -> str:
+    words, waiting = [], ""
+    for word in shlex.split(command):
+        option, equals, _ = word.partition("=")
+        name = next((n for o, n in _PATHS.items() if _is_option(option, o)), "")
+        if waiting:
+            words, waiting = [*words, waiting], ""
+        elif name and equals:
+            words.append(f"{option}={name}")
+        else:
+            _, found, inside = word.partition("experiments/")
+            words.append(found + inside if found else word.rsplit("/", 1)[-1])
+            waiting = name
+    return shlex.join(words)
+
+
+_PATHS = {"--data-dir": "DATA", "--out": "OUT"}
+
+
+def _is_option(word: str, option: str) -> bool:
+    """Whether a word is an option, which may be cut short where that is clear."""
+    return len(word) > len("--d") and option.startswith(word)
 
 
 def page() -> str:
     """The whole page."""
     found = {
-        family: {path: load_experiment(path) for path in files(family)}
+        family: {path: load_experiment(path) for path in experiments_of(family)}
         for family in FAMILIES
     }
     parts = [HEAD]
@@ -124,7 +190,7 @@ def page() -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-def files(family: str) -> list[Path]:
+def experiments_of(family: str) -> list[Path]:
     """The experiments of a paper, the complete ones first."""
     every = [p for p in (ROOT / family).glob("*.py") if not p.name.startswith("_")]
     return sorted(every, key=lambda path: (_is_small(path), path.name))
@@ -149,7 +215,7 @@ def _line(path: Path, experiment: Experiment) -> str:
         _stacked(f"`{name}`" for name in names),
         _stacked(_ours(study, name) for name in names),
         _stacked(_published(experiment.paper.get(name)) for name in names),
-        _made(results),
+        _made(results, experiment),
         f"`{status(path, experiment, study)}`",
     ]
     return f"| {' | '.join(cells)} |"
@@ -176,6 +242,8 @@ def _ours(study: Study | None, name: str) -> str:
     if study is None or group is None:
         return "–"
     values, emd = group.values("accuracy"), group.mean("emd.mean")
+    if not values:
+        return "–"
     words = f"{100 * statistics.fmean(values):.1f} % ({_spread(values)})"
     if emd is not None and (ratio := study.ratio(group)) is not None:
         control = study.control(group.start)
@@ -200,12 +268,15 @@ def _published(known: Mapping[str, Any] | None) -> str:
     return f"{words} ({known['grade']}{of})"
 
 
-def _made(results: Mapping[str, Any] | None) -> str:
+def _made(results: Mapping[str, Any] | None, experiment: Experiment) -> str:
     if results is None:
         return "–"
     hours = sum(row["wall_s"] for row in results["rows"]) / 3600
     jobs = len(results["rows"])
-    return f"{results['provenance']['device']}, {jobs} runs, {hours:.1f} h"
+    words = f"{results['provenance']['device']}, {jobs} runs, {hours:.1f} h"
+    done = {row["name"] for row in results["rows"]}
+    missing = [f"`{name}`" for name in experiment.rows if name not in done]
+    return words + (f"; `not run`: {', '.join(missing)}" if missing else "")
 
 
 def status(path: Path, experiment: Experiment, study: Study | None) -> str:
@@ -214,22 +285,32 @@ def status(path: Path, experiment: Experiment, study: Study | None) -> str:
         return "not run"
     if _is_small(path):
         return "reduced"
+    known = {n: v for n, v in experiment.paper.items() if not v.get("of")}
     hits = [
-        _is_hit(_group(study, name), known)
-        for name, known in experiment.paper.items()
-        if not known.get("of")
+        _is_hit(study, group, known[name])
+        for name in known
+        if (group := _group(study, name)) and group.values("accuracy")
     ]
-    if not hits or not any(hits):
-        return "not reproduced" if hits else "partly"
-    return "reproduced" if all(hits) else "partly"
+    if not known:
+        return "run"
+    if not hits:
+        return "not run"
+    if not any(hits):
+        return "not reproduced"
+    return "reproduced" if all(hits) and len(hits) == len(known) else "partly"
 
 
-def _is_hit(group: Any, known: Mapping[str, Any]) -> bool:
-    values = group.values("accuracy") if group else []
-    if not values:
-        return False
+def _is_hit(study: Study, group: Group, known: Mapping[str, Any]) -> bool:
+    """Whether accuracy and EMD are those of the paper."""
+    values = group.values("accuracy")
     near = abs(statistics.fmean(values) - known["accuracy"]) <= POINT
-    return near or min(values) <= known["accuracy"] <= max(values)
+    hit = near or min(values) <= known["accuracy"] <= max(values)
+    emds, control = group.values("emd.mean"), study.control(group.start)
+    if not known.get("emd") or not emds:
+        return hit
+    # An EMD is known as well as the control is.
+    span = control.high - control.low if control else 0.0
+    return hit and min(emds) - span <= known["emd"] <= max(emds) + span
 
 
 def _claims(path: Path) -> list[str]:

@@ -11,14 +11,19 @@ The paper claims that
 * LQ-Net on the membrane is unstable: training diverges, or the accuracy collapses by
   more than ten points.
 
-A claim is held only against rows that are there. With one seed a value close to the
-edge of its control's range decides nothing; the report says so beside the claims.
+A claim is held only against rows that are there. Something is kept if every seed keeps
+it and lost if none does; where seeds disagree, or there is but one of a row or of its
+control, nothing can be decided. A seed that diverged has lost both.
 """
 
-from collections.abc import Iterable, Sequence
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
-from jsnnq.claims import FAILS, SHOWS, UNDECIDED, Claim
-from jsnnq.groups import Group
+from jsnnq import names
+from jsnnq.claims import ALONE, FAILS, SHOWS, UNDECIDED, Claim
+from jsnnq.groups import is_finite
 from jsnnq.results import KEPT, Reading, Study, percent, points, times
 
 _ENOUGH_BITS = 4
@@ -45,60 +50,122 @@ def hold(study: Study) -> list[Claim]:
 # Rows and how they are read
 
 
-def _rows(study: Study, place: str, method: str) -> list[Group]:
-    """Groups of a quantizer that can be read against a control."""
-    return [
-        group
-        for group in study.quantized
-        if group.label[:2] == (place, method)
-        and study.ratio(group) is not None
-        and group.values("accuracy")
+class _Row(NamedTuple):
+    """A row with its seeds; one that diverged has an accuracy of minus infinity."""
+
+    name: str
+    label: names.Label
+    start: str
+    accuracies: list[float]
+    emds: list[float]
+
+    @property
+    def bits(self) -> int:
+        return self.label.bits or 0
+
+    @property
+    def accuracy(self) -> float:
+        return statistics.fmean(self.accuracies)
+
+    @property
+    def emd(self) -> float:
+        return statistics.fmean(self.emds)
+
+
+def _rows(study: Study, place: str, method: str) -> list[_Row]:
+    """Rows of a quantizer that can be read against a control, the narrowest first."""
+    lost = [key.rsplit("/", 1)[0] for key in study.diverged]
+    found = []
+    for group in study.quantized:
+        accuracies, emds = group.values("accuracy"), group.values("emd.mean")
+        if accuracies and emds and study.control(group.start):
+            found.append(_Row(group.name, group.label, group.start, accuracies, emds))
+    known = {row.name for row in found}
+    start = next((row.start for row in found), "checkpoint")
+    for name in dict.fromkeys(lost):
+        if name not in known:
+            label = names.read(name, "quantized", {"neuron": {}})
+            found.append(_Row(name, label, start, [], []))
+    return sorted(
+        (
+            row._replace(
+                accuracies=row.accuracies + [-math.inf] * lost.count(row.name),
+                emds=row.emds + [math.inf] * lost.count(row.name),
+            )
+            for row in found
+            if row.label[:2] == (place, method)
+        ),
+        key=lambda row: row.bits,
+    )
+
+
+def _families(rows: Iterable[_Row]) -> dict[str, list[_Row]]:
+    """Rows of several widths that differ in nothing else, by what they are called."""
+    found: dict[str, list[_Row]] = {}
+    for row in rows:
+        if row.bits:
+            clip = f"clip {row.label.clip}" if row.label.clip else ""
+            method = names.method(row.label.method)
+            name = " ".join(filter(None, [method, row.label.detail, clip]))
+            found.setdefault(name, []).append(row)
+    return {name: family for name, family in found.items() if len(family) > 1}
+
+
+def _agreed(values: Iterable[bool]) -> bool | None:
+    """What all seeds say, or None where they disagree."""
+    said = set(values)
+    return said.pop() if len(said) == 1 else None
+
+
+def _keeps_accuracy(study: Study, row: _Row) -> bool | None:
+    edge = study.base(row.start) - KEPT - _A_HAIR
+    return _agreed(accuracy >= edge for accuracy in row.accuracies)
+
+
+def _keeps_firing(study: Study, row: _Row) -> bool | None:
+    control = study.control(row.start)
+    return _agreed(control is not None and emd <= control.high for emd in row.emds)
+
+
+def _are_alone(study: Study, rows: Iterable[_Row]) -> bool:
+    """Whether one seed would have to decide something."""
+    rows = list(rows)
+    single = any(len(row.accuracies) < 2 for row in rows)
+    controls = [study.control(row.start) for row in rows]
+    return single or any(c is None or c.low == c.high for c in controls)
+
+
+def _judged(
+    study: Study, rows: Iterable[_Row], reading: Reading, told: str
+) -> tuple[Reading, str]:
+    """The reading, unless one seed would have to decide it."""
+    if reading != UNDECIDED and _are_alone(study, rows):
+        return UNDECIDED, f"{told}; {ALONE}"
+    return reading, told
+
+
+def _told(study: Study, row: _Row, name: str = "") -> str:
+    """`2 bits 55.1 % at 1.3x the drift`."""
+    name = name or f"{row.bits} bits"
+    finite = [accuracy for accuracy in row.accuracies if is_finite(accuracy)]
+    if len(finite) < len(row.accuracies):
+        gone = len(row.accuracies) - len(finite)
+        return f"{name} diverged ({gone} of {len(row.accuracies)} seeds)"
+    control = study.control(row.start)
+    assert control is not None
+    ratio = times(row.emd / control.mean) if control.mean else "∞×"
+    return f"{name} {percent(row.accuracy)} % at {ratio} the {control.word}"
+
+
+def _against(study: Study, rows: Iterable[_Row]) -> str:
+    """What accuracies were held against."""
+    starts = dict.fromkeys(row.start for row in rows)
+    said = [
+        f"{percent(study.base(start))} % ({control.word})"
+        for start in starts
+        if (control := study.control(start))
     ]
-
-
-def _families(groups: Iterable[Group]) -> dict[str, list[Group]]:
-    """Groups that differ in their bits only, by what they are called, fewest first."""
-    found: dict[str, list[Group]] = {}
-    for group in sorted(groups, key=lambda group: group.label.bits or 0):
-        if group.label.bits:
-            words = f"clip {group.label.clip}" if group.label.clip else ""
-            name = " ".join(filter(None, [group.quantizer, group.label.detail, words]))
-            found.setdefault(name, []).append(group)
-    return found
-
-
-def _accuracy(group: Group) -> float:
-    return group.mean("accuracy") or 0.0
-
-
-def _base(study: Study, group: Group) -> float:
-    """Accuracy of the float network that was trained as long."""
-    controls = [g for g in study.groups if g.kind == "control"]
-    if group.start != "scratch" and controls:
-        return _accuracy(controls[0])
-    return study.reference
-
-
-def _keeps_accuracy(study: Study, group: Group) -> bool:
-    return _accuracy(group) >= _base(study, group) - KEPT - _A_HAIR
-
-
-def _keeps_firing(study: Study, group: Group) -> bool:
-    control, emd = study.control(group.start), group.mean("emd.mean")
-    return control is not None and emd is not None and emd <= control.high
-
-
-def _told(study: Study, group: Group, name: str = "") -> str:
-    """`2 bits 55.1 %, 1.3x the drift`."""
-    control = study.control(group.start)
-    word = control.word if control else ""
-    name = name or f"{group.label.bits} bits"
-    ratio = times(study.ratio(group) or 0.0)
-    return f"{name} {percent(_accuracy(group))} % at {ratio} the {word}"
-
-
-def _against(study: Study, groups: Sequence[Group]) -> str:
-    return f"; the control reached {percent(_base(study, groups[0]))} %"
+    return f"; the control reached {' and '.join(said)}" if said else ""
 
 
 def _overall(readings: Iterable[Reading]) -> Reading:
@@ -109,176 +176,224 @@ def _overall(readings: Iterable[Reading]) -> Reading:
     return FAILS if FAILS in found and SHOWS not in found else UNDECIDED
 
 
-# The claims
+# Accuracy and firing by bits
 
 
 def _on_recovery(study: Study) -> list[Claim]:
     claims = []
     for place in ("weights", "membrane"):
-        groups = [*_rows(study, place, "uniform"), *_rows(study, place, "lqnet")]
-        families = {n: f for n, f in _families(groups).items() if len(f) > 1}
-        judged = {name: _recovers(study, f) for name, f in families.items()}
-        if judged:
-            told = "; ".join(
-                f"{name}: {because}" for name, (_, because) in judged.items()
-            )
-            words = f"{place}: accuracy recovers with bits before the firing does"
-            reading = _overall(reading for reading, _ in judged.values())
-            claims.append(Claim(reading, words, told + _against(study, groups)))
+        rows = [row for m in ("uniform", "lqnet") for row in _rows(study, place, m)]
+        families = _families(rows)
+        if not families:
+            continue
+        judged = {name: _recovers(study, family) for name, family in families.items()}
+        told = "; ".join(f"{name}: {words}" for name, (_, words) in judged.items())
+        reading = _overall(reading for reading, _ in judged.values())
+        reading, told = _judged(study, rows, reading, told + _against(study, rows))
+        words = f"{place}: accuracy recovers with bits before the firing does"
+        claims.append(Claim(reading, words, told))
     return claims
 
 
-def _recovers(study: Study, family: Sequence[Group]) -> tuple[Reading, str]:
-    """From how many bits on accuracy and firing are kept, and which comes first."""
-    accuracy = _from_bits(g.label.bits for g in _tail(family, study, _keeps_accuracy))
-    firing = _from_bits(g.label.bits for g in _tail(family, study, _keeps_firing))
+def _recovers(study: Study, family: Sequence[_Row]) -> tuple[Reading, str]:
+    """From how many bits on accuracy and firing are kept, and which comes first.
+
+    Firing that is kept at no width is something else than firing that recovers late.
+    """
+    accuracy, firing = (
+        _kept_from(study, family, keeps) for keeps in (_keeps_accuracy, _keeps_firing)
+    )
     told = f"accuracy {_since(accuracy)}, firing {_since(firing)}"
-    if accuracy == firing:
+    if accuracy is None or firing is None or firing == math.inf or accuracy == firing:
         return UNDECIDED, told
     return (SHOWS if accuracy < firing else FAILS), told
 
 
-def _tail(family, study, keeps):
-    """The widest groups of a family that all keep something."""
-    kept = []
-    for group in reversed(family):
-        if not keeps(study, group):
+def _kept_from(
+    study: Study,
+    family: Sequence[_Row],
+    keeps: Callable[[Study, _Row], bool | None],
+) -> float | None:
+    """The fewest bits from which on it is kept; None where seeds disagree about it."""
+    kept = math.inf
+    for row in reversed(family):
+        said = keeps(study, row)
+        if said is None:
+            return None
+        if not said:
             break
-        kept.append(group)
+        kept = row.bits
     return kept
 
 
-def _from_bits(bits: Iterable[int | None]) -> float:
-    return min((float(b) for b in bits if b), default=float("inf"))
+def _since(bits: float | None) -> str:
+    if bits is None:
+        return "by some seeds only"
+    return "at no width" if bits == math.inf else f"from {bits:.0f} bits"
 
 
-def _since(bits: float) -> str:
-    return "at no width" if bits == float("inf") else f"from {bits:.0f} bits"
+# Clips
+
+
+def _by_clip(rows: Iterable[_Row]) -> dict[int, tuple[_Row, _Row]]:
+    """By bits, the rows with the narrowest and with the widest clip."""
+    found: dict[int, dict[float, _Row]] = {}
+    for row in rows:
+        clip = _number(row.label.clip)
+        if row.bits and clip is not None and not row.label.detail:
+            found.setdefault(row.bits, {})[clip] = row
+    return {
+        bits: (clips[min(clips)], clips[max(clips)])
+        for bits, clips in found.items()
+        if len(clips) > 1
+    }
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:  # a clip that is taken from the data has a name
+        return None
+
+
+def _both(study: Study, rows: Sequence[_Row]) -> str:
+    clips = ", ".join(_told(study, row, f"clip {row.label.clip}") for row in rows)
+    return f"{rows[0].bits} bits: {clips}"
 
 
 def _on_wide_clips(study: Study) -> list[Claim]:
     pairs = _by_clip(_rows(study, "weights", "uniform"))
     if not pairs:
         return []
-    readings, told = [], []
-    for bits, (narrow, wide) in pairs.items():
-        if abs(_accuracy(wide) - _accuracy(narrow)) <= KEPT + _A_HAIR:
-            moved = min(wide.values("emd.mean")) > max(narrow.values("emd.mean"))
-            shows = moved and not _keeps_firing(study, wide)
-            readings.append(SHOWS if shows else FAILS)
-        told.append(f"{bits} bits: {_both(study, narrow, wide)}")
-    told = "; ".join(told)
-    if not readings:
+    equal = [
+        pair
+        for pair in pairs.values()
+        if abs(pair[0].accuracy - pair[1].accuracy) <= KEPT + _A_HAIR
+    ]
+    moved = [
+        min(wide.emds) > max(narrow.emds) and _keeps_firing(study, wide) is False
+        for narrow, wide in equal
+    ]
+    told = "; ".join(_both(study, pair) for pair in pairs.values())
+    if not equal:
         told += "; at no width are the accuracies within a point"
+    reading = SHOWS if any(moved) else FAILS if equal else UNDECIDED
+    rows = [row for pair in equal for row in pair]
+    reading, told = _judged(study, rows, reading, told)
     words = "a wide clip moves the firing of uniform weights at equal accuracy"
-    return [Claim(_overall(readings), words, told)]
+    return [Claim(reading, words, told)]
 
 
-def _by_clip(groups: Iterable[Group]) -> dict[int, tuple[Group, Group]]:
-    """By bits, the groups with the narrowest and with the widest clip."""
-    found: dict[int, list[Group]] = {}
-    for group in groups:
-        if group.label.bits and group.label.clip and not group.label.detail:
-            found.setdefault(group.label.bits, []).append(group)
-    return {
-        bits: (clips[0], clips[-1])
-        for bits, same in sorted(found.items())
-        if len(clips := sorted(same, key=lambda g: float(g.label.clip))) > 1
-    }
-
-
-def _both(study: Study, *groups: Group) -> str:
-    return ", ".join(_told(study, g, f"clip {g.label.clip}") for g in groups)
+# LQ-Net's weights
 
 
 def _on_lqnet(study: Study) -> list[Claim]:
-    groups = _rows(study, "weights", "lqnet")
+    rows = _rows(study, "weights", "lqnet")
     claims = []
-    if groups:
-        moved = [group for group in groups if not _keeps_firing(study, group)]
-        farthest = max(groups, key=lambda group: study.ratio(group) or 0.0)
-        because = f"{len(groups) - len(moved)} of {len(groups)} rows do, the farthest "
-        because += f"is {_told(study, farthest, farthest.name)}"
-        because += _beside_uniform(study, groups)
+    if len({row.bits for row in rows}) > 1:
+        kept = [_keeps_firing(study, row) for row in rows]
+        farthest = max(rows, key=lambda row: row.emd)
+        told = f"{kept.count(True)} of {len(rows)} rows do, the farthest is "
+        told += _told(study, farthest, farthest.name) + _beside_uniform(study, rows)
+        reading = FAILS if False in kept else UNDECIDED if None in kept else SHOWS
+        reading, told = _judged(study, rows, reading, told)
         words = "LQ-Net weights keep the firing at every width, whatever the clip"
-        claims.append(Claim(FAILS if moved else SHOWS, words, because))
-    if pairs := _by_clip(groups):
-        # As far apart as the control is from itself, or as accuracies may be.
+        claims.append(Claim(reading, words, told))
+    if pairs := _by_clip(rows):
         alike = [_are_alike(study, *pair) for pair in pairs.values()]
-        told = (f"{bits} bits: {_both(study, *pair)}" for bits, pair in pairs.items())
-        words = "LQ-Net weights are indifferent to the clip"
-        claims.append(Claim(SHOWS if all(alike) else FAILS, words, "; ".join(told)))
+        told = "; ".join(_both(study, pair) for pair in pairs.values())
+        every = [row for pair in pairs.values() for row in pair]
+        reading = SHOWS if all(alike) else FAILS
+        reading, told = _judged(study, every, reading, told)
+        claims.append(
+            Claim(reading, "LQ-Net weights are indifferent to the clip", told)
+        )
     return claims
 
 
-def _beside_uniform(study: Study, groups: Sequence[Group]) -> str:
+def _beside_uniform(study: Study, rows: Iterable[_Row]) -> str:
     """How many stay nearer to the float network than uniform weights alike."""
-    ratios = {
-        (group.start, *group.label[2:]): study.ratio(group) or 0.0
-        for group in _rows(study, "weights", "uniform")
+    uniform = {
+        (row.start, *row.label[2:]): row.emd
+        for row in _rows(study, "weights", "uniform")
     }
     pairs = [
-        (study.ratio(group) or 0.0, ratios[alike])
-        for group in groups
-        if (alike := (group.start, *group.label[2:])) in ratios
+        (row.emd, uniform[alike])
+        for row in rows
+        if (alike := (row.start, *row.label[2:])) in uniform
     ]
     nearer = sum(mine < theirs for mine, theirs in pairs)
     return f"; nearer than uniform weights in {nearer} of {len(pairs)}" * bool(pairs)
 
 
-def _are_alike(study: Study, one: Group, other: Group) -> bool:
+def _are_alike(study: Study, one: _Row, other: _Row) -> bool:
+    """As near each other as the control's seeds are, or as accuracies may be."""
     control = study.control(one.start)
-    apart = abs((one.mean("emd.mean") or 0.0) - (other.mean("emd.mean") or 0.0))
     span = control.high - control.low if control else 0.0
-    accurate = abs(_accuracy(one) - _accuracy(other)) <= KEPT + _A_HAIR
-    return accurate and apart <= span
+    accurate = abs(one.accuracy - other.accuracy) <= KEPT + _A_HAIR
+    return accurate and abs(one.emd - other.emd) <= span
+
+
+# Membranes
 
 
 def _on_membranes(study: Study) -> list[Claim]:
-    groups = _rows(study, "membrane", "uniform")
-    claims = []
-    families = {n: f for n, f in _families(groups).items() if len(f) > 1}
-    if families:
-        few = [g for g in groups if (g.label.bits or 0) < _ENOUGH_BITS]
-        lost = [g for g in few if not _keeps_accuracy(study, g)]
-        enough = [g for g in groups if (g.label.bits or 0) >= _ENOUGH_BITS]
-        dependable = all(_keeps_accuracy(study, g) for g in enough)
-        told = "; ".join(
-            f"{name}: {', '.join(_told(study, g) for g in family)}"
-            for name, family in families.items()
-        )
-        reading = SHOWS if lost and dependable else FAILS
-        words = f"membranes need about {_ENOUGH_BITS} bits to keep the accuracy"
-        claims.append(Claim(reading, words, told + _against(study, groups)))
+    rows = _rows(study, "membrane", "uniform")
+    return [*_on_bits_of_membranes(study, rows), *_on_signs(study, rows)]
+
+
+def _on_bits_of_membranes(study: Study, rows: Sequence[_Row]) -> list[Claim]:
+    families = _families(rows)
+    if not families:
+        return []
+    told = "; ".join(
+        f"{name}: {', '.join(_told(study, row) for row in family)}"
+        for name, family in families.items()
+    )
+    reading = _overall(_needs_bits(study, family) for family in families.values())
+    reading, told = _judged(study, rows, reading, told + _against(study, rows))
+    words = f"membranes need about {_ENOUGH_BITS} bits to keep the accuracy"
+    return [Claim(reading, words, told)]
+
+
+def _needs_bits(study: Study, family: Sequence[_Row]) -> Reading:
+    few = [_keeps_accuracy(study, r) for r in family if r.bits < _ENOUGH_BITS]
+    enough = [_keeps_accuracy(study, r) for r in family if r.bits >= _ENOUGH_BITS]
+    if not few or not enough:
+        return UNDECIDED
+    if False in enough or all(few):
+        return FAILS
+    return SHOWS if False in few and all(enough) else UNDECIDED
+
+
+def _on_signs(study: Study, rows: Sequence[_Row]) -> list[Claim]:
     signed, unsigned = (
-        next((g for g in groups if (g.label.detail, g.label.bits) == (sign, 2)), None)
+        next((row for row in rows if (row.label.detail, row.bits) == (sign, 2)), None)
         for sign in ("signed", "unsigned")
     )
-    if signed and unsigned:
-        ahead = _accuracy(unsigned) - _accuracy(signed)
-        nearer = (study.ratio(unsigned) or 0.0) < (study.ratio(signed) or 0.0)
-        reading = SHOWS if ahead > KEPT and nearer else FAILS
-        told = f"{_told(study, unsigned, 'unsigned')}, {_told(study, signed, 'signed')}"
-        told += f": {points(ahead)} points"
-        claims.append(
-            Claim(reading, "unsigned membranes beat signed ones at 2 bits", told)
-        )
-    return claims
+    if signed is None or unsigned is None:
+        return []
+    ahead = unsigned.accuracy - signed.accuracy
+    told = f"{_told(study, unsigned, 'unsigned')}, {_told(study, signed, 'signed')}"
+    told += f": {points(ahead)} points" if is_finite(ahead) else ""
+    beats = min(unsigned.accuracies) > max(signed.accuracies) and ahead > KEPT
+    nearer = max(unsigned.emds) < min(signed.emds)
+    behind = ahead <= KEPT or min(unsigned.emds) > max(signed.emds)
+    reading = SHOWS if beats and nearer else FAILS if behind else UNDECIDED
+    reading, told = _judged(study, [signed, unsigned], reading, told)
+    return [Claim(reading, "unsigned membranes beat signed ones at 2 bits", told)]
 
 
 def _on_learned_membranes(study: Study) -> list[Claim]:
-    groups = [g for g in _rows(study, "membrane", "lqnet") if g.label.bits == 2]
-    diverged = [
-        name
-        for name in dict.fromkeys(key.split("/")[0] for key in study.diverged)
-        if name.startswith("membrane-lqnet")
-    ]
-    if not groups and not diverged:
+    rows = [row for row in _rows(study, "membrane", "lqnet") if row.bits == 2]
+    if not rows:
         return []
-    lost = [g for g in groups if _accuracy(g) < _base(study, g) - _COLLAPSE]
-    told = [_told(study, group, group.label.detail or "as it is") for group in groups]
-    told += [f"{name} diverged" for name in diverged]
-    because = ", ".join(told) + (_against(study, groups) if groups else "")
-    reading = SHOWS if lost or diverged else FAILS
+    wrong = [
+        min(row.accuracies) < study.base(row.start) - _COLLAPSE - _A_HAIR
+        for row in rows
+    ]
+    told = ", ".join(_told(study, row, row.label.detail or "as it is") for row in rows)
+    reading = SHOWS if any(wrong) else FAILS
+    reading, told = _judged(study, rows, reading, told + _against(study, rows))
     words = "LQ-Net on the membrane is unstable, at 2 bits"
-    return [Claim(reading, words, because)]
+    return [Claim(reading, words, told)]

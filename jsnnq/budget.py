@@ -8,8 +8,11 @@ from collections.abc import Callable
 from jsnnq.errors import InputError
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
-_SAVING_S = 5.0
-"""Kept back at the end, for writing the state that training stopped in."""
+
+
+def _kept_back(seconds: float) -> float:
+    """Of a budget, for what follows training: writing its state, and the report."""
+    return min(30.0, max(5.0, seconds / 20), seconds / 4)
 
 
 class OutOfTime(Exception):
@@ -48,7 +51,7 @@ class Budget:
     ):
         self.whole = seconds
         self._clock = clock
-        self._end = clock() + seconds - min(_SAVING_S, seconds / 20)
+        self._end = clock() + seconds - _kept_back(seconds)
 
     @property
     def left(self) -> float:
@@ -74,16 +77,17 @@ class Budget:
     def watch(self) -> Callable[[], bool]:
         """What is asked between steps: whether another one would end too late.
 
-        A step is taken to last as long as the one before; the first is always made.
+        A step is taken to last as long as the one before. The first is always made,
+        and says nothing of the next, because it was compiled.
         """
         if not self.is_limited:
             return lambda: False
-        last, over = self._clock(), False
+        last, over = math.inf, False
 
         def enough() -> bool:
             nonlocal last, over
             now = self._clock()
-            over, last = over or now + (now - last) > self._end, now
+            over, last = over or now + max(0.0, now - last) > self._end, now
             return over
 
         return enough

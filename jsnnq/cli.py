@@ -68,7 +68,8 @@ def _study(options: argparse.Namespace) -> int:
     from jsnnq.budget import Budget, seconds
 
     # Time counts from here, before anything large is imported.
-    budget = Budget(seconds(options.budget)) if options.budget else Budget()
+    limit = options.budget
+    budget = Budget() if limit is None else Budget(seconds(limit))
     from rich.console import Console
 
     from jsnnq import default, report, smoke
@@ -102,13 +103,17 @@ def _study(options: argparse.Namespace) -> int:
     if not study.unfinished:
         _say(f"{options.out} is finished; nothing was computed again")
     _tell(study.run(), options.out)
-    if left := study.unfinished:
+    lost = study.diverged
+    if lost:
+        keys = ", ".join(job.key for job in lost)
+        _say(f"diverged: {keys}; without --budget they are tried again")
+    if left := [job for job in study.unfinished if job not in lost]:
         _say(
             f"the time is spent and {len(left)} of {len(study.jobs)} rows are left, "
             f"next {left[0].key}: type the same command again to go on"
         )
         return OUT_OF_TIME
-    return 0
+    return 1 if lost else 0
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -172,14 +172,14 @@ def synthetic(
 
 
 def hold_out(dataset: DataSet, count: int) -> DataSet:
-    """The same set with its last training images held out, and tested on them.
+    """The same set with some of its training images held out, and tested on them.
 
     Recipes are chosen so: the test images must not have a part in what is reported
     of them. Mean and deviation stay those of all training images.
 
     Args:
         dataset: a set in memory.
-        count: how many of the training images; the sets' own order is random.
+        count: how many of the training images, always the same ones.
 
     Raises:
         InputError: the set stays on disk, or has not so many images.
@@ -194,13 +194,14 @@ def hold_out(dataset: DataSet, count: int) -> DataSet:
             f"hold-out is {count}: {dataset.name} has {len(train):,} training images, "
             "of which some must be left"
         )
-    kept, held = slice(None, -count), slice(-count, None)
+    order = _shuffled(len(train))
+    held, kept = order[:count], np.sort(order[count:])
     return dataclasses.replace(
         dataset,
         train=Split(train.images[kept], train.labels[kept]),
         test=Split(train.images[held], train.labels[held]),
-        note=f"{dataset.note}; for choosing a recipe tested on the last {count:,} "
-        "training images, held out, and not on the test images",
+        note=f"{dataset.note}; for choosing a recipe tested on {count:,} training "
+        "images, held out, and not on the test images",
     )
 
 
@@ -239,15 +240,20 @@ def _statistics(
     return tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist())
 
 
+def _shuffled(count: int) -> Int[np.ndarray, " N"]:
+    """The numbers below `count` in an order that is random and always the same."""
+    # Raw output of the bit generator, which NumPy keeps the same for ever; the
+    # algorithms of its Generator may change.
+    return np.argsort(np.random.Philox(key=0).random_raw(count))
+
+
 def _digits() -> DataSet:
     from sklearn.datasets import load_digits
 
     digits: Any = load_digits()
     images = digits.images.astype(np.uint8)[..., None]
     labels = digits.target.astype(np.int32)
-    # Raw output of the bit generator, which NumPy keeps the same for ever; the
-    # algorithms of its Generator may change.
-    order = np.argsort(np.random.Philox(key=0).random_raw(len(labels)))
+    order = _shuffled(len(labels))
     train, test = order[:1437], order[1437:]
     return _arrays(
         "digits",

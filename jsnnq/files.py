@@ -66,12 +66,7 @@ def claim(folder: Path, marker: str, identity: dict[str, Any]) -> None:
         raise InputError(f"{str(folder)!r} is a file: give a folder as --out")
     path = folder / marker
     if path.exists():
-        difference = _difference(read_json(path), json.loads(json.dumps(identity)))
-        if difference:
-            raise InputError(
-                f"{str(folder)!r} was made by another configuration ({difference}): "
-                "give another folder as --out, or remove this one"
-            )
+        check_same(folder, read_json(path), identity)
         return
     try:
         if folder.exists() and any(not _is_left_over(x) for x in folder.iterdir()):
@@ -86,6 +81,20 @@ def claim(folder: Path, marker: str, identity: dict[str, Any]) -> None:
             f"cannot write into {str(folder)!r} ({error.strerror}): "
             "give a folder you may write to as --out"
         ) from error
+
+
+def check_same(folder: Path, known: Any, wanted: Any) -> None:
+    """Refuses a folder that is something else than what is wanted.
+
+    Raises:
+        InputError: with the first difference.
+    """
+    difference = _difference(known, json.loads(json.dumps(wanted)))
+    if difference:
+        raise InputError(
+            f"{str(folder)!r} was made by another configuration ({difference}): "
+            "give another folder as --out, or remove this one"
+        )
 
 
 def _is_left_over(path: Path) -> bool:

@@ -11,6 +11,7 @@ results, and none is ever written over.
 """
 
 import itertools
+import json
 import math
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from jsnnq import checkpoint, emd, files, footprint, probe, report
-from jsnnq.config import check_rows, from_dict
+from jsnnq.config import Config, check_rows, from_dict, to_dict
 from jsnnq.errors import InputError
 from jsnnq.footprint import as_dict, distances
 from jsnnq.monitor import read_curve
@@ -57,7 +58,7 @@ class Ledger:
     def rows(self) -> list[dict[str, Any]]:
         """All rows that are done: by kind, then seed by seed as the study has them."""
         found = [self._read(path) for path in self.out.glob(f"runs/*/{_ROW}")]
-        names = list(files.read_json(self.out / _MARKER)["rows"])
+        names = list(_identity_of(self.out)["rows"])
         return sorted(
             found,
             key=lambda row: (
@@ -69,7 +70,14 @@ class Ledger:
 
     def _read(self, path: Path) -> dict[str, Any]:
         if path not in self._rows:
-            self._rows[path] = files.read_json(path)
+            row = files.read_json(path)
+            if not isinstance(row, dict) or row.get("kind") not in KINDS:
+                raise InputError(
+                    f"{str(path)!r} is no row of a study: remove its folder, and type "
+                    "the same command again"
+                )
+            # Rows that were made before this was written down have no provenance.
+            self._rows[path] = {"made": dict.fromkeys(_PROVENANCE), **row}
         return self._rows[path]
 
     def expected(self, job: Job, device: str) -> float | None:
@@ -79,10 +87,7 @@ class Ledger:
         """
         made = [row for row in self.rows() if row["made"]["device"] == device]
         alike = [row for row in made if row["name"] == job.name] or [
-            row
-            for row in made
-            if from_dict(row["config"]).training == job.config.training
-            and row["start"] == job.config.start
+            row for row in made if _are_alike(from_dict(row["config"]), job.config)
         ]
         if not alike:
             return None
@@ -96,41 +101,52 @@ class Ledger:
         return checkpoint.read_metadata(partial)["wall_s"]
 
     def results(
-        self, planned: Sequence[str], paper: Mapping[str, Mapping[str, Any]]
+        self,
+        planned: Sequence[str],
+        paper: Mapping[str, Mapping[str, Any]],
+        dataset: str = "",
+        diverged: Iterable[str] = (),
     ) -> dict[str, Any]:
         """The contents of `results.json`.
 
         Args:
             planned: the keys of all rows of the study, finished or not.
             paper: published values by row, printed beside ours.
+            dataset: what is said of the data while no row is done.
+            diverged: keys of rows that diverged elsewhere.
         """
         rows = self.rows()
+        done = {f"{row['name']}/seed{row['seed']}" for row in rows}
+        lost = {key for key in planned if self._has_diverged(*_read_key(key))}
         drifts = [row["emd"] for row in rows if row["kind"] == "control" and row["emd"]]
         floor, floor_range = _summarise(self._between_floats(rows))
         drift, drift_range = _summarise(drifts)
+        made = {
+            key: "; ".join(
+                dict.fromkeys(row["made"][key] for row in rows if row["made"].get(key))
+            )
+            for key in _PROVENANCE
+        }
+        made["dataset"] = made["dataset"] or dataset
         return {
             "schema": SCHEMA,
-            "provenance": {
-                key: "; ".join(
-                    dict.fromkeys(row["made"][key] for row in rows if row["made"][key])
-                )
-                or None
-                for key in _PROVENANCE
-            },
+            "provenance": {key: value or None for key, value in made.items()},
             "floor": floor,
             "floor_range": floor_range,
             "drift": drift,
             "drift_range": drift_range,
             "paper": dict(paper),
             "planned": list(planned),
-            "diverged": [key for key in planned if self._diverged(key)],
+            "diverged": sorted((lost | set(diverged)) - done),
             "rows": rows,
         }
 
-    def _diverged(self, key: str) -> bool:
+    def has_diverged(self, job: Job) -> bool:
         """Whether a row was left because its numbers were not finite."""
-        name, seed = key.rsplit("/seed", 1)
-        folder = self.folder(name, int(seed))
+        return self._has_diverged(job.name, job.seed)
+
+    def _has_diverged(self, name: str, seed: int) -> bool:
+        folder = self.folder(name, seed)
         return (folder / "last_good").is_dir() and not (folder / _ROW).exists()
 
     def _between_floats(self, rows: Iterable[Mapping[str, Any]]):
@@ -165,11 +181,13 @@ def claim(out: Path, rows: Mapping[str, Any], hold_out: int = 0) -> Ledger:
         InputError: the folder cannot be written or belongs to another study.
     """
     marker = out / _MARKER
-    known = files.read_json(marker)["rows"] if marker.is_file() else rows
-    shared = {name: row for name, row in rows.items() if name in known}
-    files.claim(out, _MARKER, _identity(shared, hold_out))
-    if shared != rows:
+    if marker.is_file():
+        known = _identity_of(out)
+        shared = {name: row for name, row in rows.items() if name in known["rows"]}
+        files.check_same(out, known, _identity(shared, hold_out))
         files.write_json(marker, _identity(rows, hold_out))
+    else:
+        files.claim(out, _MARKER, _identity(rows, hold_out))
     return Ledger(out)
 
 
@@ -178,14 +196,48 @@ def _identity(rows, hold_out):
     return {"schema": SCHEMA, **held_out, "rows": dict(rows)}
 
 
+def _identity_of(folder: Path) -> dict[str, Any]:
+    """What a folder is, with the settings of its rows as they are written today.
+
+    Raises:
+        InputError: it is no study.
+    """
+    path = folder / _MARKER
+    known = files.read_json(path) if path.is_file() else None
+    if not isinstance(known, dict) or not isinstance(known.get("rows"), dict):
+        raise InputError(
+            f"{str(folder)!r} is no study: give a folder that 'jsnnq study' made"
+        )
+    try:
+        rows = {n: to_dict(from_dict(config)) for n, config in known["rows"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{str(path)!r} is not of this version of jsnnq ({error!r}): use the one "
+            "that made it, or give another folder"
+        ) from error
+    return _identity(json.loads(json.dumps(rows)), known.get("hold_out", 0))
+
+
+def _are_alike(one: Config, other: Config) -> bool:
+    """Whether rows take about as long: one network, trained the same way."""
+    return (one.data, one.network, one.training, one.start) == (
+        other.data, other.network, other.training, other.start
+    )  # fmt: skip
+
+
+def _read_key(key: str) -> tuple[str, int]:
+    name, seed = key.rsplit("/seed", 1)
+    return name, int(seed)
+
+
 def merge(
     sources: Sequence[Path], out: Path, say: Callable[[str], None] = print
 ) -> dict[str, Any]:
     """Brings the rows of several studies into one folder, with their results.
 
-    What a report needs is copied; the networks stay where they were trained. Of a row
-    that is in several places the first is taken, and one that is in `out` already
-    stays.
+    What a report needs is copied, and the float networks, so that the study can go on
+    there; other networks stay where they were trained. Of a row that is in several
+    places the first is taken, and one that is in `out` already stays.
 
     Args:
         sources: folders of studies of one experiment, or of parts of it.
@@ -224,17 +276,10 @@ def merge(
     results = Ledger(out).results(
         list(dict.fromkeys(key for one in before for key in one.get("planned", ()))),
         {name: x for one in before for name, x in one.get("paper", {}).items()},
+        diverged=[key for one in before for key in one.get("diverged", ())],
     )
     files.write_json(out / "results.json", results)
     return results
-
-
-def _identity_of(folder: Path) -> dict[str, Any]:
-    if not (folder / _MARKER).is_file():
-        raise InputError(
-            f"{str(folder)!r} is no study: give folders that 'jsnnq study' made"
-        )
-    return files.read_json(folder / _MARKER)
 
 
 def _results_of(folder: Path) -> dict[str, Any]:
@@ -253,6 +298,8 @@ def _bring(run: Path, target: Path, say: Callable[[str], None]) -> None:
     for name in ("firing.npz", "log.jsonl", "looks.jsonl"):
         if (run / name).exists():
             shutil.copyfile(run / name, target / name)
+    if row["kind"] == "float" and (run / "checkpoint").is_dir():
+        shutil.copytree(run / "checkpoint", target / "checkpoint", dirs_exist_ok=True)
     files.write_json(target / _ROW, row)
 
 

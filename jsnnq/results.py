@@ -1,12 +1,13 @@
 """The results of a study: rows grouped by experiment, each read against its control.
 
 Of spiking networks the question is which quantizer keeps the accuracy and yet changes
-what the network does (arXiv 2604.14487). Accuracy is kept within one point of the float
-networks; behaviour has changed where the Earth Mover's Distance (EMD) to the float
-network exceeds the largest value that the control reached. A row trained from a
-checkpoint is read against the *drift* (the float network fine-tuned just as long), a
-row from scratch against the *floor* (float networks of different seeds), and a
-post-training row against nothing, because nothing was trained.
+what the network does (arXiv 2604.14487). Accuracy is kept within one point of the
+control, the float networks that were trained just as long; behaviour has changed where
+the Earth Mover's Distance (EMD) to the float network exceeds the largest value that the
+control reached. A row trained from a checkpoint is read against the *drift* (the float
+network fine-tuned just as long), a row from scratch against the *floor* (float networks
+of different seeds), and a post-training row against nothing, because nothing was
+trained.
 
 Binary networks do not spike and have no control: a row is read against rows of the same
 network under the same recipe, trained by another method (arXiv 2606.27759).
@@ -22,7 +23,7 @@ from jsnnq.groups import Group, dig, gather, is_finite
 
 SCHEMA = 1
 KEPT = 0.01
-"""Accuracy is kept if it is at most this far below the float networks'."""
+"""Accuracy is kept if it is at most this far below that of the control."""
 CONTROLS = {"scratch": "floor", "checkpoint": "drift"}
 """What a row is read against, by its start."""
 
@@ -121,6 +122,14 @@ class Study:
         every = [value for group in self.groups for value in group.values("accuracy")]
         return statistics.fmean(self.float_accuracies or [max(every, default=0.0)])
 
+    def base(self, start: str) -> float:
+        """Accuracy that rows with this start are held against: their control's."""
+        controls = [group for group in self.groups if group.kind == "control"]
+        values = [value for group in controls for value in group.values("accuracy")]
+        if start == "checkpoint" and values:
+            return statistics.fmean(values)
+        return self.reference
+
     def control(self, start: str) -> Control | None:
         """The control of rows with this start, if there is one and it is measured."""
         word = CONTROLS.get(start, "")
@@ -148,7 +157,7 @@ class Study:
         if not self.float_accuracies:
             return UNJUDGED
         # In binary fractions 0.99 - 0.98 is a hair more than 0.01.
-        kept = accuracy >= self.reference - KEPT - 1e-9
+        kept = accuracy >= self.base(group.start) - KEPT - 1e-9
         return READINGS[kept, emd > control.high]
 
     def find(self, place: str, method: str, network: str) -> Group | None:

@@ -102,7 +102,8 @@ def execute(
 ) -> tuple[dict[str, Any], Evaluation]:
     """Trains (unless post-training), evaluates and stores a network.
 
-    A run that was stopped continues from its last saved epoch.
+    A run that was stopped continues from its last saved state. Who writes its row down
+    removes that state, with `tidy`.
 
     Args:
         program: what `build.program` made of `config`.
@@ -142,8 +143,6 @@ def execute(
     store(folder / "checkpoint", variables, config, dataset, seed=seed, label=label)
     if evaluation.counts:
         footprint.save(folder / "firing.npz", evaluation)
-    for unfinished in ("partial", "last_good"):
-        shutil.rmtree(folder / unfinished, ignore_errors=True)
     row = {
         "kind": config.kind,
         "start": config.start,
@@ -153,6 +152,12 @@ def execute(
         "wall_s": before + time.perf_counter() - began,
     }
     return row, evaluation
+
+
+def tidy(folder: Path) -> None:
+    """Removes what a run needed to go on, once its row is written down."""
+    for unfinished in ("partial", "last_good"):
+        shutil.rmtree(folder / unfinished, ignore_errors=True)
 
 
 def store(
@@ -325,6 +330,7 @@ def train_one(
         program, config, dataset, folder, seed=seed, label=folder.name, quiet=quiet
     )
     files.write_json(done, row)
+    tidy(folder)
     return row
 
 

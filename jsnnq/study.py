@@ -37,7 +37,7 @@ from jsnnq.errors import choose
 from jsnnq.footprint import as_dict, distances
 from jsnnq.plan import Job, by_seed, plan, select
 from jsnnq.provenance import installed_commit
-from jsnnq.run import compile_ahead, execute
+from jsnnq.run import compile_ahead, execute, tidy
 
 _AHEAD = 2
 """So many programs are compiled before their rows begin, at the same time: a row that
@@ -55,8 +55,8 @@ class Choice:
         rows: a regular expression: only rows with such a name, and the float networks
             they need; None is all of them.
         budget: the time that may be spent. Within a limited one the study goes seed by
-            seed, begins only what will end in time, and stops in the middle of a row
-            that does not.
+            seed, begins only what will end in time, stops in the middle of a row that
+            does not, and leaves out rows that diverged before.
         keep: which networks stay on disk, `all` or `float`.
         devices: as many of them as divide the batch of a row share it; by default
             one does it all.
@@ -144,11 +144,13 @@ class Study:
                 first, and the next call tries them again.
         """
         lost = []
-        waiting = [job for job in self.jobs if not self._ledger.has(job)]
+        waiting, begun = self._to_do(), False
         with _Ahead(self._compile_ahead) as ahead:
-            while (job := self._next(waiting)) is not None:
+            while (job := self._next(waiting, begun)) is not None:
                 waiting.remove(job)
-                following = [self._alike[other.name] for other in waiting]
+                begun = True
+                coming = [other for other in waiting if self._has_time_for(other)]
+                following = [self._alike[other.name] for other in coming]
                 ahead.turn(self._alike[job.name], following)
                 try:
                     row = self._execute(job)
@@ -178,25 +180,48 @@ class Study:
         }
 
     @property
+    def diverged(self) -> list[Job]:
+        """Those of them whose numbers did not stay finite the last time."""
+        return [job for job in self.unfinished if self._ledger.has_diverged(job)]
+
+    @property
     def unfinished(self) -> list[Job]:
         """The jobs that are not done, of those that were asked for."""
         return [job for job in self.jobs if not self._ledger.has(job)]
 
     def results(self) -> dict[str, Any]:
         """The contents of `results.json` from the rows that are done."""
-        return self._ledger.results(self._planned, self._paper)
+        notes = "; ".join(one.note for one in self._datasets.values())
+        return self._ledger.results(self._planned, self._paper, notes)
 
-    def _next(self, waiting: Iterable[Job]) -> Job | None:
-        """The first job whose float network is there, and for which there is time."""
+    def _to_do(self) -> list[Job]:
+        """What is not done; time that is short is not spent on what diverged before."""
+        limited = self._choice.budget.is_limited
+        return [
+            job
+            for job in self.unfinished
+            if not (limited and self._ledger.has_diverged(job))
+        ]
+
+    def _next(self, waiting: Iterable[Job], begun: bool) -> Job | None:
+        """The first job whose float network is there, and for which there is time.
+
+        The first of a call is begun in any case: no later call has more time.
+        """
+        ready = [
+            job
+            for job in waiting
+            # Else its float network diverged, or there was no time for it.
+            if not job.parent or self._ledger.has(self._parent(job))
+        ]
+        timely = (job for job in ready if self._has_time_for(job))
+        return next(timely, ready[0] if ready and not begun else None)
+
+    def _has_time_for(self, job: Job) -> bool:
         budget = self._choice.budget
-        for job in waiting:
-            if job.parent and not self._ledger.has(self._parent(job)):
-                continue  # Its float network diverged, or there was no time for it.
-            if not budget.is_limited or budget.admits(
-                self._ledger.expected(job, _device())
-            ):
-                return job
-        return None
+        return not budget.is_limited or budget.admits(
+            self._ledger.expected(job, _device())
+        )
 
     def _parent(self, job: Job) -> Job:
         return next(
@@ -236,6 +261,7 @@ class Study:
             "dataset": dataset.note,
         }
         self._ledger.add(row)
+        tidy(folder)
         if self._choice.keep == "float" and job.config.kind != "float":
             shutil.rmtree(folder / "checkpoint")
         return row

@@ -61,7 +61,7 @@ def finding(study: Study) -> str:
     if not judged:
         return f"No verdict: {_why_unjudged(study)}."
     silent, same = study.read_as("silent"), study.read_as("same")
-    near = f"within 1 point of the float network ({percent(study.reference)} %)"
+    near = f"within 1 point of {_held_against(study, judged)}"
     if not silent + same:
         return f"None of the {len(judged)} quantized networks stays {near}."
     many = f"In {len(silent or same)} of {len(judged)} quantized networks the accuracy"
@@ -72,6 +72,18 @@ def finding(study: Study) -> str:
         f"{many} stays {near} while the firing moves {why}. The clearest case is "
         f"{silent[0].name} ({item(study, silent[0])})."
     )
+
+
+def _held_against(study: Study, groups: Sequence[Group]) -> str:
+    """The float network whose accuracy these groups have to keep, and that accuracy."""
+    starts = {group.start for group in groups}
+    if len(starts) > 1:
+        return "its control"
+    base = f"({percent(study.base(starts.pop()))} %)"
+    tuned = any(group.kind == "control" for group in study.groups)
+    if groups[0].start == "checkpoint" and tuned:
+        return f"the float network that was fine-tuned as long {base}"
+    return f"the float network {base}"
 
 
 def _yardstick(groups: Sequence[Group]) -> str:

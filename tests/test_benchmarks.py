@@ -10,7 +10,7 @@ from experiments.benchmarks import __main__ as command
 from experiments.benchmarks import ours, rows, timing
 from jsnnq import build
 
-SMALL = rows.Settings(batches=(4,), width=1 / 16, rounds=1)
+SMALL = rows.Settings(batches=(4,), width=1 / 16, rounds=1, devices=1)
 
 
 def test_a_ratio_is_the_median_of_rounds_and_above_one_where_ours_is_faster(
@@ -39,6 +39,14 @@ def test_a_timed_step_is_the_step_of_the_row():
     assert np.isfinite(numbers["loss"])
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.params, before.params)
     assert any(jax.tree.leaves(moved))
+
+
+def test_the_name_of_a_row_says_what_is_not_as_usual():
+    assert rows.Settings((4,), 1.0, 1, 1).named("step") == "step"
+    two = rows.Settings((4,), 0.5, 1, 2)
+    if jax.default_backend() == "cpu":
+        assert two.named("step") == "step, 0.5 x the width, 2 CPU devices"
+    assert two.named("step", width=0.25, devices=1) == "step, 0.125 x the width"
 
 
 def test_what_is_evaluated_with_counts_and_without_is_the_same():

@@ -70,8 +70,22 @@ def test_a_row_is_begun_if_it_will_end_in_time():
     assert budget.admits(49)
 
 
-def test_a_short_budget_keeps_a_twentieth_back():
-    assert Budget(10, Clock()).left == 9.5
+@pytest.mark.parametrize(
+    ("whole", "left"), [(10, 7.5), (20, 15), (60, 55), (540, 513), (3600, 3570)]
+)
+def test_time_is_kept_back_for_what_follows_training(whole, left):
+    assert Budget(whole, Clock()).left == left
+
+
+def test_a_first_step_that_was_compiled_says_nothing_of_the_next():
+    clock = Clock()
+    watch = Budget(100, clock).watch()
+    clock.now += 60
+    assert not watch()
+    clock.now += 1
+    assert not watch()
+    clock.now += 33
+    assert watch()  # another of 33 would not end in time
 
 
 def test_training_stops_before_the_step_that_would_end_too_late():
@@ -85,7 +99,7 @@ def test_training_stops_before_the_step_that_would_end_too_late():
         if watch():
             break
     # 95 are left for training, 20 are spent: the eighth step would end at 100.
-    assert made == 7
+    assert made == 7  # though the first might have been slow for being compiled
     assert watch()  # and it stays so, however fast the next question comes
     assert budget.left == 5
 

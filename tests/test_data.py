@@ -147,9 +147,16 @@ def test_arrays_of_another_shape_are_not_cifar(packed):
 def test_held_out_images_are_tested_on_and_not_trained_on():
     digits = data.load("digits")
     found = data.hold_out(digits, 237)
-    np.testing.assert_array_equal(found.train.images, digits.train.images[:1200])
-    np.testing.assert_array_equal(found.test.images, digits.train.images[1200:])
-    np.testing.assert_array_equal(found.test.labels, digits.train.labels[1200:])
+    assert (len(found.train), len(found.test)) == (1200, 237)
+    parts = [found.train, found.test]
+    together = (
+        np.concatenate([getattr(p, k) for p in parts]) for k in ("images", "labels")
+    )
+    whole = multiset(digits.train.images, digits.train.labels)
+    assert multiset(*together) == whole
+    assert set(found.test.labels) == set(range(10))
+    again = data.hold_out(digits, 237)
+    np.testing.assert_array_equal(again.test.images, found.test.images)
     assert (found.mean, found.std) == (digits.mean, digits.std)
     assert "237 training images, held out" in found.note
     assert digits.note in found.note

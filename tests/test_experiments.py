@@ -10,9 +10,10 @@ from experiments.benchmarks import stompp_step
 from jsnnq import build, smoke
 from jsnnq.cli import main
 from jsnnq.config import Experiment, load_experiment
+from jsnnq.errors import InputError
 from jsnnq.results import read
 
-from .studies import KNOWN_BINARY, binary
+from .studies import KNOWN_BINARY, binary, small
 
 _FOLDER = Path(__file__).parent.parent / "experiments"
 FILES = sorted(
@@ -90,7 +91,8 @@ def test_every_experiment_has_a_line():
         # Within the range of the seeds, though a point and more from their mean.
         ("full", {"bnn-reverse-r18": 0.21}, "reproduced"),
         ("full", {"bnn-ste-r18": 0.615, "bnn-ste-r50": 0.5}, "partly"),
-        ("full", {}, "partly"),
+        ("full", {"bnn-ste-r50": 0.5}, "not run"),
+        ("full", {}, "run"),
         ("reduced_full", {"bnn-ste-r18": 0.615}, "reduced"),
     ],
 )
@@ -105,28 +107,109 @@ def test_how_a_table_stands_to_the_papers(name, paper, expected):
 def test_values_for_something_else_are_no_target():
     known = {"accuracy": 0.615, "grade": "S", "of": "another network"}
     experiment = Experiment("title", {}, {"bnn-ste-r18": known})
-    assert tables.status(Path("x.py"), experiment, read(binary())) == "partly"
+    assert tables.status(Path("x.py"), experiment, read(binary())) == "run"
 
 
-def test_what_is_taken_names_no_path_of_a_machine(tmp_path):
-    out, experiment = tmp_path / "out", tmp_path / "stompp" / "some.py"
-    (out / "plots").mkdir(parents=True)
-    (out / "plots" / "a.png").write_bytes(b"png")
-    command = f"jsnnq study {tmp_path}/experiments/stompp/some.py --data-dir "
-    command += f"/home/me/data --out {out} --seeds 3"
-    results = binary(dataset="digits") | {"provenance": {"command": command}}
-    (out / "results.json").write_text(json.dumps(results))
-    (out / "report.md").write_text(f"- command: {command}")
-    tables.take(out, experiment)
-    kept = experiment.parent / "results" / "some"
-    said = "jsnnq study experiments/stompp/some.py --data-dir DATA --out OUT --seeds 3"
-    assert json.loads((kept / "results.json").read_text())["provenance"] == {
-        "command": said
+@pytest.mark.parametrize(("emd", "expected"), [(1.0, "reproduced"), (9.0, "partly")])
+def test_an_emd_that_is_known_has_to_be_met_too(emd, expected):
+    results, _, _ = small(seeds=2)
+    name = "weights-uniform-clip10-2bit"
+    measured = [row["emd"]["mean"] for row in results["rows"] if row["name"] == name]
+    rows = {
+        "float": {"accuracy": 0.99, "emd": 0.0, "grade": "S"},
+        name: {"accuracy": 0.988, "emd": emd * measured[0], "grade": "S"},
     }
-    assert (kept / "report.md").read_text() == f"- command: {said}"
-    assert (kept / "plots" / "a.png").read_bytes() == b"png"
+    experiment = Experiment("title", {}, rows)
+    assert tables.status(Path("x.py"), experiment, read(results)) == expected
 
 
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (
+            "jsnnq study /home/me/experiments/stompp/a.py --data-dir /home/me/d "
+            "--out /home/me/out --seeds 3",
+            "jsnnq study experiments/stompp/a.py --data-dir DATA --out OUT --seeds 3",
+        ),
+        (
+            "jsnnq study /home/me/x.py --data=/home/me --ou '/a b'",
+            "jsnnq study x.py --data=DATA --ou OUT",
+        ),
+        (
+            "jsnnq study --out out; jsnnq study --out .",
+            "jsnnq study --out OUT; jsnnq study --out OUT",
+        ),
+        ("", ""),
+    ],
+)
+def test_commands_are_published_without_paths(typed, expected):
+    assert tables._anonymous(typed) == expected
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A finished study of two rows in small, and the experiment it is of."""
+    experiment = tmp_path / "stompp" / "some.py"
+    experiment.parent.mkdir()
+    experiment.write_text(_SMALL)
+    out = tmp_path / "out"
+    typed = ["study", str(experiment), "--out", str(out), "--seeds", "1", "--quiet"]
+    assert main(typed) == 0
+    return out, experiment
+
+
+def test_what_is_taken_is_the_study_without_paths(published, tmp_path):
+    out, experiment = published
+    kept = experiment.parent / "results" / "some"
+    kept.mkdir(parents=True)
+    (kept / "old.txt").write_text("of an earlier study")
+    tables.take(out, experiment)
+    assert {path.name for path in kept.iterdir()} == {
+        "results.json", "report.md", "plots"
+    }  # fmt: skip
+    assert {p.name for p in (kept / "plots").iterdir()} == {
+        p.name for p in (out / "plots").iterdir()
+    }
+    for path in (kept / "results.json", kept / "report.md"):
+        assert str(tmp_path) not in path.read_text()
+    taken, known = (
+        json.loads((folder / "results.json").read_text()) for folder in (kept, out)
+    )
+    for row, other in zip(taken["rows"], known["rows"], strict=True):
+        assert row["made"].pop("command").endswith("--out OUT --seeds 1 --quiet")
+        other["made"].pop("command")
+        assert row == other
+
+
+def test_another_study_is_not_taken_and_nothing_is_lost(published, tmp_path):
+    out, experiment = published
+    tables.take(out, experiment)
+    kept = experiment.parent / "results" / "some" / "results.json"
+    before = kept.read_text()
+    with pytest.raises(InputError, match="no results.json"):
+        tables.take(tmp_path / "nowhere", experiment)
+    experiment.write_text(_SMALL.replace("epochs=1", "epochs=2"))
+    with pytest.raises(InputError, match="'float' of .* is not that of the experiment"):
+        tables.take(out, experiment)
+    experiment.write_text(_SMALL)
+    results = json.loads((out / "results.json").read_text())
+    results["provenance"]["dataset"] += "; 100 training images, held out"
+    (out / "results.json").write_text(json.dumps(results))
+    with pytest.raises(InputError, match="held-out training images"):
+        tables.take(out, experiment)
+    assert kept.read_text() == before
+
+
+_SMALL = '''
+"""One row."""
+from jsnnq.config import Config, NetworkConfig, TrainingConfig
+ROWS = {
+    "float": Config(
+        network=NetworkConfig(name="sew_resnet_tiny", timesteps=2),
+        training=TrainingConfig(epochs=1, batch=128),
+    )
+}
+'''
 _TWO = '''
 """Two rows of a table."""
 import dataclasses

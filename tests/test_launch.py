@@ -138,7 +138,8 @@ case "$*" in *order_cifar100*) exit "$LAST";; *membrane*) exit "$SECOND";; esac
 
 
 @pytest.mark.parametrize(
-    ("second", "last", "status"), [(0, 0, 0), (75, 0, 75), (0, 75, 75), (2, 0, 2)]
+    ("second", "last", "status"),
+    [(0, 0, 0), (75, 0, 75), (0, 75, 75), (1, 0, 1), (1, 75, 75), (2, 0, 2)],
 )
 def test_tables_are_done_in_the_order_of_what_they_say(tmp_path, second, last, status):
     fake, log = tmp_path / "fake.sh", tmp_path / "log"
@@ -149,7 +150,7 @@ def test_tables_are_done_in_the_order_of_what_they_say(tmp_path, second, last, s
     said |= {"LAST": str(last), "PATH": path, "PYTHONPATH": str(ROOT)}
     tables = ROOT / "experiments" / "launch" / "tables.sh"
     found = subprocess.run(
-        ["bash", str(tables), "DATA", "OUT", "2h"], env=os.environ | said
+        ["bash", str(tables), "DATA", "out", "2h"], env=os.environ | said, cwd=tmp_path
     )
     assert found.returncode == status
     calls = [line.split() for line in log.read_text().splitlines()]
@@ -174,3 +175,33 @@ def test_tables_are_done_in_the_order_of_what_they_say(tmp_path, second, last, s
     seeds = [int(call[call.index("--seeds") + 1]) for call in calls]
     assert seeds == [1] * 5 + [2] * 5 + [3] * 8
     assert [name.split()[1] for name in first[-3:]] == [".*"] * 3
+    # What is done is not begun again, what is left is.
+    log.unlink()
+    said |= {"SECOND": "0", "LAST": "0"}
+    again = subprocess.run(
+        ["bash", str(tables), "DATA", "out", "2h"], env=os.environ | said, cwd=tmp_path
+    )
+    assert again.returncode == 0
+    count = len(log.read_text().splitlines()) if log.exists() else 0
+    assert count == 3 * bool(second) + 4 * bool(last)
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ([], "usage: tables.sh DATA OUT TIME"),
+        (["DATA", "OUT"], "usage: tables.sh DATA OUT TIME"),
+        (["DATA", "OUT", "9x"], "tables.sh: the budget '9x' is no duration"),
+    ],
+)
+def test_what_tables_need_is_one_sentence(typed, says):
+    path = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
+    found = subprocess.run(
+        ["bash", str(ROOT / "experiments" / "launch" / "tables.sh"), *typed],
+        env=os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 2
+    assert found.stderr.startswith(says)
+    assert found.stderr.count("\n") == 1

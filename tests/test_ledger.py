@@ -115,6 +115,61 @@ def test_merged_folders_are_one_study(parts, tmp_path, unreported):
     assert make(out).unfinished == []
 
 
+def test_a_merged_study_goes_on_from_its_float_networks(parts, tmp_path):
+    out = tmp_path / "both"
+    ledger.merge(parts, out)
+    kept = {path.parent.name for path in out.glob("runs/*/checkpoint")}
+    assert kept == {"float-seed0", "float-seed1"}
+    results = make(out, seeds=2, row_seeds=2).run()  # rows of seed 1 start from them
+    assert len(results["rows"]) == len(ORDER) + 2
+
+
+def test_what_diverged_is_known_after_a_merge(parts, tmp_path):
+    a, b = parts
+    shutil.rmtree(b / "runs" / "weights-lqnet-2bit-seed0")
+    (b / "runs" / "weights-lqnet-2bit-seed0" / "last_good").mkdir(parents=True)
+    assert make(b, seeds=1).results()["diverged"] == ["weights-lqnet-2bit/seed0"]
+    results = b / "results.json"
+    results.write_text(json.dumps(make(b, seeds=1).results()))
+    merged = ledger.merge([a, b], tmp_path / "both")
+    assert merged["diverged"] == ["weights-lqnet-2bit/seed0"]
+
+
+def test_folders_of_older_versions_are_read(parts, tmp_path):
+    """Which knew fewer settings, kept seeds in the marker and no provenance by row."""
+    a, _ = parts
+    marker = a / "study.json"
+    known = json.loads(marker.read_text())
+    for row in known["rows"].values():
+        for _, quantizer in (*row["weights"], *row["membranes"]):
+            quantizer.pop("ridge", None)
+    marker.write_text(json.dumps({**known, "seeds": 2, "row_seeds": 1}))
+    for path in a.glob("runs/*/row.json"):
+        row = json.loads(path.read_text())
+        row.pop("made")
+        path.write_text(json.dumps(row))
+    merged = ledger.merge(parts, tmp_path / "both")
+    assert len(merged["rows"]) == len(ORDER)
+    assert make(a, choice=study.Choice(rows="float.*")).unfinished == []
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"rows": []}', '{"rows": {"a": 3}}'])
+def test_a_marker_that_is_none_is_one_sentence(parts, tmp_path, text):
+    a, b = parts
+    (a / "study.json").write_text(text)
+    with pytest.raises(InputError, match="is no study|not of this version"):
+        ledger.merge([a, b], tmp_path / "both")
+    with pytest.raises(InputError, match="is no study|not of this version"):
+        make(a)
+
+
+def test_a_row_that_is_none_is_one_sentence(parts):
+    a, _ = parts
+    (a / "runs" / "float-seed0" / "row.json").write_text("{}")
+    with pytest.raises(InputError, match="is no row of a study"):
+        make(a).results()
+
+
 def test_a_result_is_never_written_over(parts, tmp_path):
     a, b = parts
     path = b / "runs" / "float-seed0" / "row.json"

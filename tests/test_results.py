@@ -44,6 +44,20 @@ def test_exactly_one_point_is_kept_and_the_end_of_the_range_is_no_change():
     assert _readings(found)[name] == "loses accuracy and changes behaviour"
 
 
+def test_accuracy_is_held_against_that_of_the_control():
+    """A float network that gained by its fine-tuning asks more of the others."""
+    found, name = small()[0], "weights-uniform-clip10-2bit"
+    find(found, name)["accuracy"] = 0.985
+    assert _readings(found)[name] == "keeps accuracy, changes behaviour"
+    for row in found["rows"]:
+        if row["kind"] == "control":
+            row["accuracy"] = 0.999
+    assert _readings(found)[name] == "loses accuracy and changes behaviour"
+    made = results.read(found)
+    assert made.base("checkpoint") == pytest.approx(0.999)
+    assert made.base("scratch") == made.base("post-training") == made.reference
+
+
 @pytest.mark.parametrize(
     ("start", "word", "ratio"),
     [("checkpoint", "drift", 4.0), ("scratch", "floor", 2.0), ("post-training", "", 0)],

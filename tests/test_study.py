@@ -719,6 +719,71 @@ def test_a_row_longer_than_the_budget_is_left_and_tried_again(tmp_path, monkeypa
 
 
 @pytest.mark.usefixtures("faked", "unreported")
+def test_a_row_that_nearly_fills_the_budget_is_not_waited_for(tmp_path, monkeypatch):
+    """No call has more time than the whole, so the first row of one is begun."""
+    clock = Steps(float=44.0)
+    monkeypatch.setattr(study, "execute", clock.execute)
+    for _ in range(2):
+        choice = study.Choice(budget=Budget(50.0, clock))
+        make(tmp_path, choice=choice).run()
+    clock.seconds["float"] = 46.0  # more than the 45 that are for training
+    tried = len(clock.tried)
+    make(tmp_path, seeds=3, choice=study.Choice(budget=Budget(50.0, clock))).run()
+    assert len(clock.tried) > tried
+
+
+@pytest.mark.usefixtures("unreported")
+def test_time_that_is_short_is_not_spent_on_what_diverged(tmp_path, monkeypatch):
+    execute, tried = diverging("float-finetuned/seed0")
+
+    def leave(*arguments, label, **options):
+        try:
+            return execute(*arguments, label=label, **options)
+        except train.Diverged:
+            (arguments[3] / "last_good").mkdir(parents=True, exist_ok=True)
+            raise
+
+    monkeypatch.setattr(study, "execute", leave)
+    monkeypatch.setattr(study, "compile_ahead", lambda *arguments: None)
+    limited = study.Choice(budget=Budget(1e6))
+    with pytest.raises(train.Diverged):
+        make(tmp_path, choice=limited).run()
+    assert len(tried) == len(ORDER)
+    made = make(tmp_path, choice=limited)
+    made.run()
+    assert len(tried) == len(ORDER)
+    assert [job.key for job in made.diverged] == ["float-finetuned/seed0"]
+    with pytest.raises(train.Diverged):
+        make(tmp_path).run()
+    assert tried[len(ORDER) :] == ["float-finetuned/seed0"]
+
+
+def test_a_run_whose_row_was_not_written_is_not_trained_again(tmp_path, monkeypatch):
+    """Killed between the evaluation and row.json: the trained state is there."""
+    monkeypatch.setattr(run, "SAVE_EVERY_S", 0)
+    rows = {"float": SMALL}
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger.Ledger, "add", killed)
+        with pytest.raises(Killed):
+            make(tmp_path, rows, seeds=1).run()
+    began = []
+    real = train.fit
+
+    def fit(program, state, *arguments, **options):
+        began.append(int(state.step))
+        return real(program, state, *arguments, **options)
+
+    monkeypatch.setattr(train, "fit", fit)
+    make(tmp_path, rows, seeds=1).run()
+    assert began == [2 * (1437 // 128)]
+    assert not list(tmp_path.rglob("*partial*"))
+
+
+def killed(*_, **__):
+    raise Killed
+
+
+@pytest.mark.usefixtures("faked", "unreported")
 def test_a_part_of_a_study_is_done_and_the_rest_stays_planned(tmp_path):
     results = make(tmp_path, choice=study.Choice(rows=".*uniform.*")).run()
     found = [f"{row['name']}/seed{row['seed']}" for row in results["rows"]]

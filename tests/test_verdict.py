@@ -23,9 +23,9 @@ def test_the_verdict_counts_and_names_the_silent_change():
     text = words(results)
     assert (
         "In 1 of 4 quantized networks the accuracy stays within 1 point of the float "
-        "network (99.0 %) while the firing moves further than fine-tuning without "
-        "quantization moves it. The clearest case is weights-uniform-clip10-2bit "
-        "(98.8 %, 2.0× drift)." in text
+        "network that was fine-tuned as long (99.0 %) while the firing moves further "
+        "than fine-tuning without quantization moves it. The clearest case is "
+        "weights-uniform-clip10-2bit (98.8 %, 2.0× drift)." in text
     )
     assert "moves its firing by an EMD of 0.0045 (0.0041 to 0.0049)." in text
     assert "a float network by 0.0100 (0.0095 to 0.0107)." in text

@@ -8,6 +8,8 @@ that does nothing else. Cost: about 15 minutes on two CPU cores.
 """
 
 import argparse
+import os
+import shlex
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,24 +26,30 @@ _VERSIONS = ("jax", "flax", "torch", "spikingjelly", "snntorch", "scipy", "POT")
 def main() -> None:
     """Runs the groups that were asked for."""
     options = _parse()
+    # Peers, and processes that are started, need room on an accelerator too.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if jax.config.jax_platforms in (None, "cpu"):
-        jax.config.update("jax_num_cpu_devices", options.devices)
+        # With threads to spare, as `jsnnq --devices` makes them.
+        jax.config.update("jax_num_cpu_devices", 4 * options.devices)
     from .rows import GROUPS, Settings
     from .timing import Row
 
     cpu = jax.default_backend() == "cpu"
     batches = tuple(options.batch or ((32,) if cpu else (32, 128, 512)))
-    settings = Settings(batches, options.width, options.rounds)
+    devices = options.devices if cpu else len(jax.devices())
+    settings = Settings(batches, options.width, options.rounds, devices)
     device = jax.devices()[0].device_kind
     path = options.out or Path(__file__).parent / "results" / f"{_file(device)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     about = {
         "device": device,
-        "devices_sharing": len(jax.devices()),
+        "devices_sharing": devices,
         "versions": _versions(),
     }
     commit = {"commit": installed_commit()}
-    results = about | commit | {"command": "python -m experiments.benchmarks"}
+    typed = shlex.join(sys.argv[1:])
+    results = about | commit
+    results["command"] = f"python -m experiments.benchmarks {typed}".strip()
     results |= _known(path, about) if options.only else {"rows": [], "skipped": []}
     for group in options.only or GROUPS:
         for one in GROUPS[group](settings):
@@ -114,7 +122,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--batch", nargs="+", type=int, help="images in a step")
     parser.add_argument("--width", type=float, default=1.0, help="multiplies channels")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
-    parser.add_argument("--devices", type=int, default=2, help="threads, on a CPU")
+    parser.add_argument(
+        "--devices", type=int, default=2, help="devices that share a batch on a CPU"
+    )
     parser.add_argument("--out", type=Path, help="another file for the results")
     return parser.parse_args()
 

@@ -46,25 +46,25 @@ def images(count: int = 2048) -> data.DataSet:
 
 
 def begun(
-    config: Config, dataset: data.DataSet | None = None
+    config: Config, devices: int = 1, dataset: data.DataSet | None = None
 ) -> tuple[train.Program, train.TrainState]:
     """A row's program and the state before its first step, where it will run."""
     dataset = dataset or images()
-    program = build.program(config, dataset, jax.devices())
+    program = build.program(config, dataset, jax.devices()[:devices])
     state = run.start(program, config, dataset, seed=0)
     return program, parallel.everywhere(state, program.mesh)
 
 
-def training(config: Config) -> Work:
+def training(config: Config, devices: int = 1) -> Work:
     """One training step, from a batch of pixels to new parameters."""
-    compiled, arguments = _compiled(config)
+    compiled, arguments = _compiled(config, devices)
     return lambda: jax.block_until_ready(compiled(*arguments))
 
 
-def epoch(config: Config, count: int) -> Work:
+def epoch(config: Config, count: int, devices: int = 1) -> Work:
     """A whole epoch, from images in memory to new parameters, as `fit` makes it."""
     dataset = images(count)
-    program, state = begun(config, dataset)
+    program, state = begun(config, devices, dataset)
     return lambda: train.fit(program, state, dataset.train, seed=0, epochs=1)
 
 
@@ -86,22 +86,22 @@ def product(dtype: str) -> tuple[Work, float]:
     return lambda: work(x).block_until_ready(), 2.0 * size**3
 
 
-def memory(config: Config) -> int:
+def memory(config: Config, devices: int = 1) -> int:
     """Bytes a compiled step needs beside its arguments, as XLA states them."""
-    return _compiled(config)[0].memory_analysis().temp_size_in_bytes
+    return _compiled(config, devices)[0].memory_analysis().temp_size_in_bytes
 
 
-def _compiled(config):
+def _compiled(config, devices):
     """A row's compiled step, and what it is called with."""
-    program, state = begun(config)
+    program, state = begun(config, devices)
     pixels, labels = images().train.read(np.arange(program.batch))
     arguments = (state, jnp.asarray(pixels), jnp.asarray(labels), jax.random.key(0))
     return train.jitted(program).update.lower(*arguments).compile(), arguments
 
 
-def predicting(config: Config) -> Work:
+def predicting(config: Config, devices: int = 1) -> Work:
     """The evaluation of one batch: logits and accuracy, nothing of the firing."""
-    program, state = begun(config)
+    program, state = begun(config, devices)
     variables = state.variables()
 
     def correct(variables, batch):
@@ -116,11 +116,11 @@ def predicting(config: Config) -> Work:
     return lambda: work(variables, batch).block_until_ready()
 
 
-def evaluating(config: Config) -> Work:
+def evaluating(config: Config, devices: int = 1) -> Work:
     """The same with the spikes of every neuron counted, as `evaluate` does it."""
     from jsnnq import evaluate
 
-    program, state = begun(config)
+    program, state = begun(config, devices)
     pixels = (program.mean, program.std, program.scale)
     work = evaluate._observer(program.network, pixels, program.mesh)
     arrays = images().train.read(np.arange(program.batch))

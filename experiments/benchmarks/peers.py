@@ -6,6 +6,7 @@ same image, as its users run it. snnTorch has no SEW-ResNet; its neurons are tim
 """
 
 import contextlib
+import functools
 import importlib.util
 import itertools
 import sys
@@ -43,18 +44,20 @@ def spikingjelly_network() -> Any:
     functional.set_step_mode(network, "m")
     place = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True  # as XLA tries its convolutions
     return network.to(place).to(memory_format=torch.channels_last)
 
 
 def spikingjelly_training(
-    batch: int, *, compiled: bool = False, half: bool = False
+    batch: int, *, compiled: bool = False, half: str = ""
 ) -> Work:
     """One training step with SGD and momentum.
 
     Args:
         batch: images.
         compiled: by torch.
-        half: under autocast to bfloat16.
+        half: bfloat16 by torch's `autocast`, under which its neurons keep bfloat16
+            membranes and leave their fused path, or by its own `policy`.
     """
     network = spikingjelly_network()
     step = _stepping(network, compiled, half)
@@ -72,13 +75,20 @@ def _stepping(network, compiled, half):
     import torch
     from spikingjelly.activation_based import functional
 
+    place = next(network.parameters()).device.type
+    under = functools.partial(torch.autocast, place, torch.bfloat16, bool(half))
+    if half == "policy":
+        from spikingjelly.activation_based import precision
+
+        config = {"mode": "bf16", "neuron_storage": "bf16"}
+        prepared = precision.prepare_model_for_precision(network, place, config)
+        network = prepared.model
     call = torch.compile(network) if compiled else network
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
-    place = next(network.parameters()).device.type
 
     def step(images, labels):
         optimizer.zero_grad()
-        with torch.autocast(place, torch.bfloat16, enabled=half):
+        with under():
             logits = call(images).mean(0)
             loss = torch.nn.functional.cross_entropy(logits, labels)
         loss.backward()
@@ -88,12 +98,12 @@ def _stepping(network, compiled, half):
     return step
 
 
-def spikingjelly_epoch(batch: int, count: int) -> Work:
+def spikingjelly_epoch(batch: int, count: int, *, compiled: bool = False) -> Work:
     """An epoch over images in memory: shuffled, cast, repeated T times, trained on."""
     import torch
 
     network = spikingjelly_network()
-    step = _stepping(network, compiled=False, half=False)
+    step = _stepping(network, compiled, half="")
     place = next(network.parameters()).device
     pixels = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
     labels = torch.randint(0, 10, (count,))
@@ -110,7 +120,7 @@ def spikingjelly_epoch(batch: int, count: int) -> Work:
     return work
 
 
-def spikingjelly_predicting(batch: int) -> Work:
+def spikingjelly_predicting(batch: int, *, compiled: bool = False) -> Work:
     """The evaluation of one batch, convolutions fused with normalisation."""
     import torch
     from spikingjelly.activation_based import functional
@@ -124,10 +134,11 @@ def spikingjelly_predicting(batch: int) -> Work:
                 setattr(block, one, fuse_conv_bn_eval(conv, bn))
                 setattr(block, other, torch.nn.Identity())
     images, labels = _batch(network, batch)
+    call = torch.compile(network) if compiled else network
 
     def work():
         with torch.no_grad():
-            (network(images).mean(0).argmax(1) == labels).sum().item()
+            (call(images).mean(0).argmax(1) == labels).sum().item()
         functional.reset_net(network)
 
     return work

@@ -23,39 +23,64 @@ from .timing import WARM, Row, Skipped, Work, compare
 
 
 class Settings(NamedTuple):
-    """How large and how often; `width` below 1 leaves out what peers do not have."""
+    """How large and how often; `width` below 1 leaves out what peers do not have.
+
+    On a CPU jsnnq is timed with `devices` that share a batch, which is not its default;
+    the names of rows say so.
+    """
 
     batches: tuple[int, ...]
     width: float
     rounds: int
+    devices: int
+
+    def named(
+        self, what: str, *, width: float = 1.0, devices: int | None = None
+    ) -> str:
+        """The name of a row, with what is not as usual."""
+        width, devices = width * self.width, devices or self.devices
+        narrow = f", {width:g} x the width" * (width != 1)
+        shared = f", {devices} CPU devices" * (_on_cpu() and devices > 1)
+        return what + narrow + shared
 
 
 Rows = Iterator[Row | Skipped]
+_TORCH = {"SpikingJelly": False, "SpikingJelly, torch.compile": True}
+
+
+def _on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
 
 
 def training(settings: Settings) -> Rows:
     """Steps of SEW-ResNet18, T = 4, beside SpikingJelly's."""
-    # On a CPU bfloat16 is emulated, and nobody trains in it.
-    halves = (False,) if jax.default_backend() == "cpu" else (False, True)
-    for batch, half in itertools.product(settings.batches, halves):
+    step = "training step, SEW-ResNet18, T = 4, batch {}, {}"
+    # On a CPU bfloat16 is emulated, and nobody trains in it; but there one device is
+    # what a user gets who asks for nothing.
+    halves = ("",) if _on_cpu() else ("", "autocast", "policy")
+    shared = dict.fromkeys((1, settings.devices)) if _on_cpu() else (settings.devices,)
+    for batch, half, devices in itertools.product(settings.batches, halves, shared):
         dtype = "bfloat16" if half else "float32"
-        name = f"training step, SEW-ResNet18, T = 4, batch {batch}, {dtype}"
-        mine = ours.training(ours.spiking(batch, settings.width, dtype=dtype))
-        for words, compiled in {"": False, ", torch.compile": True}.items():
+        name = settings.named(step.format(batch, dtype), devices=devices)
+        config = ours.spiking(batch, settings.width, dtype=dtype)
+        mine = ours.training(config, devices)
+        for words, compiled in _TORCH.items():
+            peer = f"{words}, {half}" if half else words
             make = functools.partial(
                 peers.spikingjelly_training, batch, compiled=compiled, half=half
             )
-            yield _beside(settings, name, mine, f"SpikingJelly{words}", make)
+            yield _beside(settings, name, mine, peer, make)
 
 
 def utilisation(settings: Settings) -> Rows:
     """Operations a second in a training step, beside those of a matrix product."""
-    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    dtype = "float32" if _on_cpu() else "bfloat16"
     batch = settings.batches[-1]
     config = ours.spiking(batch, settings.width, dtype=dtype)
     product, most = ours.product(dtype)
-    name = f"training step, SEW-ResNet18, batch {batch}, {dtype}"
-    found = compare(name, ours.training(config), "", product, settings.rounds)
+    name = settings.named(f"training step, SEW-ResNet18, batch {batch}, {dtype}")
+    mine = ours.training(config, settings.devices)
+    found = compare(name, mine, "", product, settings.rounds)
     rates = ours.flops(config) / found.ours / 1e6, most / found.peer / 1e6
     # Twice as many operations in the same time are twice the rate.
     scale = rates[0] / rates[1] / found.ratio
@@ -68,25 +93,33 @@ def utilisation(settings: Settings) -> Rows:
 
 def epochs(settings: Settings) -> Rows:
     """A whole epoch, from images in memory to parameters."""
-    batch = settings.batches[0]
-    count = batch * (4 if jax.default_backend() == "cpu" else 100)
-    mine = ours.epoch(ours.spiking(batch, settings.width), count)
+    batch = settings.batches[len(settings.batches) // 2]
+    count = batch * (4 if _on_cpu() else 100)
+    config = ours.spiking(batch, settings.width)
+    mine = ours.epoch(config, count, settings.devices)
     name = f"epoch of {count:,} images, SEW-ResNet18, T = 4, batch {batch}"
-    make = functools.partial(peers.spikingjelly_epoch, batch, count)
-    yield _beside(settings, name, mine, "SpikingJelly", make)
+    for words, compiled in _TORCH.items():
+        make = functools.partial(
+            peers.spikingjelly_epoch, batch, count, compiled=compiled
+        )
+        yield _beside(settings, settings.named(name), mine, words, make)
 
 
 def evaluation(settings: Settings) -> Rows:
     """Logits of SEW-ResNet18 beside SpikingJelly's, and with the firing counted."""
     for batch in settings.batches:
         config = ours.spiking(batch, settings.width)
-        name = f"evaluation, SEW-ResNet18, T = 4, batch {batch}"
-        mine = ours.predicting(config)
-        make = lambda b=batch: peers.spikingjelly_predicting(b)
-        yield _beside(settings, name, mine, "SpikingJelly", make)
-    counted = ours.evaluating(config)
+        what = f"evaluation, SEW-ResNet18, T = 4, batch {batch}"
+        name = settings.named(what)
+        mine = ours.predicting(config, settings.devices)
+        for words, compiled in _TORCH.items():
+            make = functools.partial(
+                peers.spikingjelly_predicting, batch, compiled=compiled
+            )
+            yield _beside(settings, name, mine, words, make)
+    counted = ours.evaluating(config, settings.devices)
     yield compare(
-        f"{name}, every neuron counted",
+        settings.named(f"{what}, every neuron counted"),
         counted,
         "jsnnq without counts",
         mine,
@@ -97,7 +130,7 @@ def evaluation(settings: Settings) -> Rows:
 def quantized(settings: Settings) -> Rows:
     """What quantizers add to a full-precision step."""
     batch = settings.batches[0]
-    plain = ours.training(ours.spiking(batch, settings.width))
+    plain = ours.training(ours.spiking(batch, settings.width), settings.devices)
     rows = {
         "LQ-Net weights, 2 bits": {"weights": kernels(LQNet(2))},
         "LQ-Net weights, 4 bits": {"weights": kernels(LQNet(4))},
@@ -105,9 +138,10 @@ def quantized(settings: Settings) -> Rows:
         "LQ-Net membrane, 2 bits": {"membranes": neurons(LQNet(2))},
     }
     for name, quantizers in rows.items():
-        work = ours.training(ours.spiking(batch, settings.width, **quantizers))
+        config = ours.spiking(batch, settings.width, **quantizers)
+        work = ours.training(config, settings.devices)
         yield compare(
-            f"training step, SEW-ResNet18, {name}, batch {batch}",
+            settings.named(f"training step, SEW-ResNet18, {name}, batch {batch}"),
             work,
             "jsnnq, full precision",
             plain,
@@ -122,10 +156,11 @@ def freezing(settings: Settings) -> Rows:
         recipe = dataclasses.replace(RECIPE, batch=batch, epochs=10)
         base = network(name, "synthetic", recipe, settings.width)
         stompp, ste = (
-            ours.training(binary(base, *METHODS[key])) for key in ("stompp", "ste")
+            ours.training(binary(base, *METHODS[key]), settings.devices)
+            for key in ("stompp", "ste")
         )
         yield compare(
-            f"training step, BNN {name}, StoMPP, batch {batch}",
+            settings.named(f"training step, BNN {name}, StoMPP, batch {batch}"),
             stompp,
             "jsnnq, STE",
             ste,
@@ -136,13 +171,16 @@ def freezing(settings: Settings) -> Rows:
 def timesteps(settings: Settings) -> Rows:
     """A step of T timesteps beside T steps of one."""
     batch = max(4, settings.batches[0] // 4)
-    one = ours.training(ours.spiking(batch, settings.width, 1))
+    one = ours.training(ours.spiking(batch, settings.width, 1), settings.devices)
     for count in (2, 4, 8, 16):
         config = ours.spiking(batch, settings.width, count)
-        megabytes = ours.memory(config) / 1e6
+        megabytes = ours.memory(config, settings.devices) / 1e6
+        what = (
+            f"training step, T = {count}, batch {batch} ({megabytes:.0f} MB a device)"
+        )
         yield compare(
-            f"training step, T = {count}, batch {batch} ({megabytes:.0f} MB)",
-            ours.training(config),
+            settings.named(what),
+            ours.training(config, settings.devices),
             f"jsnnq, {count} steps of T = 1",
             lambda n=count: [one() for _ in range(n)],
             settings.rounds,
@@ -156,7 +194,7 @@ def growth(settings: Settings) -> Rows:
 
     def step(count):
         dataset = ours.images(count)
-        program, state = ours.begun(config, dataset)
+        program, state = ours.begun(config, settings.devices, dataset)
         arrays = [jnp.asarray(x) for x in (dataset.train.images, dataset.train.labels)]
         order = batching.epoch_order(jax.random.key(0), 0, count)
         arrays = parallel.everywhere((*arrays, order), program.mesh)
@@ -165,7 +203,7 @@ def growth(settings: Settings) -> Rows:
         return lambda: jax.block_until_ready(work(state, *arrays, key))
 
     yield compare(
-        f"step of a run over 50,000 images, batch {batch}",
+        settings.named(f"step of a run over 50,000 images, batch {batch}", width=1 / 4),
         step(50_000),
         "jsnnq, over 2,000 images",
         step(2_000),
@@ -188,7 +226,7 @@ def layers(settings: Settings) -> Rows:
         label = "LIF layer, T = 4, 32x64x32x32, forward and backward"
         if why := peers.missing(*packages):
             yield Skipped(f"{label}: {name}", why)
-        elif jax.default_backend() != "cpu":
+        elif not _on_cpu():
             yield Skipped(f"{label}: {name}", "timed on the CPU only")
         else:
             yield compare(label, mine, name, make(shape), settings.rounds)
@@ -234,15 +272,16 @@ def first_step(settings: Settings) -> Rows:
     batch = settings.batches[0]
     here = "from experiments.benchmarks import ours, peers; "
     mine = f"ours.training(ours.spiking({batch}, {settings.width}))()"
-    name = f"start to first training step, SEW-ResNet18, batch {batch}"
-    for words, compiled in {"": False, ", torch.compile": True}.items():
+    what = f"start to first training step, SEW-ResNet18, batch {batch}"
+    name = settings.named(what, devices=1)
+    for words, compiled in _TORCH.items():
         theirs = f"peers.spikingjelly_training({batch}, compiled={compiled})()"
         make = functools.partial(_python, here + theirs)
         yield _beside(
             settings._replace(rounds=1),
             name,
             _python(here + mine),
-            f"SpikingJelly{words}",
+            words,
             make,
             warm=0,
         )
@@ -283,12 +322,14 @@ def _beside(
         try:
             return compare(name, mine, peer, make(), settings.rounds, warm)
         except Exception as error:  # torch.compile fails in many ways
-            why = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            first = (str(error).splitlines() or ["no message"])[0]
+            why = f"{type(error).__name__}: {first}"
     return Skipped(f"{name}: {peer}", why)
 
 
 def _python(code: str) -> Work:
-    # A user's first start finds no cache of torch's compiler.
+    # A user's first start finds no cache of either compiler.
     environment = os.environ | {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     command = [sys.executable, "-c", code]
     return lambda: subprocess.run(command, check=True, env=environment)

@@ -10,7 +10,7 @@
 set -euo pipefail
 
 # Programs are compiled once for all starts on this machine.
-export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$HOME/.cache/jsnnq/xla}"
+export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-${HOME:-/tmp}/.cache/jsnnq/xla}"
 # Gradients of one layer are combined while the next layer's are computed.
 export XLA_FLAGS="${XLA_FLAGS:-} --xla_gpu_enable_latency_hiding_scheduler=true"
 # Without this JAX falls back to the CPU where it cannot use a GPU.

@@ -17,7 +17,7 @@
 set -euo pipefail
 
 # Programs are compiled once for all starts on this machine.
-export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$HOME/.cache/jsnnq/xla}"
+export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-${HOME:-/tmp}/.cache/jsnnq/xla}"
 # Without this JAX falls back to the CPU where it cannot use the chips.
 export JAX_PLATFORMS="${JAX_PLATFORMS:-tpu}"
 if [[ "$JAX_PLATFORMS" == tpu ]]; then

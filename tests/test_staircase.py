@@ -1,5 +1,6 @@
 """The import contract of pyproject.toml, held by import-linter."""
 
+import logging
 import os
 import re
 import shutil
@@ -16,11 +17,17 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture
 def restored():
-    """import-linter changes the working directory and the path; both come back."""
+    """import-linter changes directory, path and logging; all of it comes back."""
     directory, path = Path.cwd(), list(sys.path)
+    loggers = [
+        x for x in logging.root.manager.loggerDict.values() if hasattr(x, "name")
+    ]
+    disabled = [logger.disabled for logger in loggers]
     yield
     os.chdir(directory)
     sys.path[:] = path
+    for logger, was in zip(loggers, disabled, strict=True):
+        logger.disabled = was
 
 
 def test_no_room_breaks_the_contract(restored, monkeypatch):

@@ -5,9 +5,10 @@ import sys
 
 import jax
 import numpy as np
+import pytest
 
 from experiments.benchmarks import __main__ as command
-from experiments.benchmarks import ours, rows, timing
+from experiments.benchmarks import ours, page, rows, timing
 from jsnnq import build
 
 SMALL = rows.Settings(batches=(4,), width=1 / 16, rounds=1, devices=1)
@@ -118,3 +119,26 @@ def test_the_command_writes_results_and_a_table(tmp_path, monkeypatch, capsys):
     again = json.loads(out.read_text())["rows"]
     assert [one["name"] for one in again] == ["another group's", row["name"]]
     assert again[1]["ratio"] != 99.0
+
+
+def test_the_page_shows_every_row_of_every_device(tmp_path):
+    row = {"name": "a step", "ours": 10.0, "peer": 25.0, "peer_name": "SciPy"}
+    row |= {"unit": "ms", "ratio": 2.5, "range": [2.0, 3.0], "commit": "0123456789abc"}
+    found = {"device": "cpu", "versions": {"jax": "0.10"}, "rows": [row]}
+    found["skipped"] = [{"name": "another", "reason": "torch not installed"}]
+    (tmp_path / "cpu.json").write_text(json.dumps(found))
+    (tmp_path / "cpu.md").write_text("Why it is so.\n")
+    (tmp_path / "other.json").write_text("{}")
+    text = page.page(tmp_path)
+    assert "| a step | 10 ms | SciPy | 25 ms | 2.50 (2.00 to 3.00) |" in text
+    assert "jax 0.10; commit 0123456789" in text
+    assert "Skipped: another (torch not installed)" in text
+    assert text.endswith("Why it is so.\n")
+
+
+def test_the_page_is_that_of_the_results():
+    """Written by `python -m experiments.benchmarks`."""
+    written = page.FOLDER / "README.md"
+    if not written.exists():
+        pytest.skip("no device has been measured yet")
+    assert written.read_text(encoding="utf-8") == page.page()

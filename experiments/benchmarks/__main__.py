@@ -3,8 +3,8 @@
     pip install '.[bench]'
     python -m experiments.benchmarks [--only training distances] [--rounds 5]
 
-Writes `results/DEVICE.json` and prints the table of the README. Run it on a machine
-that does nothing else. Cost: about 15 minutes on two CPU cores.
+Writes `results/DEVICE.json` and the page that shows it. Run it on a machine that does
+nothing else. Cost: about an hour on two CPU cores.
 """
 
 import argparse
@@ -19,6 +19,8 @@ import jax
 
 from jsnnq import files
 from jsnnq.provenance import installed_commit
+
+from . import page
 
 _VERSIONS = ("jax", "flax", "torch", "spikingjelly", "snntorch", "scipy", "POT")
 
@@ -58,7 +60,9 @@ def main() -> None:
             _put(results, kind, one._asdict() | commit)
             # After each, so that nothing is lost if the next one fails.
             files.write_json(path, results)
-    print(table(results["rows"]))
+    if options.out is None:
+        (page.FOLDER / "README.md").write_text(page.page(), encoding="utf-8")
+    print(page.table(results["rows"]))
 
 
 def _known(path: Path, about: dict[str, Any]) -> dict[str, Any]:
@@ -74,22 +78,6 @@ def _put(results: dict[str, Any], kind: str, one: dict[str, Any]) -> None:
     for rows in (results["rows"], results["skipped"]):
         rows[:] = [row for row in rows if (row["name"], row.get("peer_name")) != key]
     results[kind].append(one)
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """The rows in Markdown, as they stand in the README."""
-    lines = [
-        "| | jsnnq | beside | | ratio (range) |",
-        "|---|---:|---|---:|---:|",
-    ]
-    for row in rows:
-        low, high = row["range"]
-        lines.append(
-            f"| {row['name']} | {row['ours']:.4g} {row['unit']} | {row['peer_name']} "
-            f"| {row['peer']:.4g} {row['unit']} | "
-            f"{row['ratio']:.2f} ({low:.2f} to {high:.2f}) |"
-        )
-    return "\n".join(lines)
 
 
 def _line(one: Any) -> str:

@@ -120,9 +120,10 @@ def take(out: Path, experiment: Path) -> None:
 
 
 def _check_is_of(results: Any, experiment: Experiment, out: Path) -> None:
-    wanted = {n: json.loads(json.dumps(to_dict(r))) for n, r in experiment.rows.items()}
+    wanted = {name: to_dict(row) for name, row in experiment.rows.items()}
     for row in results["rows"]:
-        if to_json(row["config"]) != wanted.get(row["name"]):
+        # With the settings as they are written today.
+        if to_dict(from_dict(row["config"])) != wanted.get(row["name"]):
             raise InputError(
                 f"row {row['name']!r} of {str(out)!r} is not that of the experiment: "
                 "give the folder of its study, which was not made with --smoke"
@@ -132,11 +133,6 @@ def _check_is_of(results: Any, experiment: Experiment, out: Path) -> None:
             f"{str(out)!r} was tested on held-out training images: publish a study "
             "that was tested on the test images"
         )
-
-
-def to_json(config: Mapping[str, Any]) -> Any:
-    """A row's config with the settings as they are written today."""
-    return json.loads(json.dumps(to_dict(from_dict(config))))
 
 
 def _anonymous(commands: str) -> str:

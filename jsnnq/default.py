@@ -76,6 +76,38 @@ def rows(
     return found
 
 
+def complete(network: str, data: str) -> dict[str, Config]:
+    """The paper's whole grid for a network of full width, on an accelerator.
+
+    The paper's recipe is not known: 200 epochs of SGD with a cosine schedule for the
+    float network, and 30 more at a tenth of the rate for every other row.
+
+    Args:
+        network: `sew_resnet8` or `sew_resnet18`.
+        data: name of a data set.
+    """
+    recipe = TrainingConfig(
+        epochs=200,
+        batch=128,
+        optimizer="sgd",
+        rate=0.1,
+        momentum=0.9,
+        weight_decay=5e-4,
+    )
+    return rows(
+        Config(
+            data=data,
+            network=NetworkConfig(name=network, dtype="bfloat16"),
+            training=recipe,
+        ),
+        dataclasses.replace(recipe, epochs=30, rate=0.01),
+        bits=(2, 4, 6, 8),
+        lqnet_membranes=(2, 4, 6, 8),
+        both=(2, 4),
+        both_lqnet=(2, 4),
+    )
+
+
 _RECIPE = TrainingConfig(
     epochs=20, batch=32, optimizer="sgd", rate=0.3, momentum=0.9, weight_decay=5e-4
 )

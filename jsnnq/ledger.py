@@ -11,7 +11,6 @@ results, and none is ever written over.
 """
 
 import itertools
-import json
 import math
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -215,7 +214,7 @@ def _identity_of(folder: Path) -> dict[str, Any]:
             f"{str(path)!r} is not of this version of jsnnq ({error!r}): use the one "
             "that made it, or give another folder"
         ) from error
-    return _identity(json.loads(json.dumps(rows)), known.get("hold_out", 0))
+    return _identity(rows, known.get("hold_out", 0))
 
 
 def _are_alike(one: Config, other: Config) -> bool:

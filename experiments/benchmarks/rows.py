@@ -45,7 +45,6 @@ class Settings(NamedTuple):
 
 
 Rows = Iterator[Row | Skipped]
-_TORCH = {"SpikingJelly": False, "SpikingJelly, torch.compile": True}
 
 
 def _on_cpu() -> bool:
@@ -64,12 +63,8 @@ def training(settings: Settings) -> Rows:
         name = settings.named(step.format(batch, dtype), devices=devices)
         config = ours.spiking(batch, settings.width, dtype=dtype)
         mine = ours.training(config, devices)
-        for words, compiled in _TORCH.items():
-            peer = f"{words}, {half}" if half else words
-            make = functools.partial(
-                peers.spikingjelly_training, batch, compiled=compiled, half=half
-            )
-            yield _beside(settings, name, mine, peer, make)
+        make = functools.partial(peers.spikingjelly_training, batch, half=half)
+        yield from _beside_both(settings, name, mine, make, f", {half}" * bool(half))
 
 
 def utilisation(settings: Settings) -> Rows:
@@ -98,11 +93,8 @@ def epochs(settings: Settings) -> Rows:
     config = ours.spiking(batch, settings.width)
     mine = ours.epoch(config, count, settings.devices)
     name = f"epoch of {count:,} images, SEW-ResNet18, T = 4, batch {batch}"
-    for words, compiled in _TORCH.items():
-        make = functools.partial(
-            peers.spikingjelly_epoch, batch, count, compiled=compiled
-        )
-        yield _beside(settings, settings.named(name), mine, words, make)
+    make = functools.partial(peers.spikingjelly_epoch, batch, count)
+    yield from _beside_both(settings, settings.named(name), mine, make)
 
 
 def evaluation(settings: Settings) -> Rows:
@@ -112,11 +104,8 @@ def evaluation(settings: Settings) -> Rows:
         what = f"evaluation, SEW-ResNet18, T = 4, batch {batch}"
         name = settings.named(what)
         mine = ours.predicting(config, settings.devices)
-        for words, compiled in _TORCH.items():
-            make = functools.partial(
-                peers.spikingjelly_predicting, batch, compiled=compiled
-            )
-            yield _beside(settings, name, mine, words, make)
+        make = functools.partial(peers.spikingjelly_predicting, batch)
+        yield from _beside_both(settings, name, mine, make)
     counted = ours.evaluating(config, settings.devices)
     yield compare(
         settings.named(f"{what}, every neuron counted"),
@@ -274,17 +263,14 @@ def first_step(settings: Settings) -> Rows:
     mine = f"ours.training(ours.spiking({batch}, {settings.width}))()"
     what = f"start to first training step, SEW-ResNet18, batch {batch}"
     name = settings.named(what, devices=1)
-    for words, compiled in _TORCH.items():
-        theirs = f"peers.spikingjelly_training({batch}, compiled={compiled})()"
-        make = functools.partial(_python, here + theirs)
-        yield _beside(
-            settings._replace(rounds=1),
-            name,
-            _python(here + mine),
-            words,
-            make,
-            warm=0,
+
+    def theirs(*, compiled):
+        return _python(
+            f"{here}peers.spikingjelly_training({batch}, compiled={compiled})()"
         )
+
+    once = settings._replace(rounds=1)
+    yield from _beside_both(once, name, _python(here + mine), theirs, warm=0)
 
 
 def starting(settings: Settings) -> Rows:
@@ -305,6 +291,22 @@ GROUPS: dict[str, Callable[[Settings], Rows]] = {
         growth, layers, distances, first_step, starting,
     )
 }  # fmt: skip
+
+
+def _beside_both(
+    settings: Settings,
+    name: str,
+    mine: Work,
+    make: Callable[..., Work],
+    how: str = "",
+    warm: int = WARM,
+) -> Rows:
+    """Beside SpikingJelly as it is, and with its network compiled by torch."""
+    for words, compiled in {"": False, ", torch.compile": True}.items():
+        peer = f"SpikingJelly{words}{how}"
+        yield _beside(
+            settings, name, mine, peer, functools.partial(make, compiled=compiled), warm
+        )
 
 
 def _beside(

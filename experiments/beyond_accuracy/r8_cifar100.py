@@ -15,24 +15,6 @@ numbers for this table. Hardware: an accelerator. Cost: 34 rows; not measured
 yet. `--smoke` runs it in small.
 """
 
-import dataclasses
-
 from jsnnq import default
-from jsnnq.config import Config, NetworkConfig, TrainingConfig
 
-_RECIPE = TrainingConfig(
-    epochs=200, batch=128, optimizer="sgd", rate=0.1, momentum=0.9, weight_decay=5e-4
-)
-
-ROWS = default.rows(
-    Config(
-        data="cifar100",
-        network=NetworkConfig(name="sew_resnet8", dtype="bfloat16"),
-        training=_RECIPE,
-    ),
-    dataclasses.replace(_RECIPE, epochs=30, rate=0.01),
-    bits=(2, 4, 6, 8),
-    lqnet_membranes=(2, 4, 6, 8),
-    both=(2, 4),
-    both_lqnet=(2, 4),
-)
+ROWS = default.complete("sew_resnet8", "cifar100")

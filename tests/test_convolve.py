@@ -1,0 +1,175 @@
+"""Every form of the convolution against SciPy's correlation, in double precision."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.signal import correlate2d
+
+from jsnnq import convolve as forms
+from jsnnq.convolve import convolve, multiply_patches, plain
+
+# x, kernel and stride for every form: by its size on purpose, since it chooses.
+FORMS = {
+    "one pixel": ((3, 5, 6, 4), (1, 1, 4, 2), 1),
+    "one pixel, wide": ((3, 5, 6, 2), (1, 1, 2, 5), 1),
+    "one pixel, strided": ((3, 5, 8, 4), (1, 1, 4, 6), 2),
+    "small image": ((3, 2, 1, 4), (3, 3, 4, 5), 1),
+    "small image, strided": ((3, 2, 2, 4), (3, 3, 4, 5), 2),
+    "tiles": ((4, 16, 18, 64), (3, 3, 64, 65), 1),
+    "tiles, narrowing": ((4, 16, 18, 66), (3, 3, 66, 64), 1),
+    "patches of a stride": ((5, 16, 16, 64), (3, 3, 64, 65), 2),
+    "few channels": ((4, 16, 16, 3), (3, 3, 3, 64), 1),
+    "odd size": ((5, 15, 16, 64), (3, 3, 64, 64), 1),
+    "odd size, strided": ((5, 15, 16, 64), (3, 3, 64, 64), 2),
+    "seven pixels": ((2, 12, 12, 3), (7, 7, 3, 4), 2),
+}
+CASES = pytest.mark.parametrize("shapes", FORMS.values(), ids=FORMS.keys())
+
+
+def _drawn(shapes, seed=0, draw=None):
+    generator = np.random.default_rng(seed)
+    x_shape, kernel_shape, stride = shapes
+    draw = draw or (lambda shape: generator.normal(size=shape))
+    x, kernel = draw(x_shape), draw(kernel_shape)
+    height, width = (1 + (n - 1) // stride for n in x_shape[1:3])
+    g = draw((x_shape[0], height, width, kernel_shape[-1]))
+    return [jnp.asarray(each, jnp.float32) for each in (x, kernel, g)]
+
+
+def _by_scipy(x, kernel, stride):
+    """y[n, :, :, o] = sum over c of x[n, :, :, c] correlated with K[:, :, c, o]."""
+    x, kernel = np.asarray(x, np.float64), np.asarray(kernel, np.float64)
+    margin = (kernel.shape[0] - 1) // 2
+    x = np.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+    y = [
+        [
+            sum(
+                correlate2d(image[:, :, c], kernel[:, :, c, o], "valid")
+                for c in range(kernel.shape[2])
+            )
+            for o in range(kernel.shape[3])
+        ]
+        for image in x
+    ]
+    return np.moveaxis(np.array(y), 1, -1)[:, ::stride, ::stride]
+
+
+def _all_three(function, x, kernel, g, stride):
+    y, back = jax.vjp(functools.partial(function, stride=stride), x, kernel)
+    return y, *back(g)
+
+
+def _farthest(a, b):
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    assert a.shape == b.shape
+    return np.abs(a - b).max() / np.abs(b).max()
+
+
+@CASES
+def test_values_are_those_of_scipy(shapes):
+    # The first channels of the result are enough: SciPy takes a second for each.
+    x, kernel, _ = _drawn(shapes)
+    kernel = kernel.at[:, :, 3:].set(0)
+    few = kernel[..., :2]
+    y = jax.jit(convolve, static_argnums=2)(x, kernel, shapes[2])
+    expected = _by_scipy(x[..., :3], few[:, :, :3], shapes[2])
+    assert _farthest(y[..., :2], expected) < 2e-6
+
+
+@CASES
+def test_gradients_are_those_of_the_plain_convolution_in_double_precision(shapes):
+    single = _drawn(shapes)
+    with jax.enable_x64():
+        double = [jnp.asarray(each, jnp.float64) for each in single]
+        expected = _all_three(plain, *double, shapes[2])
+        expected = [np.asarray(each) for each in expected]
+    found = _all_three(convolve, *single, shapes[2])
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == jnp.float32
+        assert _farthest(a, b) < 2e-6
+
+
+@CASES
+def test_small_integers_come_out_exactly(shapes):
+    # So a binary network is the same network, whatever form computes it.
+    generator = np.random.default_rng(1)
+    drawn = _drawn(shapes, draw=lambda shape: generator.integers(-2, 3, shape))
+    found = _all_three(convolve, *drawn, shapes[2])
+    expected = _all_three(plain, *drawn, shapes[2])
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("count", [1, 4, 6, 7])
+def test_images_come_out_alike_however_many_there_are(count):
+    # Groups are 2 images of 64 channels and 32x32, or 1 where the count is odd.
+    x, kernel, _ = _drawn(((8, 32, 32, 64), (3, 3, 64, 64), 1))
+    whole = convolve(x, kernel)
+    np.testing.assert_allclose(convolve(x[:count], kernel), whole[:count], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "form"),
+    [
+        (((4, 16, 16, 64), (3, 3, 64, 64), 1), "filter_tiles"),
+        (((4, 16, 16, 64), (3, 3, 64, 64), 2), "plain"),
+        (((3, 16, 16, 64), (3, 3, 64, 64), 1), "plain"),  # 192 tiles are too few
+        (((4, 16, 16, 63), (3, 3, 63, 64), 1), "plain"),
+        (((4, 16, 16, 64), (1, 1, 64, 64), 2), "multiply_patches"),
+        (((4, 2, 2, 64), (3, 3, 64, 64), 1), "multiply_patches"),
+    ],
+)
+def test_the_form_follows_from_the_shapes(monkeypatch, shapes, form):
+    used = []
+    for name in ("filter_tiles", "plain", "multiply_patches"):
+        usual = getattr(forms, name)
+
+        def spied(*args, name=name, usual=usual, **named):
+            used.append(name)
+            return usual(*args, **named)
+
+        monkeypatch.setattr(forms, name, spied)
+    x, kernel, _ = _drawn(shapes)
+    jax.eval_shape(functools.partial(convolve, stride=shapes[2]), x, kernel)
+    # Both branches of a choice between platforms are traced.
+    assert used[0] == form
+
+
+def test_accelerators_get_the_plain_convolution():
+    x, kernel, g = _drawn(((4, 16, 16, 64), (3, 3, 64, 64), 1))
+
+    def lowered(platform):
+        traced = jax.jit(functools.partial(_all_three, convolve, stride=1))
+        text = traced.trace(x, kernel, g).lower(lowering_platforms=(platform,))
+        return text.as_text()
+
+    for platform in ("tpu", "cuda"):
+        assert "stablehlo.while" not in lowered(platform)
+        assert lowered(platform).count("stablehlo.convolution") == 3
+    assert "stablehlo.convolution" not in lowered("cpu")
+
+
+def test_lower_precision_and_groups_stay_plain():
+    x, kernel, _ = _drawn(((4, 16, 16, 64), (3, 3, 64, 64), 1))
+    x, kernel = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
+    np.testing.assert_array_equal(convolve(x, kernel), plain(x, kernel))
+    x, kernel, _ = _drawn(((4, 16, 16, 64), (3, 3, 1, 64), 1))
+    y = convolve(x, kernel, groups=64)
+    for channel in (0, 63):
+        one = slice(channel, channel + 1)
+        expected = _by_scipy(x[..., one], kernel[..., one], 1)
+        assert _farthest(y[..., one], expected) < 2e-6
+
+
+def test_narrow_and_wide_products_agree():
+    for shape in ((40, 3, 7), (40, 7, 3)):
+        generator = np.random.default_rng(0)
+        x = generator.normal(size=(shape[0], shape[1]))
+        y = generator.normal(size=(shape[0], shape[2]))
+        x, y = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
+        image = x[:, None, None], jnp.zeros((1, 1, *shape[1:]))
+        gradient = jax.vjp(multiply_patches, *image)[1](y[:, None, None])[1]
+        np.testing.assert_allclose(gradient[0, 0], x.T @ y, rtol=1e-5, atol=1e-5)

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -35,15 +36,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, 1 if a training diverged, 2 if something typed or given
         cannot be used, 75 if the budget was spent before a study was done (sysexits'
-        "try again"), 130 after Ctrl-C.
+        "try again"), 130 after Ctrl-C, 141 if nobody reads what is printed.
     """
     typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options = _parser().parse_args(typed)
         options.typed = shlex.join(["jsnnq", *typed])
-        return options.command(options)
+        status = options.command(options)
+        sys.stdout.flush()  # A closed pipe shows here, not when Python ends.
+        return status
     except InputError as error:
         return _complain(str(error), 2)
+    except BrokenPipeError:
+        # `jsnnq compare A B | head`: as if SIGPIPE had ended it, and quietly so.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         if error.errno is None:
             raise

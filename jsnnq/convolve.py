@@ -242,9 +242,10 @@ def correlate_tiles(
 
     def add(total, some):
         x, g = some
-        tiles = jax.lax.optimization_barrier((_pixel_tiles(x), _output_tiles(g)))
-        product = jax.lax.dot_general(*tiles, (((1,), (1,)), ((0,), (0,))))
-        return total + product, None
+        pixels = jax.lax.optimization_barrier(_pixel_tiles(x))
+        outputs = jax.lax.optimization_barrier(_output_tiles(g))
+        over_tiles = (((1,), (1,)), ((0,), (0,)))
+        return total + jax.lax.dot_general(pixels, outputs, over_tiles), None
 
     start = jnp.zeros((16, x.shape[-1], g.shape[-1]), x.dtype)
     total, _ = jax.lax.scan(add, start, _parted(x, g))

@@ -390,14 +390,30 @@ def test_a_comparison_is_not_written_into_a_file(networks, here):
     assert (here / "file").read_text() == "mine"
 
 
-def in_a_shell(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", "jsnnq.cli", *arguments],
+def started(*arguments, cwd):
+    return subprocess.Popen(
+        [sys.executable, "-m", "jsnnq.cli", *map(str, arguments)],
         cwd=cwd,
         env=os.environ | {"PYTHONPATH": str(Path(jsnnq.__file__).parents[1])},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def in_a_shell(*arguments, cwd):
+    process = started(*arguments, cwd=cwd)
+    out, err = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def test_a_command_nobody_reads_ends_quietly(networks, tmp_path):
+    """As in `jsnnq compare A B | head -1`; what it prints here is one line."""
+    typed = ("train", *SMALL_NETWORK, "--seed", 0, "--out", networks / "0")
+    with started(*typed, cwd=tmp_path) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
 
 
 def test_a_rule_that_is_no_pair_is_refused_in_a_shell(tmp_path):

@@ -66,7 +66,7 @@ def style() -> contextlib.AbstractContextManager[None]:
 
 def sign(figure: "Figure", dataset: str, alarm: bool) -> None:
     """Writes into the corner what the images are, and aloud if they are synthetic."""
-    words = "SYNTHETIC DATA" if alarm else plain(dataset)
+    words = "SYNTHETIC DATA" if alarm else plain(dataset, longest=90)
     look = {"color": ORANGE, "weight": "bold"} if alarm else {"color": MUTED}
     figure.supxlabel(words, x=0.995, ha="right", size=7.5, **look)
 

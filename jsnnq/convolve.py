@@ -1,17 +1,15 @@
 """Convolution on `N H W C` without bias, in the form a backend computes fastest.
 
-Accelerators have fast convolutions and get the plain one. XLA's on a CPU does not reach
-what the same CPU does in matrix products, least of all in the gradient of a kernel
-(20 to 75 of 105 GFLOP/s a thread). There, in float32,
+A kernel of one pixel, or larger than the image, is one product of all patches and the
+kernel. Otherwise accelerators have fast convolutions and get the plain one. XLA's on a
+CPU does not reach what the same CPU does in matrix products, least of all in the
+gradient of a kernel (20 to 75 of 105 GFLOP/s a thread). There, in float32 and from 64
+channels,
 
-    kernel of one pixel, or     one product of all patches and the kernel
-    larger than the image
-
-    3x3 at stride 1,            Winograd's minimal filtering F(2x2, 3x3): 16 products
-    64 channels or more         instead of 36 for 4 outputs; both gradients likewise
-
-    3x3 at stride 2,            the plain one; the gradient of the kernel is a product
-    64 channels or more         of patches
+    3x3 at stride 1    is Winograd's minimal filtering F(2x2, 3x3): 16 products instead
+                       of 36 for 4 outputs; both gradients likewise
+    3x3 at stride 2    is the plain one; the gradient of the kernel is a product of
+                       patches
 
 A few images at a time, so that their tiles or patches stay in the cache. All agree with
 the plain convolution to rounding, and exactly where values and kernel are small
@@ -78,13 +76,13 @@ def multiply_patches(
 ) -> Float[Array, "N P Q O"]:
     """`convolve` as one product."""
     size, features = kernel.shape[1], kernel.shape[-1]
-    height, width = (1 + (n - 1) // stride for n in x.shape[1:3])
-    y = _product(_patches(x, size, stride), kernel.reshape(-1, features))
-    return y.reshape(len(x), height, width, features)
+    patches = _patches(x, size, stride)
+    y = _product(_rows(patches), kernel.reshape(-1, features))
+    return y.reshape(*patches.shape[:3], features)
 
 
 def _patches(x, size, stride):
-    """What each output sees, as rows of `K K C`."""
+    """What each output sees, as `N P Q K*K*C`."""
     margin = (size - 1) // 2
     around = (0, 0), (margin, margin), (margin, margin), (0, 0)
     padded = jnp.pad(x, around)
@@ -95,7 +93,11 @@ def _patches(x, size, stride):
         for j in range(size)
     ]
     patches = [patch[:, :height, :width] for patch in patches]
-    return jnp.concatenate(patches, -1).reshape(-1, size * size * x.shape[-1])
+    return jnp.concatenate(patches, axis=-1)
+
+
+def _rows(x):
+    return x.reshape(-1, x.shape[-1])
 
 
 @jax.custom_vjp
@@ -180,13 +182,10 @@ def correlate_patches(
 ) -> Float[Array, "3 3 C O"]:
     """Gradient of a kernel 3x3 at stride 2 where that of the result is `g`."""
 
-    def add(total, some):
-        x, g = some
-        patches, outputs = _patches(x, 3, 2), g.reshape(-1, g.shape[-1])
-        return total + _transposed_product(patches, outputs), None
+    def product(x, g):
+        return _transposed_product(_rows(_patches(x, 3, 2)), _rows(g))
 
-    start = jnp.zeros((9 * x.shape[-1], g.shape[-1]), x.dtype)
-    total, _ = jax.lax.scan(add, start, _parted(x, g))
+    total = _summed_over_parts(product, x, g)
     return total.reshape(3, 3, x.shape[-1], g.shape[-1])
 
 
@@ -219,7 +218,7 @@ def filter_tiles(
     x: Float[Array, "N H W C"], kernel: Float[Array, "3 3 C O"]
 ) -> Float[Array, "N H W O"]:
     """`convolve` at stride 1 by F(2x2, 3x3); even sizes only."""
-    _, height, width, channels = x.shape
+    _, height, width, _ = x.shape
     features = kernel.shape[-1]
     kernels = jnp.stack(
         [both for row in _of_kernel(*kernel) for both in _of_kernel(*row)]
@@ -240,15 +239,13 @@ def correlate_tiles(
 ) -> Float[Array, "3 3 C O"]:
     """Gradient of the kernel of `filter_tiles` where that of its result is `g`."""
 
-    def add(total, some):
-        x, g = some
+    def product(x, g):
         pixels = jax.lax.optimization_barrier(_pixel_tiles(x))
-        outputs = jax.lax.optimization_barrier(_output_tiles(g))
+        outputs = jax.lax.optimization_barrier(_tiles(_of_outputs, g, 2))
         over_tiles = (((1,), (1,)), ((0,), (0,)))
-        return total + jax.lax.dot_general(pixels, outputs, over_tiles), None
+        return jax.lax.dot_general(pixels, outputs, over_tiles)
 
-    start = jnp.zeros((16, x.shape[-1], g.shape[-1]), x.dtype)
-    total, _ = jax.lax.scan(add, start, _parted(x, g))
+    total = _summed_over_parts(product, x, g)
     total = total.reshape(4, 4, *total.shape[1:])
     rows = [jnp.stack(_of_kernel_back(*row)) for row in _of_kernel_back(*total)]
     return jnp.stack(rows)
@@ -261,25 +258,29 @@ def _parted(x, *others):
     return [array.reshape(-1, size, *array.shape[1:]) for array in (x, *others)]
 
 
+def _summed_over_parts(product, x, g):
+    parts = _parted(x, g)
+
+    def add(total, some):
+        return total + product(*some), None
+
+    start = jax.eval_shape(product, *(part[0] for part in parts))
+    return jax.lax.scan(add, jnp.zeros(start.shape, start.dtype), parts)[0]
+
+
 def _pixel_tiles(x):
-    """Transformed tiles of 4x4 pixels, two apart, as `16 N*H/2*W/2 C`."""
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    """What 2x2 outputs see, 4x4 pixels, transformed."""
+    return _tiles(_of_pixels, jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), 4)
+
+
+def _tiles(transform, x, size):
+    """Squares of `size` pixels, two apart, transformed, as `16 N*H/2*W/2 C`."""
     tiles = [
         both
-        for row in _of_pixels(*_strides(padded, 4, axis=1))
-        for both in _of_pixels(*_strides(row, 4, axis=2))
+        for row in transform(*_strides(x, size, axis=1))
+        for both in transform(*_strides(row, size, axis=2))
     ]
     return jnp.stack(tiles).reshape(16, -1, x.shape[-1])
-
-
-def _output_tiles(g):
-    """Transformed tiles of 2x2 outputs, as `16 N*H/2*W/2 O`."""
-    tiles = [
-        both
-        for row in _of_outputs(*_strides(g, 2, axis=1))
-        for both in _of_outputs(*_strides(row, 2, axis=2))
-    ]
-    return jnp.stack(tiles).reshape(16, -1, g.shape[-1])
 
 
 def _strides(x, count, axis):

@@ -13,7 +13,7 @@ import json
 import shlex
 import shutil
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ FAMILIES = {
 }
 SMALL = ("reduced", "digits")
 """Words in the name of an experiment that is smaller than the paper's."""
+TOGETHER = (("reduced_r18", "reduced_r50"),)
+"""Experiments that are one table of the paper, so that some claims need all of them."""
 POINT = 0.01
 """An accuracy is reproduced if it lies so near the paper's, or the paper's lies within
 the range of our seeds."""
@@ -178,7 +180,11 @@ def page() -> str:
         parts += [_line(path, experiment) for path, experiment in experiments.items()]
         parts.append("")
         for path in experiments:
-            parts += _claims(path)
+            parts += claims_on([path])
+        for names in TOGETHER:
+            paths = [path for path in experiments if path.stem in names]
+            alone = {claim for path in paths for claim in held([path])}
+            parts += claims_on(paths, known=alone) if len(paths) > 1 else []
     parts.append("## At a glance\n")
     for experiments in found.values():
         for path in experiments:
@@ -309,22 +315,32 @@ def _is_hit(study: Study, group: Group, known: Mapping[str, Any]) -> bool:
     return hit and min(emds) - span <= known["emd"] <= max(emds) + span
 
 
-def _claims(path: Path) -> list[str]:
-    results = results_of(path)
-    if results is None:
+def held(paths: Sequence[Path]) -> list[claims.Claim]:
+    """Every claim, held against what was measured for some experiments as one study."""
+    found = [results for path in paths if (results := results_of(path))]
+    if not found or len(found) < len(paths):
         return []
-    study = read(results)
-    held = (claims if study.is_binary else behaviour).hold(study)
-    if not held:
+    study = read({**found[0], "rows": [row for one in found for row in one["rows"]]})
+    return (claims if study.is_binary else behaviour).hold(study)
+
+
+def claims_on(paths: Sequence[Path], known: Collection[claims.Claim] = ()) -> list[str]:
+    """The claims held against some experiments, but for those that are known."""
+    found = [claim for claim in held(paths) if claim not in known]
+    if not found:
         return []
+    links = [
+        f"[{path.stem}]({path.parent.name}/results/{path.stem}/report.md)"
+        for path in paths
+    ]
     lines = [
-        f"Claims under test, held against [{path.stem}]({path.parent.name}/results/"
-        f"{path.stem}/report.md):\n",
+        f"Claims under test, held against {' and '.join(links)}:\n",
         "| claim | here | numbers |",
         "|---|---|---|",
     ]
     lines += [
-        f"| {claim.words} | {claim.reading.words} | {claim.because} |" for claim in held
+        f"| {claim.words} | {claim.reading.words} | {claim.because} |"
+        for claim in found
     ]
     return [*lines, ""]
 

@@ -123,6 +123,30 @@ def test_an_emd_that_is_known_has_to_be_met_too(emd, expected):
     assert tables.status(Path("x.py"), experiment, read(results)) == expected
 
 
+def test_a_claim_that_needs_two_experiments_is_held_against_both(tmp_path):
+    values = {
+        "shallow": {"bnn-ste-r18": [0.60, 0.61], "bnn-stompp-r18": [0.63, 0.64]},
+        "deep": {"bnn-ste-r50": [0.40, 0.41], "bnn-stompp-r50": [0.55, 0.57]},
+    }
+    paths = [tmp_path / f"{name}.py" for name in values]
+    for path, accuracies in zip(paths, values.values(), strict=True):
+        folder = tmp_path / "results" / path.stem
+        folder.mkdir(parents=True)
+        results = json.dumps(binary(accuracies), default=float)
+        (folder / "results.json").write_text(results)
+    missing = "two depths with rows of StoMPP and STE are needed"
+    alone = [line for path in paths for line in tables.claims_on([path])]
+    assert sum(missing in line for line in alone) == 2
+    together = tables.claims_on(paths, known=tables.held([paths[0]]))
+    assert "[shallow]" in together[0]
+    assert "[deep]" in together[0]
+    *_, claim, _ = together
+    assert len(together) == 5  # a head of three lines, the claim, an empty line
+    assert "grows with depth | shows | ResNet-50 +15.5 points" in claim
+    # One of them without results decides nothing.
+    assert tables.claims_on([*paths, tmp_path / "missing.py"]) == []
+
+
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [

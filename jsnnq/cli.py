@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from jsnnq import hugepages
 from jsnnq.errors import InputError, choose
 
 EPILOG = """\
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cannot be used, 75 if the budget was spent before a study was done (sysexits'
         "try again"), 130 after Ctrl-C, 141 if nobody reads what is printed.
     """
+    if arguments is None:
+        hugepages.begin_again()
     typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options = _parser().parse_args(typed)

@@ -130,6 +130,10 @@ def load(
     )
 
 
+load_data = load
+"""What `jsnnq.load_data` is: the same, with a name that says what is loaded."""
+
+
 def synthetic(
     shape: tuple[int, int, int] = (8, 8, 1),
     *,

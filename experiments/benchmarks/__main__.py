@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 
-from jsnnq import files
+from jsnnq import files, hugepages
 from jsnnq.provenance import installed_commit
 
 from . import page
@@ -26,7 +26,10 @@ _VERSIONS = ("jax", "flax", "torch", "spikingjelly", "snntorch", "scipy", "POT")
 
 
 def main() -> None:
-    """Runs the groups that were asked for."""
+    """Runs the groups that were asked for.
+
+    In huge pages, as the command `jsnnq` runs, which the peers have too then.
+    """
     options = _parse()
     # Peers, and processes that are started, need room on an accelerator too.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -118,4 +121,5 @@ def _parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    hugepages.begin_again()
     main()

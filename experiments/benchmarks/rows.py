@@ -276,8 +276,8 @@ def first_step(settings: Settings) -> Rows:
 def starting(settings: Settings) -> Rows:
     """Importing jsnnq beside importing what it stands on."""
     yield compare(
-        "import jsnnq",
-        _python("import jsnnq"),
+        "import of every public name of jsnnq",
+        _python("from jsnnq import *"),
         "jax, flax.linen and optax",
         _python("import jax, flax.linen, optax"),
         settings.rounds,

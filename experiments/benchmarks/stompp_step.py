@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jsnnq import build, states, train
+from jsnnq import build, hugepages, states, train
 from jsnnq.binary import METHODS, RECIPE, binary, network
 from jsnnq.layers import Rules
 from jsnnq.quantizers.stompp import Freezing
@@ -143,4 +143,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    hugepages.begin_again()
     main()

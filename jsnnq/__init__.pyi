@@ -1,0 +1,29 @@
+"""The public names, where they are made. Each is imported when it is first used."""
+
+from .bnn import BinaryResNet as BinaryResNet
+from .bnn import binary_resnet as binary_resnet
+from .config import Config as Config
+from .data import load_data as load_data
+from .emd import Distances as Distances
+from .emd import compare as compare
+from .emd import compare_matched as compare_matched
+from .emd import matched as matched
+from .emd import wasserstein as wasserstein
+from .errors import InputError as InputError
+from .firing import rates as rates
+from .layers import Rules as Rules
+from .neurons import Neuron as Neuron
+from .neurons import unroll as unroll
+from .quantizers import Quantizer as Quantizer
+from .quantizers import identity as identity
+from .quantizers import lqnet as lqnet
+from .quantizers import mint as mint
+from .quantizers import snntorch as snntorch
+from .quantizers import ste as ste
+from .quantizers import stompp as stompp
+from .quantizers import uniform as uniform
+from .sew import SEWResNet as SEWResNet
+from .sew import init_state as init_state
+from .sew import sew_resnet as sew_resnet
+from .sew import step as step
+from .study import Study as Study

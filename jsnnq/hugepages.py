@@ -1,0 +1,44 @@
+"""Memory in huge pages, where Linux gives them to those who ask.
+
+XLA takes the memory of a step from the C library and gives it back behind it. In pages
+of 4 KiB that is 470,000 page faults in a training step of SEW-ResNet18 (batch 32), a
+quarter of all the processor's time, and half of it in networks with little to compute.
+In pages of 2 MiB it is 4,000. glibc (from 2.35) asks for them if its tunable
+`glibc.malloc.hugetlb` is 1, which it reads once, when a process starts.
+
+A command of jsnnq sees to it by itself; a program of your own is started with
+
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python train.py
+"""
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+_TUNABLE = "glibc.malloc.hugetlb"
+_VARIABLE = "GLIBC_TUNABLES"
+_SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+def begin_again() -> None:
+    """Starts this process anew with huge pages, if they have to be asked for.
+
+    Does nothing where that changes nothing: on other systems, where Linux gives huge
+    pages to everyone or to no one, and where the tunable was set to anything before.
+    To be called before anything large is imported.
+    """
+    known = os.environ.get(_VARIABLE, "")
+    if _TUNABLE in known or not _on_request() or not sys.executable:
+        return
+    os.environ[_VARIABLE] = ":".join(filter(None, [known, f"{_TUNABLE}=1"]))
+    # What cannot be started again goes on as it is.
+    with contextlib.suppress(OSError):
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _on_request() -> bool:
+    try:
+        return "[madvise]" in _SETTING.read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return False

@@ -394,20 +394,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 _CPU_DEVICES = 1
-"""On a CPU a batch is shared only where `--devices` asks for it: XLA ends a process in
-which one device waits for another for longer than 40 s, as when it is suspended."""
+"""On a CPU a batch is shared only where `--devices` asks for it, since that changes the
+order of sums, and the cores may be those of several people."""
 
 
 def _devices(options: argparse.Namespace):
     """The devices that share a batch."""
     import jax
 
+    from jsnnq import parallel
+
     wanted = options.devices or _CPU_DEVICES
-    # XLA makes a thread for each. One that waits for another device does nothing else,
-    # and on a machine of few cores none might be left for the device it waits for.
-    threads = wanted if wanted == 1 else 4 * wanted
     with contextlib.suppress(RuntimeError):  # JAX was in use before this command.
-        jax.config.update("jax_num_cpu_devices", max(1, threads))
+        parallel.threads(max(1, wanted))
     found = jax.devices()
     if options.devices is not None and not 1 <= options.devices <= len(found):
         raise InputError(

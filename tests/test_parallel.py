@@ -1,6 +1,10 @@
 """A batch on several devices against the same batch on one."""
 
 import dataclasses
+import json
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +56,41 @@ def numbers(*shape, seed=0):
 def test_as_many_devices_as_divide_the_batch(batch, expected):
     mesh = parallel.mesh(jax.devices()[:4], batch)
     assert (mesh.size if mesh else 1) == expected
+
+
+_THREADS = """
+import json, os, sys, jax
+from jsnnq import parallel
+parallel.threads(int(sys.argv[1]))
+total = jax.pmap(lambda x: jax.lax.psum(x, "i"), "i")(jax.numpy.arange(2))
+print(json.dumps([jax.device_count(), os.environ.get("XLA_FLAGS"), total.tolist()]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        (None, "--xla_cpu_collective_call_terminate_timeout_seconds=3600"),
+        (
+            "--xla_cpu_enable_fast_math=false",
+            "--xla_cpu_enable_fast_math=false "
+            "--xla_cpu_collective_call_terminate_timeout_seconds=3600",
+        ),
+        ("--xla_cpu_collective_call_terminate_timeout_seconds=9",) * 2,
+    ],
+)
+def test_devices_of_a_cpu_are_threads_that_wait_for_an_hour(before, expected):
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    environment |= {"JAX_PLATFORMS": "cpu"} | ({"XLA_FLAGS": before} if before else {})
+    found = subprocess.run(
+        [sys.executable, "-c", _THREADS, "2"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    # XLA ends a process that was given a flag it does not know.
+    assert json.loads(found.stdout) == [2, expected, [1, 1]]
 
 
 def test_what_the_words_mean():

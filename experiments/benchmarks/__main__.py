@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 
-from jsnnq import files, hugepages
+from jsnnq import files, hugepages, parallel
 from jsnnq.provenance import installed_commit
 
 from . import page
@@ -34,8 +34,7 @@ def main() -> None:
     # Peers, and processes that are started, need room on an accelerator too.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if jax.config.jax_platforms in (None, "cpu"):
-        # With threads to spare, as `jsnnq --devices` makes them.
-        jax.config.update("jax_num_cpu_devices", 4 * options.devices)
+        parallel.threads(options.devices)
     from .rows import GROUPS, Settings
     from .timing import Row
 

@@ -7,28 +7,38 @@ gradient of a kernel (20 to 75 of 105 GFLOP/s a thread). There, in float32 and f
 channels,
 
     3x3 at stride 1    is Winograd's minimal filtering F(2x2, 3x3): 16 products instead
-                       of 36 for 4 outputs; both gradients likewise
+                       of 36 for 4 outputs. Both gradients are F(4x4, 3x3), 36 products
+                       instead of 144 for 16, where tiles are many, else likewise
     3x3 at stride 2    is the plain one; the gradient of the kernel is a product of
                        patches
 
-A few images at a time, so that their tiles or patches stay in the cache. All agree with
-the plain convolution to rounding, and exactly where values and kernel are small
-integers: the transforms only add and halve.
+A few images at a time, so that their tiles or patches stay in the cache. Values agree
+with the plain convolution to rounding, and exactly where pixels and kernel are small
+integers, as in a binary network: the transforms of F(2x2, 3x3) only add and halve.
+Gradients by F(4x4, 3x3) have a relative error of some 1.5e-6, that of the plain
+convolution is 0.2e-6.
 
 Sources: Lavin and Gray, *Fast Algorithms for Convolutional Neural Networks* (arXiv
 1509.09308), section 4.1, for F(2x2, 3x3); section 4.2 names F(3x3, 2x2), of which the
-gradient of the kernel is the sum over tiles.
+gradient of the kernel is the sum over tiles. Barabasz et al., *Error Analysis and
+Improving the Accuracy of Winograd Convolution for Deep Neural Networks* (arXiv
+1803.10986), for how much the points of F(4x4, 3x3) matter.
 """
 
 import functools
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-_CACHE = 2**21
-"""Bytes of tiles or patches in flight. Of 1 to 16 images at a time at 64, 128 and 256
-channels, the fastest had 2, 1 to 4 and 1 to 2 MiB, on a core with 1 MiB of L2 cache."""
+_CACHE = 9 * 2**18
+"""Bytes of tiles or patches in flight. Of 1 to 64 images at a time at 64, 128 and 256
+channels, the fastest had 1 to 4 MiB, on cores with 1 MiB of L2 cache."""
+
+_ROWS = 128
+"""Tiles in one product that are enough for its full speed, whatever the cache."""
 
 
 def convolve(
@@ -160,8 +170,8 @@ def _in_parts_backward(stride, residual, g):
     usual = functools.partial(plain, stride=stride)
 
     def by_tiles(x, kernel, g):
-        turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-        return filter_tiles(g, turned), correlate_tiles(x, g)
+        form = _form_of_gradients(x, kernel)
+        return filter_tiles_back(g, kernel, form), correlate_tiles(x, g, form)
 
     def by_patches(x, kernel, g):
         of_x = jax.vjp(lambda x: usual(x, kernel), x)[1](g)[0]
@@ -185,82 +195,168 @@ def correlate_patches(
     def product(x, g):
         return _transposed_product(_rows(_patches(x, 3, 2)), _rows(g))
 
-    total = _summed_over_parts(product, x, g)
+    most = _images_at_a_time(x, 9 * x[0].nbytes // 4)
+    total = _summed_over_parts(product, most, x, g)
     return total.reshape(3, 3, x.shape[-1], g.shape[-1])
 
 
-# Rows of the transforms in Lavin and Gray, equations 8 and 10: of the kernel (G), of
-# the 4 pixels (B^T) and of the 2 outputs (A), each a function of the slices it joins.
+Matrix = Sequence[Sequence[float]]
 
 
-def _of_kernel(k0, k1, k2):
-    middle = (k0 + k2) / 2
-    return k0, middle + k1 / 2, middle - k1 / 2, k2
+class Form(NamedTuple):
+    """Minimal filtering F(m, 3) along one axis: m outputs of m + 2 pixels.
+
+    outputs = A^T ((G kernel) * (B^T pixels)), in the names of Lavin and Gray.
+
+    Attributes:
+        pixels: B^T, of m + 2 rows.
+        kernel: G, of m + 2 rows for the 3 numbers of a kernel.
+        outputs: A^T, of m rows.
+    """
+
+    pixels: Matrix
+    kernel: Matrix
+    outputs: Matrix
+
+    @property
+    def step(self) -> int:
+        """m, the pixels from one tile to the next."""
+        return len(self.outputs)
 
 
-def _of_kernel_back(s0, s1, s2, s3):
-    return s0 + (s1 + s2) / 2, (s1 - s2) / 2, (s1 + s2) / 2 + s3
+F2 = Form(
+    pixels=((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
+    kernel=((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)),
+    outputs=((1, 1, 1, 0), (0, 1, -1, -1)),
+)
+"""F(2, 3) as in Lavin and Gray, equation 8: exact on small integers."""
 
 
-def _of_pixels(d0, d1, d2, d3):
-    return d0 - d2, d1 + d2, d2 - d1, d1 - d3
+def _form_of_points(a: float, b: float) -> Form:
+    """F(4, 3) by Toom and Cook, from values at 0, a, -a, b, -b and infinity.
+
+    Each row of B^T holds the coefficients of a product of all factors x - point but
+    one, that of G the powers of that point over what the product has there.
+    """
+    aa, bb = a * a, b * b
+    at_a, at_b = 2 * aa * (aa - bb), 2 * bb * (bb - aa)
+    return Form(
+        pixels=(
+            (aa * bb, 0, -aa - bb, 0, 1, 0),
+            (0, -a * bb, -bb, a, 1, 0),
+            (0, a * bb, -bb, -a, 1, 0),
+            (0, -b * aa, -aa, b, 1, 0),
+            (0, b * aa, -aa, -b, 1, 0),
+            (0, aa * bb, 0, -aa - bb, 0, 1),
+        ),
+        kernel=(
+            (1 / (aa * bb), 0, 0),
+            (1 / at_a, a / at_a, aa / at_a),
+            (1 / at_a, -a / at_a, aa / at_a),
+            (1 / at_b, b / at_b, bb / at_b),
+            (1 / at_b, -b / at_b, bb / at_b),
+            (0, 0, 1),
+        ),
+        outputs=(
+            (1, 1, 1, 1, 1, 0),
+            (0, a, -a, b, -b, 0),
+            (0, aa, aa, bb, bb, 0),
+            (0, a * aa, -a * aa, b * bb, -b * bb, 1),
+        ),
+    )
 
 
-def _of_outputs(y0, y1):
-    return y0, y0 + y1, y0 - y1, -y1
+F4 = _form_of_points(5 / 8, 3 / 2)
+"""F(4, 3), from the points of twelve pairs that came nearest to double precision: four
+times as near as Lavin and Gray's 1 and 2."""
 
 
-def _to_outputs(m0, m1, m2, m3):
-    return m0 + m1 + m2, m1 - m2 - m3
+def _form_of_gradients(x, kernel):
+    count, height, width, _ = x.shape
+    tiles = count * height * width // 16
+    # The transformed kernel has 36 numbers for 9, and has to be worth it.
+    large = height % 4 == width % 4 == 0 and tiles >= max(kernel.shape[2:])
+    return F4 if large else F2
 
 
 def filter_tiles(
-    x: Float[Array, "N H W C"], kernel: Float[Array, "3 3 C O"]
+    x: Float[Array, "N H W C"], kernel: Float[Array, "3 3 C O"], form: Form = F2
 ) -> Float[Array, "N H W O"]:
-    """`convolve` at stride 1 by F(2x2, 3x3); even sizes only."""
+    """`convolve` at stride 1 by minimal filtering; sizes are multiples of its step."""
+    return _filtered(x, kernel, form, axis=1)
+
+
+def filter_tiles_back(
+    g: Float[Array, "N H W O"], kernel: Float[Array, "3 3 C O"], form: Form
+) -> Float[Array, "N H W C"]:
+    """Gradient of the images of `filter_tiles` where that of its result is `g`."""
+    return _filtered(g, kernel[::-1, ::-1], form, axis=2)
+
+
+def _filtered(x, kernel, form, axis):
+    """Images filtered by a kernel of which `axis` is summed over.
+
+    A kernel that is turned in memory takes longer than all products with it.
+    """
     _, height, width, _ = x.shape
-    features = kernel.shape[-1]
-    kernels = jnp.stack(
-        [both for row in _of_kernel(*kernel) for both in _of_kernel(*row)]
-    )
+    step, size = form.step, form.step + 2
+    kernels = _held(_transformed(form.kernel, kernel))
 
     def some(x):
-        tiles = jax.lax.optimization_barrier(_pixel_tiles(x))
-        m = jax.lax.optimization_barrier(jax.lax.batch_matmul(tiles, kernels))
-        m = m.reshape(4, 4, len(x), height // 2, width // 2, features)
-        rows = [jnp.stack(_to_outputs(*row), axis=3) for row in _to_outputs(*m)]
-        return jnp.stack(rows, axis=2).reshape(len(x), height, width, features)
+        m = _held(_products(_pixel_tiles(x, form), kernels, (2, axis)))
+        m = m.reshape(size, size, len(x), height // step, width // step, -1)
+        rows = _combined(form.outputs, m, axis=0, to=3)
+        y = _combined(form.outputs, _held(rows), axis=0, to=4)
+        return y.reshape(len(x), height, width, -1)
 
-    return jax.lax.map(some, _parted(x)[0]).reshape(*x.shape[:3], features)
+    parts = _parted(_images_for_tiles(x, form), x)[0]
+    return jax.lax.map(some, parts).reshape(*x.shape[:3], -1)
 
 
 def correlate_tiles(
-    x: Float[Array, "N H W C"], g: Float[Array, "N H W O"]
+    x: Float[Array, "N H W C"], g: Float[Array, "N H W O"], form: Form
 ) -> Float[Array, "3 3 C O"]:
     """Gradient of the kernel of `filter_tiles` where that of its result is `g`."""
+    step, size = form.step, form.step + 2
 
     def product(x, g):
-        pixels = jax.lax.optimization_barrier(_pixel_tiles(x))
-        # XLA's fast products on a CPU take their rows from memory as they lie.
-        pixels = jax.lax.optimization_barrier(pixels.swapaxes(1, 2))
-        outputs = jax.lax.optimization_barrier(_tiles(_of_outputs, g, 2))
-        return jax.lax.batch_matmul(pixels, outputs)
+        outputs = _tiles(_transposed(form.outputs), g, step, step)
+        return _products(_pixel_tiles(x, form), outputs, (1, 1))
 
-    total = _summed_over_parts(product, x, g)
-    total = total.reshape(4, 4, *total.shape[1:])
-    rows = [jnp.stack(_of_kernel_back(*row)) for row in _of_kernel_back(*total)]
-    return jnp.stack(rows)
+    total = _summed_over_parts(product, _images_for_tiles(x, form), x, g)
+    total = total.reshape(size, size, *total.shape[1:])
+    total = _transformed(_transposed(form.kernel), total)
+    return total.reshape(3, 3, *total.shape[1:])
 
 
-def _parted(x, *others):
-    """Equal groups of images, of which the tiles of `x` (4 times its bytes) fit."""
-    most = max(1, _CACHE // (4 * x[0].nbytes))
-    size = max(n for n in range(1, min(most, len(x)) + 1) if len(x) % n == 0)
-    return [array.reshape(-1, size, *array.shape[1:]) for array in (x, *others)]
+def _products(a, b, axes):
+    """One product for each number of the first axis, summed over one axis of each."""
+    return jax.lax.dot_general(a, b, (((axes[0],), (axes[1],)), ((0,), (0,))))
 
 
-def _summed_over_parts(product, x, g):
-    parts = _parted(x, g)
+def _images_for_tiles(x, form):
+    """So many that their tiles fit, and are enough rows for a fast product."""
+    _, height, width, _ = x.shape
+    tiles = height * width // form.step**2
+    least = min(len(x), -(-_ROWS // tiles))
+    most = _images_at_a_time(x, (form.step + 2) ** 2 * x[0].nbytes // form.step**2)
+    return max(least, most)
+
+
+def _images_at_a_time(x, size):
+    """So many images that fit, of `size` bytes each."""
+    return max(1, min(len(x), _CACHE // size))
+
+
+def _parted(most, *arrays):
+    """Equal groups of at most so many images."""
+    count = len(arrays[0])
+    size = max(n for n in range(1, most + 1) if count % n == 0)
+    return [array.reshape(-1, size, *array.shape[1:]) for array in arrays]
+
+
+def _summed_over_parts(product, most, x, g):
+    parts = _parted(most, x, g)
 
     def add(total, some):
         return total + product(*some), None
@@ -269,22 +365,60 @@ def _summed_over_parts(product, x, g):
     return jax.lax.scan(add, jnp.zeros(start.shape, start.dtype), parts)[0]
 
 
-def _pixel_tiles(x):
-    """What 2x2 outputs see, 4x4 pixels, transformed."""
-    return _tiles(_of_pixels, jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), 4)
+def _pixel_tiles(x, form):
+    """What the outputs of a tile see, transformed."""
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return _tiles(form.pixels, padded, form.step + 2, form.step)
 
 
-def _tiles(transform, x, size):
-    """Squares of `size` pixels, two apart, transformed, as `16 N*H/2*W/2 C`."""
-    tiles = [
-        both
-        for row in transform(*_strides(x, size, axis=1))
-        for both in transform(*_strides(row, size, axis=2))
+def _tiles(matrix, x, size, step):
+    """Squares of `size` pixels, `step` apart, transformed: `M*M tiles C`."""
+
+    def strided(x, axis):
+        """Every `step`-th slice, from the first of `size`, the second, and so on."""
+        end = x.shape[axis] - size + 1
+        return [jax.lax.slice_in_dim(x, i, i + end, step, axis) for i in range(size)]
+
+    rows = _held(jnp.stack(_sums(matrix, strided(x, axis=1))))
+    tiles = jnp.stack(_sums(matrix, strided(rows, axis=3)), axis=1)
+    return _held(tiles.reshape(len(matrix) ** 2, -1, x.shape[-1]))
+
+
+def _transformed(matrix, squares):
+    """A matrix applied along both of the first axes, which become one."""
+    rows = _held(_combined(matrix, squares, axis=0, to=0))
+    both = _combined(matrix, rows, axis=1, to=1)
+    return both.reshape(-1, *both.shape[2:])
+
+
+def _combined(matrix, x, axis, to):
+    """A matrix applied along an axis, which then stands in another place."""
+    taken = [
+        jax.lax.index_in_dim(x, i, axis, keepdims=False) for i in range(len(matrix[0]))
     ]
-    return jnp.stack(tiles).reshape(16, -1, x.shape[-1])
+    return jnp.stack(_sums(matrix, taken), axis=to)
 
 
-def _strides(x, count, axis):
-    """Every second slice, from the first, the second and so on; equally many."""
-    end = x.shape[axis] - count + 1
-    return [jax.lax.slice_in_dim(x, i, i + end, 2, axis) for i in range(count)]
+def _sums(matrix, slices):
+    """Sums of slices, one for each row of a matrix, whose zeros cost nothing."""
+
+    def times(number, one):
+        if number in (1, -1):
+            return one if number == 1 else -one
+        return one * number
+
+    return [
+        functools.reduce(
+            jnp.add, (times(n, one) for n, one in zip(row, slices, strict=True) if n)
+        )
+        for row in matrix
+    ]
+
+
+def _transposed(matrix):
+    return tuple(zip(*matrix, strict=True))
+
+
+# Where transforms end. Otherwise each of 36 tiles would be computed from its pixels by
+# code of its own, which takes longer to compile and no less to run.
+_held = jax.lax.optimization_barrier

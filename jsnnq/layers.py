@@ -187,7 +187,7 @@ def _normalise_forward(x, gain, shift, epsilon):
 def _normalise_backward(epsilon, residual, gradients):
     del epsilon  # It is in the inverse of the deviation.
     x, gain, mean, inverse = residual
-    g = gradients[0].astype(jnp.float32)
+    g = _computed_once(gradients[0].astype(jnp.float32))
     standard = scaled(x.astype(jnp.float32), inverse, -mean * inverse)
     sums = jnp.stack([g.sum(axis=(0, 1, 2)), (g * standard).sum(axis=(0, 1, 2))])
     size = x.size // x.shape[-1] * parallel.parts()
@@ -198,6 +198,16 @@ def _normalise_backward(epsilon, residual, gradients):
 
 
 normalise.defvjp(_normalise_forward, _normalise_backward)
+
+
+def _computed_once(x: Array) -> Array:
+    """What several kernels read.
+
+    XLA's CPU backend would compute it for every shape they read it in, which runs the
+    neurons of a layer backwards twice. Accelerators are left to their own fusion.
+    """
+    hold = jax.lax.optimization_barrier
+    return jax.lax.platform_dependent(x, cpu=hold, default=lambda x: x)
 
 
 def scaled(

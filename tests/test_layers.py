@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Array
 
+from jsnnq import layers
 from jsnnq.layers import BatchNorm, Conv, Dense, Rules, Spiking, fan_out_normal, fold
-from jsnnq.neurons import Neuron
+from jsnnq.neurons import Neuron, unroll
 from jsnnq.quantizers.base import Quantizer, identity
 
 
@@ -279,6 +280,27 @@ def _normalisation(channels=3, **fields):
 def _train(layer, variables, x, repeats=1):
     y, changed = layer.apply(variables, x, True, repeats, mutable=["batch_stats"])
     return y, changed["batch_stats"]
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="of the CPU's fusion")
+def test_neurons_run_backwards_once(monkeypatch):
+    """By XLA's count of operations, which is exact."""
+
+    def loss(x):
+        # As in a network: the current is folded, the neurons see time.
+        y, _, _ = layers.normalise(x, jnp.ones(8), jnp.zeros(8), 1e-5)
+        current = y.reshape(4, 2, 6, 6, 8)
+        spikes = unroll(Neuron(), current, jnp.zeros(current.shape[1:]))[0]
+        return jnp.sum(jnp.square(spikes))
+
+    def operations():
+        x = jax.ShapeDtypeStruct((8, 6, 6, 8), jnp.float32)
+        return jax.jit(jax.grad(loss)).lower(x).compile().cost_analysis()["flops"]
+
+    once = operations()
+    monkeypatch.setattr(layers, "_computed_once", lambda x: x)
+    jax.clear_caches()
+    assert once < 0.9 * operations()
 
 
 @settings(max_examples=15, deadline=None)

@@ -9,6 +9,8 @@ nothing else. Cost: about an hour on two CPU cores.
 
 import argparse
 import os
+import platform
+import re
 import shlex
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -47,6 +49,7 @@ def main() -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     about = {
         "device": device,
+        "host": _host(),
         "devices_sharing": devices,
         "versions": _versions(),
     }
@@ -68,7 +71,7 @@ def main() -> None:
 
 
 def _known(path: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """The rows that were measured before, if on the same device with the same peers."""
+    """The rows that were measured before, on the same machine with the same peers."""
     kept = files.read_json(path) if path.is_file() else {}
     same = all(kept.get(key) == value for key, value in about.items())
     return {kind: kept[kind] if same else [] for kind in ("rows", "skipped")}
@@ -86,6 +89,16 @@ def _line(one: Any) -> str:
     if hasattr(one, "reason"):
         return f"{one.name}: skipped, {one.reason}"
     return f"{one.name}: {one.ratio:.2f} x {one.peer_name}"
+
+
+def _host(path: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor and its cores; Linux tells more of it than Python does."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    known = dict(re.findall(r"^(.+?)\s*: (.+)$", text, re.MULTILINE))
+    name = known.get("model name") or platform.machine()
+    if "cpu family" in known:
+        name += f", family {known['cpu family']} model {known['model']}"
+    return f"{name}, {os.cpu_count()} cores"
 
 
 def _versions() -> dict[str, str]:

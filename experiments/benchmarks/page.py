@@ -35,9 +35,10 @@ def page(folder: Path = FOLDER / "results") -> str:
         results = json.loads(path.read_text(encoding="utf-8"))
         if "rows" not in results:
             continue
-        versions = ", ".join(f"{k} {v}" for k, v in results["versions"].items())
+        versions = (f"{k} {v}" for k, v in results["versions"].items())
+        made_on = ", ".join(filter(None, (results.get("host"), *versions)))
         parts.append(
-            f"## {results['device']}\n\n{versions}; commit {_commits(results)}\n"
+            f"## {results['device']}\n\n{made_on}; commit {_commits(results)}\n"
         )
         parts.append(table(results["rows"]))
         parts += [f"\nSkipped: {_skipped(results)}"] if results["skipped"] else []

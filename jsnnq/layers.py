@@ -187,7 +187,7 @@ def _normalise_forward(x, gain, shift, epsilon):
 def _normalise_backward(epsilon, residual, gradients):
     del epsilon  # It is in the inverse of the deviation.
     x, gain, mean, inverse = residual
-    g = _computed_once(gradients[0].astype(jnp.float32))
+    g = _computed_once(gradients[0]).astype(jnp.float32)
     standard = scaled(x.astype(jnp.float32), inverse, -mean * inverse)
     sums = jnp.stack([g.sum(axis=(0, 1, 2)), (g * standard).sum(axis=(0, 1, 2))])
     size = x.size // x.shape[-1] * parallel.parts()

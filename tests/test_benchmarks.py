@@ -1,6 +1,7 @@
 """The benchmarks: what they time is what they say, and how they count."""
 
 import json
+import platform
 import sys
 
 import jax
@@ -120,17 +121,31 @@ def test_the_command_writes_results_and_a_table(tmp_path, monkeypatch, capsys):
     assert again[1]["ratio"] != 99.0
 
 
+def test_the_host_is_told_apart_from_another(tmp_path):
+    x86, arm = tmp_path / "x86", tmp_path / "arm"
+    x86.write_text("cpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n")
+    arm.write_text("CPU implementer\t: 0x41\n")
+    assert command._host(x86).startswith("AMD EPYC, family 25 model 17, ")
+    for unknown in (arm, tmp_path / "none"):
+        assert command._host(unknown).startswith(f"{platform.machine()}, ")
+
+
 def test_the_page_shows_every_row_of_every_device(tmp_path):
     row = {"name": "a step", "ours": 10.0, "peer": 25.0, "peer_name": "SciPy"}
     row |= {"unit": "ms", "ratio": 2.5, "range": [2.0, 3.0], "commit": "0123456789abc"}
-    found = {"device": "cpu", "versions": {"jax": "0.10"}, "rows": [row]}
+    found = {
+        "device": "cpu",
+        "host": "some CPU",
+        "versions": {"jax": "0.10"},
+        "rows": [row],
+    }
     found["skipped"] = [{"name": "another", "reason": "torch not installed"}]
     (tmp_path / "cpu.json").write_text(json.dumps(found))
     (tmp_path / "cpu.md").write_text("Why it is so.\n")
     (tmp_path / "other.json").write_text("{}")
     text = page.page(tmp_path)
     assert "| a step | 10 ms | SciPy | 25 ms | 2.50 (2.00 to 3.00) |" in text
-    assert "jax 0.10; commit 0123456789" in text
+    assert "some CPU, jax 0.10; commit 0123456789" in text
     assert "Skipped: another (torch not installed)" in text
     assert text.endswith("Why it is so.\n")
 

@@ -92,13 +92,13 @@ def _line(one: Any) -> str:
 
 
 def _host(path: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor and its cores; Linux tells more of it than Python does."""
+    """The processor, and how many; Linux tells more of it than Python does."""
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     known = dict(re.findall(r"^(.+?)\s*: (.+)$", text, re.MULTILINE))
     name = known.get("model name") or platform.machine()
     if "cpu family" in known:
         name += f", family {known['cpu family']} model {known['model']}"
-    return f"{name}, {os.cpu_count()} cores"
+    return f"{name}, {os.cpu_count()} CPUs"
 
 
 def _versions() -> dict[str, str]:

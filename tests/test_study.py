@@ -64,7 +64,9 @@ def without_times(results):
 
 def without_origin(results):
     """What was measured, whoever typed which command for it."""
-    rows = [{**row, "made": None} for row in results["rows"]]
+    rows = [
+        {**row, "made": {**row["made"], "command": None}} for row in results["rows"]
+    ]
     return without_times({**results, "rows": rows, "provenance": None})
 
 

@@ -50,6 +50,8 @@ def main() -> None:
     about = {
         "device": device,
         "host": _host(),
+        # How the C library was told to hold memory, which peers share.
+        "tunables": os.environ.get("GLIBC_TUNABLES", ""),
         "devices_sharing": devices,
         "versions": _versions(),
     }

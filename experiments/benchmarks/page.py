@@ -36,7 +36,9 @@ def page(folder: Path = FOLDER / "results") -> str:
         if "rows" not in results:
             continue
         versions = (f"{k} {v}" for k, v in results["versions"].items())
-        made_on = ", ".join(filter(None, (results.get("host"), *versions)))
+        made_on = ", ".join((results["host"], *versions))
+        if results["tunables"]:
+            made_on += f"; memory as told, `{results['tunables']}`"
         parts.append(
             f"## {results['device']}\n\n{made_on}; commit {_commits(results)}\n"
         )

@@ -163,45 +163,78 @@ def refit(
 ) -> Float[Array, "K G"]:
     """One QEM iteration: encode with `basis`, then solve for the best one.
 
-    All sums are taken level by level: with n_l values in level l whose distances to
-    it add up to r_l, the Gram matrix is sum n_l e_l e_l^T and the residual
-    sum r_l e_l, and no array of codes is ever formed.
+    The Gram matrix is that of the codes, and the right-hand side sums what is left of
+    each value, with the sign of its code. No array of codes is ever formed: the code of
+    a value is one small integer, and its bits are read while they are added up.
     """
     levels, codes = sorted_levels(basis, signed)
-    counts, distances = jax.lax.platform_dependent(
-        x, levels, cpu=_scattered, default=_reduced
-    )
-    share, distances = parallel.mean(
-        (counts.astype(jnp.float32) / len(x), distances / len(x))
-    )
-    gram = jnp.einsum("lg,lig,ljg->ijg", share, codes, codes, precision="highest")
-    residual = jnp.einsum("lg,lig->ig", distances, codes, precision="highest")
-    return basis + _solve_with_ridge(gram, residual, ridge)
-
-
-def _reduced(x, levels):
-    """How many values lie in each level, and the sum of their distances to it."""
+    # Held, or XLA's CPU backend would sort them again for every value.
+    levels, words = jax.lax.optimization_barrier((levels, _as_integers(codes)))
     index = encode(x, levels)
+    word = decode(index, words).astype(jnp.uint8)
+    terms = functools.partial(_terms, bits=len(basis), signed=signed)
+    sums = _column_sums(terms, word, x - decode(index, levels))
+    means = parallel.mean(sums / len(x))
+    right, products = means[: len(basis)], means[len(basis) :]
+    gram = jnp.zeros((len(basis), *basis.shape))
+    for (i, j), mean in zip(_pairs(len(basis)), products, strict=True):
+        gram = gram.at[i, j].set(mean).at[j, i].set(mean)
+    return basis + _solve_with_ridge(gram, right, ridge)
 
-    def of_level(level, number):
-        here = index == number
-        away = jnp.where(here, x - level[None], 0)
-        return jnp.sum(here, axis=0, dtype=jnp.int32), jnp.sum(away, axis=0)
 
-    return jax.vmap(of_level)(levels, jnp.arange(len(levels)))
+def _as_integers(codes):
+    """Each code as a number whose j-th bit says whether e_j is +1."""
+    places = 2 ** jnp.arange(codes.shape[1])[None, :, None]
+    return jnp.sum((codes > 0) * places, axis=1, dtype=jnp.int32)
 
 
-def _scattered(x, levels):
-    """The same in one pass, where XLA reads a pass per level 20 times slower.
+def _pairs(bits):
+    return itertools.combinations_with_replacement(range(bits), 2)
 
-    On accelerators adding in place has no order, so that results would not repeat.
+
+def _terms(word, away, *, bits, signed):
+    """What is added up for each value: e_i (x - level) by i, then e_i e_j by pair."""
+    low = -1.0 if signed else 0.0
+    on = [(word >> i) & 1 == 1 for i in range(bits)]
+    both = (on[i] == on[j] if signed else on[i] & on[j] for i, j in _pairs(bits))
+    return [jnp.where(one, away, low * away) for one in on] + [
+        jnp.where(one, 1.0, low) for one in both
+    ]
+
+
+_AT_ONCE = 2**14
+"""Values of a block in `_in_blocks`, whose sums stay in the cache."""
+
+
+def _column_sums(terms, *arrays):
+    """The sum over all rows of each array `N G` that `terms` makes, as `S G`."""
+    return jax.lax.platform_dependent(
+        *arrays,
+        cpu=functools.partial(_in_blocks, terms),
+        default=lambda *arrays: jnp.stack([x.sum(axis=0) for x in terms(*arrays)]),
+    )
+
+
+def _in_blocks(terms, *arrays):
+    """The same where XLA would read the arrays once for every sum.
+
+    Block after block of rows is added to as many running sums as a block has values,
+    all in one pass; they are nearer to the truth than one sum after the other, too.
     """
-    index = encode(x, levels)
-    place = (index * x.shape[1] + jnp.arange(x.shape[1])[None]).reshape(-1)
-    away = (x - decode(index, levels)).reshape(-1)
-    counts = jnp.zeros(levels.size, jnp.int32).at[place].add(1)
-    distances = jnp.zeros(levels.size, jnp.float32).at[place].add(away)
-    return counts.reshape(levels.shape), distances.reshape(levels.shape)
+    rows, groups = arrays[0].shape
+    most = max(1, _AT_ONCE // groups)
+    block = max(n for n in range(1, min(rows, most) + 1) if rows % n == 0)
+    # Whatever comes before is computed in this shape, and is slow where it has to find
+    # out which channel a value belongs to, or runs along an axis of one.
+    shape = (block, groups) if groups > 1 else (block,)
+    blocks = [x.reshape(-1, *shape) for x in arrays]
+
+    def add(sums, block):
+        return [a + b for a, b in zip(sums, terms(*block), strict=True)], None
+
+    first = [jnp.zeros_like(x) for x in terms(*(x[0] for x in blocks))]
+    sums, _ = jax.lax.scan(add, first, blocks)
+    return jnp.stack(sums).reshape(len(sums), block, groups).sum(axis=1)
 
 
 def minimise(

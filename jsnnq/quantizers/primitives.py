@@ -106,9 +106,12 @@ def encode(x: Float[Array, "..."], levels: Float[Array, "L *C"]) -> Int[Array, "
 
 
 def decode(
-    index: Int[Array, "..."], levels: Float[Array, "L *C"]
-) -> Float[Array, "..."]:
-    """The level each index names, exactly (selected, not computed)."""
+    index: Int[Array, "..."], levels: Shaped[Array, "L *C"]
+) -> Shaped[Array, "..."]:
+    """The level each index names, exactly (selected, not computed).
+
+    Or whatever else each level has one of, such as its code.
+    """
     if len(levels) <= _WRITE_OUT_UP_TO:
         value = jnp.broadcast_to(like(index, levels[0]), index.shape)
         for number, level in enumerate(levels[1:], start=1):

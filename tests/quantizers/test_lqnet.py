@@ -1,5 +1,6 @@
 """LQ-Net against its formulas typed in NumPy, and where float32 usually breaks it."""
 
+import functools
 import itertools
 
 import jax
@@ -10,8 +11,8 @@ import pytest
 from jsnnq.errors import InputError
 from jsnnq.quantizers import lqnet
 from jsnnq.quantizers.lqnet import (
-    _reduced,
-    _scattered,
+    _in_blocks,
+    _terms,
     minimise,
     refit,
     sorted_levels,
@@ -249,17 +250,24 @@ def test_refuses(settings, options, says):
         lqnet(*settings, **options)
 
 
-@pytest.mark.parametrize("way", [_reduced, _scattered])
-@pytest.mark.parametrize("groups", [1, 3])
-def test_both_ways_to_the_statistics_of_levels_equal_numpy(way, groups):
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize(("bits", "groups", "rows"), [(3, 5, 210), (2, 1, 40_000)])
+def test_both_ways_to_the_sums_over_values_equal_numpy(bits, groups, rows, signed):
     """One way runs on a CPU and the other on accelerators."""
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(200, groups)).astype(np.float32)
-    levels = np.sort(rng.normal(size=(8, groups)), axis=0).astype(np.float32)
-    closest = np.abs(x[:, None] - levels[None]).argmin(axis=1)
-    counts, distances = jax.jit(way)(jnp.asarray(x), jnp.asarray(levels))
-    for level in range(8):
-        here = closest == level
-        np.testing.assert_array_equal(counts[level], here.sum(axis=0))
-        away = np.where(here, x.astype(float) - levels[level], 0).sum(axis=0)
-        np.testing.assert_allclose(distances[level], away, atol=1e-5)
+    word = rng.integers(2**bits, size=(rows, groups), dtype=np.uint8)
+    away = rng.normal(size=(rows, groups)).astype(np.float32)
+    terms = functools.partial(_terms, bits=bits, signed=signed)
+    ways = (
+        functools.partial(_in_blocks, terms),
+        lambda *arrays: jnp.stack([x.sum(axis=0) for x in terms(*arrays)]),
+    )
+    code = word[None] >> np.arange(bits)[:, None, None] & 1
+    code = 2.0 * code - 1 if signed else code.astype(float)
+    expected = [(e * away).sum(axis=0) for e in code]
+    expected += [
+        (code[i] * code[j]).sum(axis=0) for i in range(bits) for j in range(i, bits)
+    ]
+    for way in ways:
+        found = jax.jit(way)(jnp.asarray(word), jnp.asarray(away))
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-3)

@@ -12,7 +12,7 @@ def once(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """`jax.jit` of a function that runs once or twice in a program.
 
     On a CPU, where generating code is what takes the time, it is not optimized: that
-    saves 4 of 5 seconds where random numbers are drawn, a half where bases are fitted.
+    saves 4 of 5 seconds where random numbers are drawn.
 
     Args:
         function: what is compiled.

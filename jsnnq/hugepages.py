@@ -9,6 +9,17 @@ In pages of 2 MiB it is 4,000. glibc (from 2.35) asks for them if its tunable
 A command of jsnnq sees to it by itself; a program of your own is started with
 
     GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python train.py
+
+Some virtual machines hand memory that a process has freed back to their host, which
+clears it anew when it is needed again (`free page reporting`). There every other step
+of a large network takes up to twice as long. A process that keeps what it has freed is
+spared that; all its threads then share one arena, which makes compiling slower (the
+default study takes a third longer), so it is left to who trains for long:
+
+    KEEP=glibc.malloc.arena_max=1
+    KEEP=$KEEP:glibc.malloc.mmap_threshold=1099511627776
+    KEEP=$KEEP:glibc.malloc.trim_threshold=1099511627776
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=1:$KEEP jsnnq study ...
 """
 
 import contextlib

@@ -50,7 +50,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jsnnq import parallel
-from jsnnq.compiling import once
 from jsnnq.errors import InputError, check_number, choose
 from jsnnq.quantizers.base import Quantizer, check_bits, per_channel
 from jsnnq.quantizers.primitives import decode, encode, round_to_level
@@ -224,6 +223,9 @@ def _in_blocks(terms, *arrays):
     rows, groups = arrays[0].shape
     most = max(1, _AT_ONCE // groups)
     block = max(n for n in range(1, min(rows, most) + 1) if rows % n == 0)
+    if block == rows:
+        # Two kernels to compile instead of one for every sum.
+        return jnp.stack(terms(*arrays)).sum(axis=1)
     # Whatever comes before is computed in this shape, and is slow where it has to find
     # out which channel a value belongs to, or runs along an axis of one.
     shape = (block, groups) if groups > 1 else (block,)
@@ -285,7 +287,7 @@ def _clip(x, limit, signed):
     return jnp.clip(x, -limit if signed else jnp.zeros_like(limit), limit)
 
 
-@functools.partial(once, static_argnames=("bits", "signed", "start"))
+@functools.partial(jax.jit, static_argnames=("bits", "signed", "start"))
 def _start(x, limit, bits, signed, start):
     """The basis before the first step."""
     powers = 2.0 ** jnp.arange(bits)[:, None]

@@ -167,10 +167,8 @@ def refit(
     a value is one small integer, and its bits are read while they are added up.
     """
     levels, codes = sorted_levels(basis, signed)
-    # Held, or XLA's CPU backend would sort them again for every value.
-    levels, words = jax.lax.optimization_barrier((levels, _as_integers(codes)))
     index = encode(x, levels)
-    word = decode(index, words).astype(jnp.uint8)
+    word = decode(index, _as_integers(codes)).astype(jnp.uint8)
     terms = functools.partial(_terms, bits=len(basis), signed=signed)
     sums = _column_sums(terms, word, x - decode(index, levels))
     means = parallel.mean(sums / len(x))
@@ -210,8 +208,12 @@ def _column_sums(terms, *arrays):
     return jax.lax.platform_dependent(
         *arrays,
         cpu=functools.partial(_in_blocks, terms),
-        default=lambda *arrays: jnp.stack([x.sum(axis=0) for x in terms(*arrays)]),
+        default=functools.partial(_at_once, terms),
     )
+
+
+def _at_once(terms, *arrays):
+    return jnp.stack(terms(*arrays)).sum(axis=1)
 
 
 def _in_blocks(terms, *arrays):
@@ -224,8 +226,7 @@ def _in_blocks(terms, *arrays):
     most = max(1, _AT_ONCE // groups)
     block = max(n for n in range(1, min(rows, most) + 1) if rows % n == 0)
     if block == rows:
-        # Two kernels to compile instead of one for every sum.
-        return jnp.stack(terms(*arrays)).sum(axis=1)
+        return _at_once(terms, *arrays)
     # Whatever comes before is computed in this shape, and is slow where it has to find
     # out which channel a value belongs to, or runs along an axis of one.
     shape = (block, groups) if groups > 1 else (block,)

@@ -313,7 +313,8 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument(
         "--rows",
         metavar="REGEX",
-        help="only rows with such a name, and the float networks they need",
+        help="only rows with such a name, and the float networks they need; "
+        "ROW/seed1 names one with its seed",
     )
     study.add_argument(
         "--budget",

@@ -83,7 +83,8 @@ def select(jobs: Iterable[Job], pattern: str | None) -> list[Job]:
 
     Args:
         jobs: from `plan`.
-        pattern: a regular expression; None selects all.
+        pattern: a regular expression, which may name seeds too, as reports do:
+            `weights-.*`, `.*/seed1`; None selects all.
 
     Raises:
         InputError: it is no regular expression, or no name matches.
@@ -92,11 +93,12 @@ def select(jobs: Iterable[Job], pattern: str | None) -> list[Job]:
     if pattern is None:
         return jobs
     try:
-        chosen = [job for job in jobs if re.fullmatch(pattern, job.name)]
+        matches = re.compile(pattern).fullmatch
     except re.error as error:
         raise InputError(
             f"--rows {pattern!r} is no regular expression: {error}"
         ) from error
+    chosen = [job for job in jobs if matches(job.name) or matches(job.key)]
     if not chosen:
         names = dict.fromkeys(job.name for job in jobs)
         raise InputError(

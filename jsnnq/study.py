@@ -53,7 +53,7 @@ class Choice:
 
     Attributes:
         rows: a regular expression: only rows with such a name, and the float networks
-            they need; None is all of them.
+            they need; None is all of them, see `plan.select`.
         budget: the time that may be spent. Within a limited one the study goes seed by
             seed, begins only what will end in time, stops in the middle of a row that
             does not, and leaves out rows that diverged before.

@@ -60,6 +60,8 @@ def test_wrong_numbers_of_seeds_are_refused(seeds, row_seeds):
         ("float", ["float/seed0", "float/seed1"]),
         ("weights-.*-2bit", ["float/seed0", *keys(plan(ROWS, 2, 1))[-2:]]),
         (".*uniform.*", ["float/seed0", "weights-uniform-2bit/seed0"]),
+        (".*/seed1", ["float/seed1", "float-finetuned/seed1"]),
+        ("float-finetuned/seed0", ["float/seed0", "float-finetuned/seed0"]),
     ],
 )
 def test_rows_are_selected_with_the_float_networks_they_need(pattern, expected):

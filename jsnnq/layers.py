@@ -331,7 +331,11 @@ class Spiking(QuantizedLayer):
         inside = train and self.quantizer.each_timestep
 
         def quantize(v, state):
-            return self.quantizer.apply(v, state, inside) if quantizes else (v, state)
+            if not quantizes:
+                return v, state
+            v, state = self.quantizer.apply(v, state, inside)
+            # Else every later timestep quantizes again, in each kernel that needs it.
+            return _computed_once(v), state
 
         spikes, seen, v, after = unroll(
             self.neuron, x, self._membrane(x.shape[1:]), decay, quantize, state

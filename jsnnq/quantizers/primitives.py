@@ -5,18 +5,18 @@ quantization, the backward pass the straight-through rule of the paper it comes 
 Gradients reach the values only; the numbers of a grid are constants here.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Shaped
 
 from jsnnq import parallel
 
-# Up to this many levels a comparison is written out per level, which XLA fuses into
-# one pass over the values; beyond, one reduction over an extra axis compiles faster.
-_WRITE_OUT_UP_TO = 16
+# Up to this many levels, shared or of a channel, a selection per level is written out,
+# which XLA fuses into one pass over the values; beyond, bisection runs faster or
+# compiles faster.
+_WRITE_OUT_UP_TO = {"shared": 64, "channel": 16}
 
 
 class Grid(NamedTuple):
@@ -84,43 +84,37 @@ def _round_to_grid_backward(outside, residual, gradient):
 _round_to_grid.defvjp(_round_to_grid_forward, _round_to_grid_backward)
 
 
-def encode(x: Float[Array, "..."], levels: Float[Array, "L *C"]) -> Int[Array, "..."]:
-    """Index of the nearest level: upward past every midpoint strictly exceeded.
+def nearest(
+    x: Float[Array, "..."],
+    levels: Float[Array, "L *C"],
+    values: Shaped[Array, "L *C"],
+) -> Shaped[Array, "..."]:
+    """What belongs to the nearest level: upward past every midpoint strictly exceeded.
 
     Args:
-        x: values, channels last.
+        x: numbers, channels last.
         levels: ascending along the first axis, shared or one column per channel.
+        values: what each level has one of, such as itself, or its code; selected, not
+            computed, so exact.
     """
     midpoints = (levels[1:] + levels[:-1]) / 2
-    if len(midpoints) < _WRITE_OUT_UP_TO:
-        above = (x > like(x, midpoint) for midpoint in midpoints)
-        return functools.reduce(
-            lambda index, more: index + more.astype(jnp.int32),
-            above,
-            jnp.zeros(x.shape, jnp.int32),
-        )
-    column = midpoints.reshape(
-        len(midpoints), *(1,) * (x.ndim - midpoints.ndim + 1), *midpoints.shape[1:]
-    )
-    return jnp.sum(x[None] > column, axis=0, dtype=jnp.int32)
-
-
-def decode(
-    index: Int[Array, "..."], levels: Shaped[Array, "L *C"]
-) -> Shaped[Array, "..."]:
-    """The level each index names, exactly (selected, not computed).
-
-    Or whatever else each level has one of, such as its code.
-    """
-    if len(levels) <= _WRITE_OUT_UP_TO:
-        value = jnp.broadcast_to(like(index, levels[0]), index.shape)
-        for number, level in enumerate(levels[1:], start=1):
-            value = jnp.where(index >= number, like(index, level), value)
-        return value
-    if levels.ndim == 1:
-        return levels[index]
-    channel = jnp.arange(levels.shape[1])
-    return levels[index, like(index, channel)]
+    shared = levels.size == len(levels)
+    if len(levels) <= _WRITE_OUT_UP_TO["shared" if shared else "channel"]:
+        found = jnp.broadcast_to(like(x, values[0]), x.shape)
+        for midpoint, value in zip(midpoints, values[1:], strict=True):
+            found = jnp.where(x > like(x, midpoint), like(x, value), found)
+        return found
+    channel = tuple(like(x, jnp.arange(n)) for n in levels.shape[1:])
+    # A bisection; past the last level there is nothing to exceed.
+    steps = (len(levels) - 1).bit_length()
+    missing = 2**steps - len(levels)
+    padding = ((0, missing), *((0, 0) for _ in channel))
+    midpoints = jnp.pad(midpoints, padding, constant_values=jnp.inf)
+    index = jnp.zeros(x.shape, jnp.int32)
+    for half in (2**step for step in reversed(range(steps))):
+        above = x > midpoints[(index + (half - 1), *channel)]
+        index += jnp.where(above, half, 0)
+    return values[(index, *channel)]
 
 
 @jax.custom_vjp
@@ -140,7 +134,7 @@ def round_to_level(
             outside.
     """
     clipped = jnp.clip(x, like(x, low), like(x, high))
-    return decode(encode(clipped, levels), levels).astype(x.dtype)
+    return nearest(clipped, levels, levels).astype(x.dtype)
 
 
 def _round_to_level_forward(x, levels, low, high):

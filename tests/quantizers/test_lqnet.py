@@ -101,6 +101,17 @@ def test_start_has_converged():
     np.testing.assert_allclose(refit(x, basis, True), basis, rtol=2e-4, atol=1e-7)
 
 
+def test_a_large_layer_starts_from_a_sample_that_says_as_much():
+    x = np.random.default_rng(0).beta(0.4, 2, 2**19).astype(np.float32)
+    state = lqnet(3, 1.0, codes="unsigned").init(jax.random.key(0), jnp.asarray(x))
+    basis = np.asarray(state.basis, np.float64)[:, 0]
+    best = basis
+    for _ in range(50):
+        best = solved(x, best, (0, 1))
+    errors = [np.mean((x - nearest(x, b, (0, 1))[1]) ** 2) for b in (basis, best)]
+    assert errors[0] < 1.01 * errors[1]
+
+
 def test_published_start_of_weights():
     """v_j = 2^j s / 2^(K-1), s = 0.6745 sqrt(2 / (k k C_out)), for every channel."""
     state = lqnet(3, start="published").init(None, jnp.asarray(kernel()))

@@ -116,26 +116,36 @@ def evaluation(settings: Settings) -> Rows:
     )
 
 
-def quantized(settings: Settings) -> Rows:
-    """What quantizers add to a full-precision step."""
-    batch = settings.batches[0]
-    plain = ours.training(ours.spiking(batch, settings.width), settings.devices)
-    rows = {
-        "LQ-Net weights, 2 bits": {"weights": kernels(LQNet(2))},
-        "LQ-Net weights, 4 bits": {"weights": kernels(LQNet(4))},
-        "uniform membrane, 4 bits": {"membranes": neurons(Uniform(4))},
-        "LQ-Net membrane, 2 bits": {"membranes": neurons(LQNet(2))},
-    }
-    for name, quantizers in rows.items():
-        config = ours.spiking(batch, settings.width, **quantizers)
-        work = ours.training(config, settings.devices)
-        yield compare(
-            settings.named(f"training step, SEW-ResNet18, {name}, batch {batch}"),
-            work,
-            "jsnnq, full precision",
-            plain,
-            settings.rounds,
+def weights(settings: Settings) -> Rows:
+    """What LQ-Net's quantized weights add to a full-precision step."""
+    for bits in (2, 4):
+        yield _beside_float(
+            settings, f"LQ-Net weights, {bits} bits", weights=kernels(LQNet(bits))
         )
+
+
+def membranes(settings: Settings) -> Rows:
+    """What quantized membranes add to a full-precision step."""
+    for name, quantizer in {
+        "LQ-Net membrane, 2 bits": LQNet(2),
+        "uniform membrane, 4 bits": Uniform(4),
+    }.items():
+        yield _beside_float(settings, name, membranes=neurons(quantizer))
+
+
+def _beside_float(settings, name, **quantizers):
+    batch = settings.batches[0]
+    plain, work = (
+        ours.training(ours.spiking(batch, settings.width, **some), settings.devices)
+        for some in ({}, quantizers)
+    )
+    return compare(
+        settings.named(f"training step, SEW-ResNet18, {name}, batch {batch}"),
+        work,
+        "jsnnq, full precision",
+        plain,
+        settings.rounds,
+    )
 
 
 def freezing(settings: Settings) -> Rows:
@@ -287,8 +297,8 @@ def starting(settings: Settings) -> Rows:
 GROUPS: dict[str, Callable[[Settings], Rows]] = {
     one.__name__: one
     for one in (
-        training, utilisation, evaluation, quantized, freezing, epochs, timesteps,
-        growth, layers, distances, first_step, starting,
+        training, utilisation, evaluation, weights, membranes, freezing, epochs,
+        timesteps, growth, layers, distances, first_step, starting,
     )
 }  # fmt: skip
 

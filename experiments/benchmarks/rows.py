@@ -118,34 +118,39 @@ def evaluation(settings: Settings) -> Rows:
 
 def weights(settings: Settings) -> Rows:
     """What LQ-Net's quantized weights add to a full-precision step."""
-    for bits in (2, 4):
-        yield _beside_float(
-            settings, f"LQ-Net weights, {bits} bits", weights=kernels(LQNet(bits))
-        )
+    return _beside_float(
+        settings,
+        {
+            f"LQ-Net weights, {bits} bits": {"weights": kernels(LQNet(bits))}
+            for bits in (2, 4)
+        },
+    )
 
 
 def membranes(settings: Settings) -> Rows:
     """What quantized membranes add to a full-precision step."""
-    for name, quantizer in {
-        "LQ-Net membrane, 2 bits": LQNet(2),
-        "uniform membrane, 4 bits": Uniform(4),
-    }.items():
-        yield _beside_float(settings, name, membranes=neurons(quantizer))
+    return _beside_float(
+        settings,
+        {
+            "LQ-Net membrane, 2 bits": {"membranes": neurons(LQNet(2))},
+            "uniform membrane, 4 bits": {"membranes": neurons(Uniform(4))},
+        },
+    )
 
 
-def _beside_float(settings, name, **quantizers):
+def _beside_float(settings: Settings, rows: dict[str, dict[str, Any]]) -> Rows:
     batch = settings.batches[0]
-    plain, work = (
-        ours.training(ours.spiking(batch, settings.width, **some), settings.devices)
-        for some in ({}, quantizers)
-    )
-    return compare(
-        settings.named(f"training step, SEW-ResNet18, {name}, batch {batch}"),
-        work,
-        "jsnnq, full precision",
-        plain,
-        settings.rounds,
-    )
+    plain = ours.training(ours.spiking(batch, settings.width), settings.devices)
+    for name, quantizers in rows.items():
+        config = ours.spiking(batch, settings.width, **quantizers)
+        work = ours.training(config, settings.devices)
+        yield compare(
+            settings.named(f"training step, SEW-ResNet18, {name}, batch {batch}"),
+            work,
+            "jsnnq, full precision",
+            plain,
+            settings.rounds,
+        )
 
 
 def freezing(settings: Settings) -> Rows:

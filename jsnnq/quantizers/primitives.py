@@ -16,7 +16,7 @@ from jsnnq import parallel
 # Up to this many levels, shared or of a channel, a selection per level is written out,
 # which XLA fuses into one pass over the values; beyond, bisection runs faster or
 # compiles faster.
-_WRITE_OUT_UP_TO = {"shared": 64, "channel": 16}
+_WRITE_OUT_SHARED, _WRITE_OUT_BY_CHANNEL = 64, 16
 
 
 class Grid(NamedTuple):
@@ -99,7 +99,7 @@ def nearest(
     """
     midpoints = (levels[1:] + levels[:-1]) / 2
     shared = levels.size == len(levels)
-    if len(levels) <= _WRITE_OUT_UP_TO["shared" if shared else "channel"]:
+    if len(levels) <= (_WRITE_OUT_SHARED if shared else _WRITE_OUT_BY_CHANNEL):
         found = jnp.broadcast_to(like(x, values[0]), x.shape)
         for midpoint, value in zip(midpoints, values[1:], strict=True):
             found = jnp.where(x > like(x, midpoint), like(x, value), found)

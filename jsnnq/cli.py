@@ -59,13 +59,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _complain(f"{error.filename or 'a file'}: {error.strerror}", 2)
     except KeyboardInterrupt:
-        return _complain("stopped; type the same command again to go on", 130)
+        status = _complain("stopped; type the same command again to go on", 130)
+        if arguments is None:
+            _leave(status)
+        return status
     except RuntimeError as error:
         from jsnnq.train import Diverged
 
         if not isinstance(error, Diverged):
             raise
         return _complain(str(error), 1)
+
+
+def _leave(status: int) -> None:
+    """Ends the process now: Python would wait for threads that still compile."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _complain(sentence: str, status: int) -> int:

@@ -27,6 +27,7 @@ from jsnnq import (
     files,
     firing,
     footprint,
+    interrupt,
     parallel,
     probe,
     states,
@@ -102,8 +103,8 @@ def execute(
 ) -> tuple[dict[str, Any], Evaluation]:
     """Trains (unless post-training), evaluates and stores a network.
 
-    A run that was stopped continues from its last saved state. Who writes its row down
-    removes that state, with `tidy`.
+    A run that was stopped continues from its last saved state, which after Ctrl-C is
+    that of the present step. Who writes its row down removes that state, with `tidy`.
 
     Args:
         program: what `build.program` made of `config`.
@@ -205,24 +206,28 @@ def _train(program, config, dataset, folder, seed, state, monitor, budget):
             checkpoint.save(partial, state, {"wall_s": before + now - began})
             saved = now
 
+    spent = budget.watch()
     try:
-        state = train.fit(
-            program,
-            state,
-            dataset.train,
-            seed=seed,
-            epochs=config.training.epochs,
-            monitor=monitor,
-            on_epoch=keep,
-            look=look,
-            looks=max(1, config.training.looks),
-            enough=budget.watch(),
-        )
+        with interrupt.patient() as stopped:
+            state = train.fit(
+                program,
+                state,
+                dataset.train,
+                seed=seed,
+                epochs=config.training.epochs,
+                monitor=monitor,
+                on_epoch=keep,
+                look=look,
+                looks=max(1, config.training.looks),
+                enough=lambda: stopped() or spent(),
+            )
+            if budget.is_limited or stopped():
+                keep(state, every=0)
     except train.Diverged as error:
         checkpoint.save(folder / "last_good", error.last_good, {"step": error.step})
         raise
-    if budget.is_limited:
-        keep(state, every=0)
+    if stopped():
+        raise KeyboardInterrupt
     steps = config.training.epochs * batching.steps_per_epoch(
         len(dataset.train), program.batch
     )

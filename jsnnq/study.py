@@ -291,9 +291,10 @@ def _device() -> str:
 
 
 class _Ahead:
-    """Compiles what the next rows need, on threads beside the present one.
+    """Compiles what this row and the next ones need, on threads beside the present one.
 
-    Compiling takes as long as the training of a small row, and uses one core.
+    Compiling takes as long as the training of a small row, uses one core, and cannot
+    be interrupted; who waits for it can.
     """
 
     def __init__(self, compile_one: Callable[[str], None]):
@@ -304,21 +305,20 @@ class _Ahead:
     def __enter__(self):
         return self
 
-    def __exit__(self, *exception):
-        # XLA cannot be interrupted; what has not begun need not begin.
-        self._pool.shutdown(wait=True, cancel_futures=True)
+    def __exit__(self, kind, *exception):
+        # After Ctrl-C nobody waits for what will not be used.
+        self._pool.shutdown(wait=kind is None, cancel_futures=True)
 
     def turn(self, name: str, following: Iterable[str]) -> None:
         """Waits for the compilation of a row whose turn it is; begins the next ones."""
-        if name in self._begun:
-            # What could not be compiled will say so again where it is used.
-            self._begun[name].exception()
         coming = [other for other in dict.fromkeys(following) if other != name]
-        wanted = coming[:_AHEAD]
-        self._begun = {n: f for n, f in self._begun.items() if n in (name, *wanted)}
-        for other in wanted:
-            if other not in self._begun:
-                self._begun[other] = self._pool.submit(self._compile_one, other)
+        wanted = [name, *coming[:_AHEAD]]
+        begun = self._begun
+        self._begun = {
+            n: begun.get(n) or self._pool.submit(self._compile_one, n) for n in wanted
+        }
+        # What could not be compiled will say so again where it is used.
+        self._begun[name].exception()
 
 
 def _line(row):

@@ -1,6 +1,7 @@
 """Settings every test runs under: strict shapes, and XLA's slow passes off."""
 
 import os
+import signal
 
 # Most tests compile far longer than they run; with the expensive passes off the
 # suite takes a third of the time. Tests that must compile as users do say so.
@@ -21,3 +22,27 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 @pytest.fixture
 def key() -> jax.Array:
     return jax.random.key(0)
+
+
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """Studies compile nothing ahead, for tests that run no real row."""
+    from jsnnq import study
+
+    monkeypatch.setattr(study, "compile_ahead", lambda *_: None)
+
+
+@pytest.fixture
+def unreported(monkeypatch):
+    """Leaves the report out, whose plots take most of a made-up study's time."""
+    from jsnnq import ledger
+
+    monkeypatch.setattr(ledger, "write_report", lambda out: [])
+
+
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as in a terminal; what runs in the background may be made deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda: signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, before)

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -390,11 +391,14 @@ def test_a_comparison_is_not_written_into_a_file(networks, here):
     assert (here / "file").read_text() == "mine"
 
 
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(jsnnq.__file__).parents[1])}
+
+
 def started(*arguments, cwd):
     return subprocess.Popen(
         [sys.executable, "-m", "jsnnq.cli", *map(str, arguments)],
         cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(Path(jsnnq.__file__).parents[1])},
+        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -446,7 +450,7 @@ def faked(monkeypatch):
 
 
 @pytest.fixture
-def experiment(here):
+def experiment(here, uncompiled):
     (here / "small.py").write_text(EXPERIMENT)
     return here
 
@@ -548,6 +552,39 @@ def test_ctrl_c_is_a_sentence_and_130(experiment, monkeypatch, command):
     assert "type the same command again" in refused(command, *typed, status=130)
 
 
+_ENDLESS = """
+import signal, sys, time
+from jsnnq import cli, study
+
+def compile_ahead(*_):
+    print("compiling", flush=True)
+    time.sleep(3600)
+
+# In the background a shell may have made it deaf to Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+study.compile_ahead = compile_ahead
+sys.argv = ["jsnnq", "study", "small.py", "--quiet"]
+sys.exit(cli.main())
+"""
+
+
+def test_ctrl_c_ends_a_command_that_compiles(experiment):
+    with subprocess.Popen(
+        [sys.executable, "-c", _ENDLESS],
+        cwd=experiment,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "compiling\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=600)
+    assert process.returncode == 130
+    assert err == "jsnnq: stopped; type the same command again to go on\n"
+
+
+@pytest.mark.usefixtures("uncompiled")
 def test_the_default_study_needs_no_arguments(here, monkeypatch):
     """Its rows are built and the first one begun, in ./jsnnq-study."""
     begun = []

@@ -16,15 +16,8 @@ from .test_study import ORDER, ROWS, fake_execute, make, read, tree
 
 
 @pytest.fixture
-def faked(monkeypatch):
+def faked(monkeypatch, uncompiled):
     monkeypatch.setattr(study, "execute", fake_execute)
-    monkeypatch.setattr(study, "compile_ahead", lambda *arguments: None)
-
-
-@pytest.fixture
-def unreported(monkeypatch):
-    """Leaves the report out, whose plots take most of a made-up study's time."""
-    monkeypatch.setattr(ledger, "write_report", lambda out: [])
 
 
 # What a row is expected to take.

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 from scipy import stats
 
 import jsnnq
-from jsnnq import checkpoint, footprint, ledger, run, study, train
+from jsnnq import checkpoint, footprint, ledger, monitor, run, study, train
 from jsnnq.budget import Budget, OutOfTime
 from jsnnq.config import Config, LQNet, Uniform, kernels, to_dict
 from jsnnq.errors import InputError
@@ -383,15 +384,8 @@ def fake_execute(
 
 
 @pytest.fixture
-def faked(monkeypatch):
+def faked(monkeypatch, uncompiled):
     monkeypatch.setattr(study, "execute", fake_execute)
-    monkeypatch.setattr(study, "compile_ahead", lambda *arguments: None)
-
-
-@pytest.fixture
-def unreported(monkeypatch):
-    """Leaves the report out, whose plots take most of a made-up study's time."""
-    monkeypatch.setattr(ledger, "write_report", lambda out: [])
 
 
 SCRATCH = dataclasses.replace(SMALL, weights=kernels(Uniform(2, clip=CLIP)))
@@ -451,7 +445,7 @@ def test_a_row_from_scratch_without_a_float_network_has_no_distance(tmp_path):
     assert results["floor"] is None
 
 
-@pytest.mark.usefixtures("unreported")
+@pytest.mark.usefixtures("uncompiled", "unreported")
 @pytest.mark.parametrize("stop", range(6))
 def test_killed_at_any_row_it_continues_there(tmp_path, monkeypatch, stop):
     done = []
@@ -489,6 +483,7 @@ def diverging(*keys):
     return execute, tried
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_a_diverged_row_is_named_and_the_others_finish(tmp_path, monkeypatch):
     execute, tried = diverging("float-finetuned/seed0")
     monkeypatch.setattr(study, "execute", execute)
@@ -507,6 +502,7 @@ def test_a_diverged_row_is_named_and_the_others_finish(tmp_path, monkeypatch):
     assert len(make(tmp_path).run()["rows"]) == 6
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_rows_of_a_diverged_float_network_are_not_tried(tmp_path, monkeypatch):
     execute, tried = diverging("float/seed0")
     monkeypatch.setattr(study, "execute", execute)
@@ -517,6 +513,7 @@ def test_rows_of_a_diverged_float_network_are_not_tried(tmp_path, monkeypatch):
     assert len(read(tmp_path)["rows"]) == 2
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_a_study_in_which_everything_diverges_still_says_so(tmp_path, monkeypatch):
     execute, _ = diverging("float/seed0", "float/seed1")
     monkeypatch.setattr(study, "execute", execute)
@@ -636,9 +633,26 @@ def test_rows_are_compiled_ahead_once_and_a_failure_stops_nothing(
     monkeypatch.setattr(study, "compile_ahead", compile_ahead)
     made = make(tmp_path, seeds=2)
     assert made.run()["rows"]
-    # Of every program but the first, which is compiled where it is used.
-    first, *others = dict.fromkeys(made._programs[job.name] for job in made.jobs)
-    assert ahead == others
+    assert ahead == list(dict.fromkeys(made._programs[job.name] for job in made.jobs))
+
+
+@pytest.mark.usefixtures("unreported")
+def test_ctrl_c_does_not_wait_for_what_is_compiled_ahead(tmp_path, monkeypatch):
+    never, first = threading.Event(), []
+
+    def compile_ahead(*_):
+        if first:
+            never.wait()
+        first.append(True)
+
+    def stop(*_, **__):
+        raise Killed
+
+    monkeypatch.setattr(study, "compile_ahead", compile_ahead)
+    monkeypatch.setattr(study, "execute", stop)
+    with pytest.raises(Killed):
+        make(tmp_path).run()  # Ends, though a program is being compiled for ever.
+    never.set()
 
 
 @pytest.mark.usefixtures("faked", "unreported")
@@ -649,12 +663,11 @@ def test_a_full_disk_says_so_and_keeps_what_was_done(tmp_path, monkeypatch):
     def full(path, *_, **__):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(type(tmp_path), "write_bytes", full)
-    with pytest.raises(InputError, match="No space left on device"):
-        make(tmp_path).run()
+    with monkeypatch.context() as disk:
+        disk.setattr(type(tmp_path), "write_bytes", full)
+        with pytest.raises(InputError, match="No space left on device"):
+            make(tmp_path).run()
     assert tree(tmp_path) == before
-    monkeypatch.undo()
-    monkeypatch.setattr(study, "execute", fake_execute)
     assert make(tmp_path).run() == done
 
 
@@ -738,7 +751,7 @@ def test_a_row_that_nearly_fills_the_budget_is_not_waited_for(tmp_path, monkeypa
     assert len(clock.tried) > tried
 
 
-@pytest.mark.usefixtures("unreported")
+@pytest.mark.usefixtures("uncompiled", "unreported")
 def test_time_that_is_short_is_not_spent_on_what_diverged(tmp_path, monkeypatch):
     execute, tried = diverging("float-finetuned/seed0")
 
@@ -750,7 +763,6 @@ def test_time_that_is_short_is_not_spent_on_what_diverged(tmp_path, monkeypatch)
             raise
 
     monkeypatch.setattr(study, "execute", leave)
-    monkeypatch.setattr(study, "compile_ahead", lambda *arguments: None)
     limited = study.Choice(budget=Budget(1e6))
     with pytest.raises(train.Diverged):
         make(tmp_path, choice=limited).run()
@@ -866,6 +878,32 @@ def test_stopped_in_the_middle_of_an_epoch_a_run_goes_on_bit_for_bit(
     )
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
     assert not list(tmp_path.rglob("*partial*"))
+
+
+def test_ctrl_c_in_the_middle_of_an_epoch_keeps_the_step(
+    finished, tmp_path, monkeypatch, ctrl_c
+):
+    pressed_at, told = 4, monitor.Monitor.step
+
+    def step(self, number, *numbers):
+        if number == pressed_at:
+            ctrl_c()
+        told(self, number, *numbers)
+
+    monkeypatch.setattr(monitor.Monitor, "step", step)
+    rows = {"float": SMALL}
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path, rows, seeds=1).run()
+    partial = tmp_path / "runs" / "float-seed0" / "partial"
+    # A step is under way while the numbers of the last are told.
+    assert int(checkpoint.restore(partial)[0]["step"]) == pressed_at + 1
+    monkeypatch.undo()
+    make(tmp_path, rows, seeds=1).run()
+    ours, theirs = (
+        checkpoint.restore(folder / "runs" / "float-seed0" / "checkpoint")[0]
+        for folder in (tmp_path, finished)
+    )
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
 def test_the_file_of_the_slow_test_is_the_study_of_this_file(tmp_path):

@@ -1,8 +1,8 @@
 """What arXiv 2604.14487 says of quantized spiking networks, held against a study.
 
-Accuracy is *kept* within one point of the control that was trained just as long, and
-the firing is if its EMD does not exceed the largest value that the control reached.
-The paper claims that
+Accuracy is *kept* within one point of the control of the same seed, which was trained
+just as long, and the firing is if its EMD does not exceed the largest value that the
+control reached. The paper claims that
 
 * accuracy recovers with bits before the firing does,
 * a wide clip moves the firing of uniform weights at equal accuracy,
@@ -11,11 +11,17 @@ The paper claims that
 * LQ-Net on the membrane is unstable: training diverges, or the accuracy collapses by
   more than ten points.
 
-A claim is held only against rows that are there. Something is kept if every seed keeps
-it and lost if none does; where seeds disagree, or there is but one of a row or of its
-control, nothing can be decided. A seed that diverged has lost both.
+It does not say what would cure the last one; here a ridge, a basis that is frozen over
+the timesteps and a slower average are held against rows without them.
+
+A claim is held only against rows that are there, and against those of each start by
+themselves. Something is kept if every seed keeps it and lost if none does; where seeds
+disagree, or there is but one of a row or of its control, nothing can be decided. A seed
+that diverged has lost both. Only a collapse needs no second seed to agree: a training
+that goes wrong sometimes is unstable.
 """
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -36,15 +42,40 @@ _A_HAIR = 1e-9
 
 def hold(study: Study) -> list[Claim]:
     """Every claim for which the study has rows, those that show first."""
-    claims = [
+    starts = list(dict.fromkeys(group.start for group in study.quantized))
+    claims = []
+    for start in starts or [""]:
+        found = _hold(_starting(study, start))
+        said = f", {_STARTS.get(start, start)}" * (len(starts) > 1)
+        claims += [claim._replace(words=claim.words + said) for claim in found]
+    order = (SHOWS, FAILS, UNDECIDED)
+    return sorted(claims, key=lambda claim: order.index(claim.reading))
+
+
+_STARTS = {"scratch": "from scratch", "checkpoint": "from a checkpoint"}
+
+
+def _starting(study: Study, start: str) -> Study:
+    """The study with those of its quantized rows that have this start.
+
+    What diverged is known by name only, so where there are several starts it is left
+    out.
+    """
+    kept = [g for g in study.groups if g.kind != "quantized" or g.start == start]
+    if len(kept) == len(study.groups):
+        return study
+    results = {**study.results, "diverged": ()}
+    return dataclasses.replace(study, groups=tuple(kept), results=results)
+
+
+def _hold(study: Study) -> list[Claim]:
+    return [
         *_on_recovery(study),
         *_on_wide_clips(study),
         *_on_lqnet(study),
         *_on_membranes(study),
         *_on_learned_membranes(study),
     ]
-    order = (SHOWS, FAILS, UNDECIDED)
-    return sorted(claims, key=lambda claim: order.index(claim.reading))
 
 
 # Rows and how they are read
@@ -58,6 +89,8 @@ class _Row(NamedTuple):
     start: str
     accuracies: list[float]
     emds: list[float]
+    bases: list[float]
+    """For each seed the accuracy that it is held against."""
 
     @property
     def bits(self) -> int:
@@ -79,18 +112,26 @@ def _rows(study: Study, place: str, method: str) -> list[_Row]:
     for group in study.quantized:
         accuracies, emds = group.values("accuracy"), group.values("emd.mean")
         if accuracies and emds and study.control(group.start):
-            found.append(_Row(group.name, group.label, group.start, accuracies, emds))
+            bases = [
+                study.base(group.start, [row["seed"]])
+                for row in group.rows
+                if is_finite(row["accuracy"])
+            ]
+            found.append(
+                _Row(group.name, group.label, group.start, accuracies, emds, bases)
+            )
     known = {row.name for row in found}
     start = next((row.start for row in found), "checkpoint")
     for name in dict.fromkeys(lost):
         if name not in known:
             label = names.read(name, "quantized", {"neuron": {}})
-            found.append(_Row(name, label, start, [], []))
+            found.append(_Row(name, label, start, [], [], []))
     return sorted(
         (
             row._replace(
                 accuracies=row.accuracies + [-math.inf] * lost.count(row.name),
                 emds=row.emds + [math.inf] * lost.count(row.name),
+                bases=row.bases + [study.base(start)] * lost.count(row.name),
             )
             for row in found
             if row.label[:2] == (place, method)
@@ -117,9 +158,13 @@ def _agreed(values: Iterable[bool]) -> bool | None:
     return said.pop() if len(said) == 1 else None
 
 
+_Keeps = Callable[[Study, _Row], bool | None]
+
+
 def _keeps_accuracy(study: Study, row: _Row) -> bool | None:
-    edge = study.base(row.start) - KEPT - _A_HAIR
-    return _agreed(accuracy >= edge for accuracy in row.accuracies)
+    del study
+    pairs = zip(row.accuracies, row.bases, strict=True)
+    return _agreed(accuracy >= base - KEPT - _A_HAIR for accuracy, base in pairs)
 
 
 def _keeps_firing(study: Study, row: _Row) -> bool | None:
@@ -127,21 +172,21 @@ def _keeps_firing(study: Study, row: _Row) -> bool | None:
     return _agreed(control is not None and emd <= control.high for emd in row.emds)
 
 
-def _are_alone(study: Study, rows: Iterable[_Row]) -> bool:
-    """Whether one seed would have to decide something."""
+def _claim(
+    study: Study, words: str, rows: Iterable[_Row], reading: Reading, told: str
+) -> Claim:
+    """The claim, open if one seed of a row or of its control would have to decide."""
     rows = list(rows)
-    single = any(len(row.accuracies) < 2 for row in rows)
     controls = [study.control(row.start) for row in rows]
-    return single or any(c is None or c.low == c.high for c in controls)
-
-
-def _judged(
-    study: Study, rows: Iterable[_Row], reading: Reading, told: str
-) -> tuple[Reading, str]:
-    """The reading, unless one seed would have to decide it."""
-    if reading != UNDECIDED and _are_alone(study, rows):
-        return UNDECIDED, f"{told}; {ALONE}"
-    return reading, told
+    once = [c.word if c else "control" for c in controls if not c or c.low == c.high]
+    if reading == UNDECIDED:
+        return Claim(reading, words, told)
+    if any(len(row.accuracies) < 2 for row in rows):
+        return Claim(UNDECIDED, words, f"{told}; {ALONE}")
+    if once:
+        told += f"; a {once[0]} that was measured once decides nothing"
+        return Claim(UNDECIDED, words, told)
+    return Claim(reading, words, told)
 
 
 def _told(study: Study, row: _Row, name: str = "") -> str:
@@ -168,6 +213,11 @@ def _against(study: Study, rows: Iterable[_Row]) -> str:
     return f"; the control reached {' and '.join(said)}" if said else ""
 
 
+def _lies_above(ones: Iterable[float], others: Iterable[float]) -> bool:
+    """Whether every seed of the one lies above every seed of the other."""
+    return min(ones) > max(others)
+
+
 def _overall(readings: Iterable[Reading]) -> Reading:
     """Shows if it shows somewhere and fails nowhere."""
     found = set(readings)
@@ -189,9 +239,9 @@ def _on_recovery(study: Study) -> list[Claim]:
         judged = {name: _recovers(study, family) for name, family in families.items()}
         told = "; ".join(f"{name}: {words}" for name, (_, words) in judged.items())
         reading = _overall(reading for reading, _ in judged.values())
-        reading, told = _judged(study, rows, reading, told + _against(study, rows))
         words = f"{place}: accuracy recovers with bits before the firing does"
-        claims.append(Claim(reading, words, told))
+        told += _against(study, rows)
+        claims.append(_claim(study, words, rows, reading, told))
     return claims
 
 
@@ -209,11 +259,7 @@ def _recovers(study: Study, family: Sequence[_Row]) -> tuple[Reading, str]:
     return (SHOWS if accuracy < firing else FAILS), told
 
 
-def _kept_from(
-    study: Study,
-    family: Sequence[_Row],
-    keeps: Callable[[Study, _Row], bool | None],
-) -> float | None:
+def _kept_from(study: Study, family: Sequence[_Row], keeps: _Keeps) -> float | None:
     """The fewest bits from which on it is kept; None where seeds disagree about it."""
     kept = math.inf
     for row in reversed(family):
@@ -270,18 +316,22 @@ def _on_wide_clips(study: Study) -> list[Claim]:
         for pair in pairs.values()
         if abs(pair[0].accuracy - pair[1].accuracy) <= KEPT + _A_HAIR
     ]
-    moved = [
-        min(wide.emds) > max(narrow.emds) and _keeps_firing(study, wide) is False
-        for narrow, wide in equal
-    ]
+    moved = [_moves(study, *pair) for pair in equal]
     told = "; ".join(_both(study, pair) for pair in pairs.values())
     if not equal:
         told += "; at no width are the accuracies within a point"
-    reading = SHOWS if any(moved) else FAILS if equal else UNDECIDED
+    reading = SHOWS if SHOWS in moved else _overall(moved)
     rows = [row for pair in equal for row in pair]
-    reading, told = _judged(study, rows, reading, told)
     words = "a wide clip moves the firing of uniform weights at equal accuracy"
-    return [Claim(reading, words, told)]
+    return [_claim(study, words, rows, reading, told)]
+
+
+def _moves(study: Study, narrow: _Row, wide: _Row) -> Reading:
+    """Whether the wide clip moves the firing, and further than the narrow one."""
+    keeps = _keeps_firing(study, wide)
+    if keeps is False and _lies_above(wide.emds, narrow.emds):
+        return SHOWS
+    return FAILS if keeps or _lies_above(narrow.emds, wide.emds) else UNDECIDED
 
 
 # LQ-Net's weights
@@ -292,22 +342,19 @@ def _on_lqnet(study: Study) -> list[Claim]:
     claims = []
     if len({row.bits for row in rows}) > 1:
         kept = [_keeps_firing(study, row) for row in rows]
-        farthest = max(rows, key=lambda row: row.emd)
+        farthest = max(rows, key=lambda row: row.emd)  # of one start and control
         told = f"{kept.count(True)} of {len(rows)} rows do, the farthest is "
         told += _told(study, farthest, farthest.name) + _beside_uniform(study, rows)
         reading = FAILS if False in kept else UNDECIDED if None in kept else SHOWS
-        reading, told = _judged(study, rows, reading, told)
         words = "LQ-Net weights keep the firing at every width, whatever the clip"
-        claims.append(Claim(reading, words, told))
+        claims.append(_claim(study, words, rows, reading, told))
     if pairs := _by_clip(rows):
         alike = [_are_alike(study, *pair) for pair in pairs.values()]
         told = "; ".join(_both(study, pair) for pair in pairs.values())
         every = [row for pair in pairs.values() for row in pair]
-        reading = SHOWS if all(alike) else FAILS
-        reading, told = _judged(study, every, reading, told)
-        claims.append(
-            Claim(reading, "LQ-Net weights are indifferent to the clip", told)
-        )
+        reading = FAILS if FAILS in alike else _overall(alike)
+        words = "LQ-Net weights are indifferent to the clip"
+        claims.append(_claim(study, words, every, reading, told))
     return claims
 
 
@@ -326,12 +373,24 @@ def _beside_uniform(study: Study, rows: Iterable[_Row]) -> str:
     return f"; nearer than uniform weights in {nearer} of {len(pairs)}" * bool(pairs)
 
 
-def _are_alike(study: Study, one: _Row, other: _Row) -> bool:
+def _are_alike(study: Study, one: _Row, other: _Row) -> Reading:
     """As near each other as the control's seeds are, or as accuracies may be."""
     control = study.control(one.start)
     span = control.high - control.low if control else 0.0
-    accurate = abs(one.accuracy - other.accuracy) <= KEPT + _A_HAIR
-    return accurate and abs(one.emd - other.emd) <= span
+    apart = [
+        (abs(one.accuracy - other.accuracy) > KEPT + _A_HAIR, "accuracies"),
+        (abs(one.emd - other.emd) > span, "emds"),
+    ]
+    by_every_seed = [
+        _lies_above(*pair)
+        for is_apart, values in apart
+        if is_apart
+        for pair in (
+            (getattr(one, values), getattr(other, values)),
+            (getattr(other, values), getattr(one, values)),
+        )
+    ]
+    return FAILS if any(by_every_seed) else UNDECIDED if by_every_seed else SHOWS
 
 
 # Membranes
@@ -350,15 +409,20 @@ def _on_bits_of_membranes(study: Study, rows: Sequence[_Row]) -> list[Claim]:
         f"{name}: {', '.join(_told(study, row) for row in family)}"
         for name, family in families.items()
     )
-    reading = _overall(_needs_bits(study, family) for family in families.values())
-    reading, told = _judged(study, rows, reading, told + _against(study, rows))
-    words = f"membranes need about {_ENOUGH_BITS} bits to keep the accuracy"
-    return [Claim(reading, words, told)]
+    found = []
+    for what, keeps in {"accuracy": _keeps_accuracy, "firing": _keeps_firing}.items():
+        words = f"membranes need about {_ENOUGH_BITS} bits to keep the {what}"
+        reading = _overall(
+            _needs_bits(study, family, keeps) for family in families.values()
+        )
+        against = _against(study, rows) * (keeps is _keeps_accuracy)
+        found.append(_claim(study, words, rows, reading, told + against))
+    return found
 
 
-def _needs_bits(study: Study, family: Sequence[_Row]) -> Reading:
-    few = [_keeps_accuracy(study, r) for r in family if r.bits < _ENOUGH_BITS]
-    enough = [_keeps_accuracy(study, r) for r in family if r.bits >= _ENOUGH_BITS]
+def _needs_bits(study: Study, family: Sequence[_Row], keeps: _Keeps) -> Reading:
+    few = [keeps(study, row) for row in family if row.bits < _ENOUGH_BITS]
+    enough = [keeps(study, row) for row in family if row.bits >= _ENOUGH_BITS]
     if not few or not enough:
         return UNDECIDED
     if False in enough or all(few):
@@ -376,24 +440,73 @@ def _on_signs(study: Study, rows: Sequence[_Row]) -> list[Claim]:
     ahead = unsigned.accuracy - signed.accuracy
     told = f"{_told(study, unsigned, 'unsigned')}, {_told(study, signed, 'signed')}"
     told += f": {points(ahead)} points" if is_finite(ahead) else ""
-    beats = min(unsigned.accuracies) > max(signed.accuracies) and ahead > KEPT
-    nearer = max(unsigned.emds) < min(signed.emds)
-    behind = ahead <= KEPT or min(unsigned.emds) > max(signed.emds)
-    reading = SHOWS if beats and nearer else FAILS if behind else UNDECIDED
-    reading, told = _judged(study, [signed, unsigned], reading, told)
-    return [Claim(reading, "unsigned membranes beat signed ones at 2 bits", told)]
+    above = _lies_above(unsigned.accuracies, signed.accuracies) and ahead > KEPT
+    beats = above and _lies_above(signed.emds, unsigned.emds)
+    # Not if it is never the more accurate one, or always the farther one.
+    behind = not _lies_somewhere_above(unsigned.accuracies, signed.accuracies)
+    behind |= _lies_above(unsigned.emds, signed.emds)
+    reading = SHOWS if beats else FAILS if behind else UNDECIDED
+    words = "unsigned membranes beat signed ones at 2 bits"
+    return [_claim(study, words, [signed, unsigned], reading, told)]
+
+
+def _lies_somewhere_above(ones: Iterable[float], others: Iterable[float]) -> bool:
+    """Whether some seed of the one lies above some seed of the other."""
+    return max(ones) > min(others)
+
+
+# LQ-Net's membranes
+
+_REMEDIES = {
+    "a ridge": (("", "noridge"), ("timestep", "timestep-noridge")),
+    "a basis frozen over the timesteps": (
+        ("", "timestep"),
+        ("noridge", "timestep-noridge"),
+    ),
+    "a slower average": (("slow", ""), ("", "fast")),
+}
+"""What may cure it, and rows that differ in nothing else: those with it, without it."""
 
 
 def _on_learned_membranes(study: Study) -> list[Claim]:
-    rows = [row for row in _rows(study, "membrane", "lqnet") if row.bits == 2]
-    if not rows:
-        return []
-    wrong = [
-        min(row.accuracies) < study.base(row.start) - _COLLAPSE - _A_HAIR
-        for row in rows
-    ]
-    told = ", ".join(_told(study, row, row.label.detail or "as it is") for row in rows)
-    reading = SHOWS if any(wrong) else FAILS
-    reading, told = _judged(study, rows, reading, told + _against(study, rows))
-    words = "LQ-Net on the membrane is unstable, at 2 bits"
-    return [Claim(reading, words, told)]
+    rows = {
+        row.label.detail: row
+        for row in _rows(study, "membrane", "lqnet")
+        if row.bits == 2
+    }
+    claims = []
+    if plain := rows.get(""):
+        told = _told(study, plain, "as it is") + _against(study, [plain])
+        reading = SHOWS if _collapses(plain) else FAILS
+        words = "LQ-Net on the membrane is unstable, at 2 bits"
+        claims.append(_claim(study, words, [plain], reading, told))
+    for remedy, kinds in _REMEDIES.items():
+        pairs = [
+            (rows[these], rows[those])
+            for with_it, without in kinds
+            if (these := with_it.replace("-", " ")) in rows
+            and (those := without.replace("-", " ")) in rows
+        ]
+        if pairs:
+            claims.append(_on_remedy(study, remedy, pairs))
+    return claims
+
+
+def _collapses(row: _Row) -> bool:
+    pairs = zip(row.accuracies, row.bases, strict=True)
+    return any(accuracy < base - _COLLAPSE - _A_HAIR for accuracy, base in pairs)
+
+
+def _on_remedy(study: Study, remedy: str, pairs: Sequence[tuple[_Row, _Row]]) -> Claim:
+    """A remedy cures if nothing collapses with it where something does without it."""
+    ill = [having for having, lacking in pairs if _collapses(lacking)]
+    told = "; ".join(
+        f"{_told(study, having, 'with')}, {_told(study, lacking, 'without')}"
+        for having, lacking in pairs
+    )
+    told += "; nothing collapses without it" * (not ill)
+    cured = [not _collapses(having) for having in ill]
+    reading = SHOWS if cured and all(cured) else UNDECIDED if any(cured) else FAILS
+    rows = [row for pair in pairs for row in pair]
+    words = f"LQ-Net on the membrane is kept from collapsing by {remedy}"
+    return _claim(study, words, rows, reading, told)

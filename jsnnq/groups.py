@@ -64,6 +64,11 @@ class Group:
         training = dig(self.rows[0], "config.training") or {}
         return {key: value for key, value in training.items() if key != "looks"}
 
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of its rows."""
+        return [row["seed"] for row in self.rows]
+
     def values(self, path: str) -> list[float]:
         """The finite numbers at a dotted path, one per seed that has one."""
         found = (dig(row, path) for row in self.rows)

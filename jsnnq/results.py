@@ -2,12 +2,12 @@
 
 Of spiking networks the question is which quantizer keeps the accuracy and yet changes
 what the network does (arXiv 2604.14487). Accuracy is kept within one point of the
-control, the float networks that were trained just as long; behaviour has changed where
-the Earth Mover's Distance (EMD) to the float network exceeds the largest value that the
-control reached. A row trained from a checkpoint is read against the *drift* (the float
-network fine-tuned just as long), a row from scratch against the *floor* (float networks
-of different seeds), and a post-training row against nothing, because nothing was
-trained.
+control, the float networks of the same seeds that were trained just as long;
+behaviour has changed where the Earth Mover's Distance (EMD) to the float network
+exceeds the largest value that the control reached. A row trained from a checkpoint is
+read against the *drift* (the float network fine-tuned just as long), a row from scratch
+against the *floor* (float networks of different seeds), and a post-training row against
+nothing, because nothing was trained.
 
 Binary networks do not spike and have no control: a row is read against rows of the same
 network under the same recipe, trained by another method (arXiv 2606.27759).
@@ -122,12 +122,28 @@ class Study:
         every = [value for group in self.groups for value in group.values("accuracy")]
         return statistics.fmean(self.float_accuracies or [max(every, default=0.0)])
 
-    def base(self, start: str) -> float:
-        """Accuracy that rows with this start are held against: their control's."""
-        controls = [group for group in self.groups if group.kind == "control"]
-        values = [value for group in controls for value in group.values("accuracy")]
-        if start == "checkpoint" and values:
-            return statistics.fmean(values)
+    def base(self, start: str, seeds: Iterable[int] = ()) -> float:
+        """Accuracy that rows with this start are held against: their control's.
+
+        Args:
+            start: of the rows.
+            seeds: of the rows: the control of the same seeds, or of all where none has
+                them. A row and the control of its seed saw the same images in the same
+                order.
+        """
+        kinds = ("control", "float") if start == "checkpoint" else ("float",)
+        wanted = set(seeds)
+        for kind in kinds:
+            known = [
+                (row["seed"], float(row["accuracy"]))
+                for group in self.groups
+                if group.kind == kind
+                for row in group.rows
+                if is_finite(row["accuracy"])
+            ]
+            alike = [accuracy for seed, accuracy in known if seed in wanted]
+            if known:
+                return statistics.fmean(alike or [accuracy for _, accuracy in known])
         return self.reference
 
     def control(self, start: str) -> Control | None:
@@ -157,7 +173,7 @@ class Study:
         if not self.float_accuracies:
             return UNJUDGED
         # In binary fractions 0.99 - 0.98 is a hair more than 0.01.
-        kept = accuracy >= self.base(group.start) - KEPT - 1e-9
+        kept = accuracy >= self.base(group.start, group.seeds) - KEPT - 1e-9
         return READINGS[kept, emd > control.high]
 
     def find(self, place: str, method: str, network: str) -> Group | None:

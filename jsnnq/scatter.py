@@ -48,12 +48,15 @@ def draw(study: Study, groups: Sequence[Group]) -> "Figure":
     axes = figure.add_subplot()
     points = [_point(study, group) for group in groups]
     controls = [control for start in CONTROLS if (control := study.control(start))]
-    shared = _shared_control(study)
+    starts = {group.start for group in study.quantized} & set(CONTROLS)
+    start = starts.pop() if len(starts) == 1 else ""
+    shared = study.control(start)
     _stretch(axes, study, controls, points)
     if shared is not None and shared.mean > 0:
         _add_ratio_axis(axes, shared)
     if study.float_accuracies:
-        _draw_quadrants(axes, shared)
+        if start:
+            _draw_quadrants(axes, shared, _points_above(study, _edge(study, start)))
         ends = [_points_above(study, each) for each in study.float_accuracies]
         axes.axhspan(min(ends), max(ends), color=drawing.INK, alpha=0.10, lw=0)
         axes.axhline(0, color=drawing.INK, lw=0.8, zorder=1)
@@ -77,10 +80,10 @@ def _points_above(study: Study, accuracy: float) -> float:
     return 100 * (accuracy - study.reference)
 
 
-def _shared_control(study: Study) -> Control | None:
-    """The control of all quantized networks, if they have one and the same."""
-    starts = {group.start for group in study.quantized} & set(CONTROLS)
-    return study.control(starts.pop()) if len(starts) == 1 else None
+def _edge(study: Study, start: str) -> float:
+    """The least accuracy that is kept, of networks with one start."""
+    seeds = [seed for group in study.quantized for seed in group.seeds]
+    return study.base(start, seeds) - KEPT
 
 
 # The axes: linear near the float network and logarithmic far from it. One network
@@ -150,9 +153,9 @@ def _add_ratio_axis(axes: "Axes", control: Control) -> None:
 # What stands in the plane
 
 
-def _draw_quadrants(axes: "Axes", control: Control | None) -> None:
+def _draw_quadrants(axes: "Axes", control: Control | None, lost: float) -> None:
     """What the four corners mean, where all networks are read against one control."""
-    lost, (left, right), top = -100 * KEPT, axes.get_xlim(), axes.get_ylim()[1]
+    (left, right), top = axes.get_xlim(), axes.get_ylim()[1]
     axes.axhline(lost, color=drawing.MUTED, lw=0.8, linestyle="dotted", zorder=1)
     if control is None:
         return

@@ -77,9 +77,12 @@ def finding(study: Study) -> str:
 def _held_against(study: Study, groups: Sequence[Group]) -> str:
     """The float network whose accuracy these groups have to keep, and that accuracy."""
     starts = {group.start for group in groups}
+    seeds = {tuple(group.seeds) for group in groups}
     if len(starts) > 1:
         return "its control"
-    base = f"({percent(study.base(starts.pop()))} %)"
+    # Groups of several sets of seeds have as many controls.
+    common = seeds.pop() if len(seeds) == 1 else ()
+    base = f"({percent(study.base(starts.pop(), common))} %)"
     tuned = any(group.kind == "control" for group in study.groups)
     if groups[0].start == "checkpoint" and tuned:
         return f"the float network that was fine-tuned as long {base}"

@@ -92,7 +92,7 @@ def test_one_seed_and_seeds_that_disagree_decide_nothing():
 
 
 def test_a_control_that_was_measured_once_decides_nothing():
-    results, _, _ = study([("weights-lqnet-clip1-2bit", 0, 1.5)] * 1, SMALL, seeds=2)
+    results, _, _ = study([("weights-lqnet-clip1-2bit", 0, 1.5)], SMALL, seeds=2)
     results["rows"] += [
         {**row, "name": "weights-lqnet-clip1-4bit"}
         for row in results["rows"]
@@ -200,7 +200,8 @@ def test_one_kind_of_membranes_that_needs_no_bits_speaks_against_it():
     [
         ((1.0, 1.0), (5.0, 1.4), SHOWS),
         ((1.0, 1.8), (5.0, 1.4), FAILS),
-        ((1.0, 1.0), (1.5, 1.4), FAILS),
+        ((1.5, 1.0), (1.0, 1.4), FAILS),
+        ((1.0, 1.0), (1.5, 1.4), OPEN),  # ahead, but by less than a point
     ],
 )
 def test_signs_of_membranes(unsigned, signed, reading):
@@ -211,22 +212,138 @@ def test_signs_of_membranes(unsigned, signed, reading):
     assert held(rows)[SIGNS][0] == reading
 
 
-def test_learned_membranes_collapse_or_diverge():
+@pytest.mark.parametrize(
+    ("other_seed", "wide", "signs", "clips"),
+    [
+        ((0.0, 3.0), SHOWS, FAILS, FAILS),
+        ((0.0, 1.0), OPEN, OPEN, OPEN),  # the seeds lie on both sides
+    ],
+)
+def test_seeds_on_both_sides_decide_nothing(other_seed, wide, signs, clips):
+    """Rows of one seed at 3 times the drift, beside rows of both at 1.2 times."""
+    near, far = (0.0, 1.2), (0.0, 3.0)
     rows = [
-        ("membrane-lqnet-2bit", 1.5, 1.2),
-        ("membrane-lqnet-timestep-2bit", 2.0, 1.5),
+        ("weights-uniform-clip1-4bit", *near),
+        ("weights-uniform-clip10-4bit", *far),
+        ("weights-lqnet-clip1-4bit", *near),
+        ("weights-lqnet-clip10-4bit", *far),
+        ("membrane-uniform-signed-2bit", 0.1, 1.2),
+        ("membrane-uniform-unsigned-2bit", *far),
     ]
-    assert held(rows)[LEARNED] == (
-        FAILS,
-        "as it is 97.5 % at 1.2× the drift, timestep 97.0 % at 1.5× the drift; "
-        "the control reached 99.0 % (drift)",
+    changed = (
+        "weights_uniform_clip10_4bit",
+        "weights_lqnet_clip10_4bit",
+        "membrane_uniform_unsigned_2bit",
     )
-    collapsed = [rows[0], ("membrane-lqnet-timestep-2bit", 30.0, 9.0)]
-    assert held(collapsed)[LEARNED][0] == SHOWS
-    lost = [f"membrane-lqnet-noridge-2bit/seed{seed}" for seed in (0, 1)]
-    reading, because = held(rows, [*lost, "float/seed1"])[LEARNED]
+    found = held(rows, **dict.fromkeys(changed, other_seed))
+    assert [found[words][0] for words in (WIDE, SIGNS, CLIPS)] == [wide, signs, clips]
+
+
+def test_a_seed_is_held_against_the_control_of_its_own():
+    """The control of seed 0 gained two points, that of seed 1 none."""
+    results, _, _ = study([("membrane-uniform-signed-2bit", 0, 1)], SMALL, seeds=2)
+    rows = [row for row in results["rows"] if row["kind"] == "quantized"]
+    results["rows"] += [{**r, "name": "membrane-uniform-signed-4bit"} for r in rows]
+    for row in results["rows"]:
+        row["accuracy"] = {0: 0.98, 1: 0.96}[row["seed"]]
+        if row["name"].endswith("2bit"):
+            row["accuracy"] -= {0: 0.005, 1: 0.025}[row["seed"]]
+    known = {c.words: c for c in behaviour.hold(read(results))}
+    # Against the mean of 97 %, seed 0 would lose nothing and seed 1 most.
+    assert known[BITS].reading.words == OPEN
+    for row in results["rows"]:
+        if row["name"].endswith("2bit"):
+            row["accuracy"] = {0: 0.965, 1: 0.945}[row["seed"]]
+    known = {c.words: c for c in behaviour.hold(read(results))}
+    assert known[BITS].reading.words == SHOWS
+
+
+def test_rows_of_several_starts_are_judged_apart():
+    results, _, _ = study([("weights-lqnet-2bit", 0, 1)], SMALL, seeds=2)
+    rows = [row for row in results["rows"] if row["kind"] == "quantized"]
+    for row in rows:
+        row["emd"]["mean"] = results["drift"]["mean"]
+    results["rows"] += [{**r, "name": "weights-lqnet-4bit"} for r in rows]
+    results["rows"] += [
+        {
+            **row,
+            "name": row["name"].replace("lqnet", "lqnet-fresh"),
+            "start": "scratch",
+            "emd": {**row["emd"], "mean": 1.0},
+        }
+        for row in results["rows"]
+        if row["kind"] == "quantized"
+    ]
+    found = {c.words: c for c in behaviour.hold(read(results))}
+    assert found[f"{NEAR}, from a checkpoint"].reading.words == SHOWS
+    assert found[f"{NEAR}, from scratch"].reading.words == FAILS
+    # The floor measured once decides nothing, and says nothing of the others.
+    results["floor_range"] = None
+    found = {c.words: c for c in behaviour.hold(read(results))}
+    assert found[f"{NEAR}, from a checkpoint"].reading.words == SHOWS
+    alone = found[f"{NEAR}, from scratch"]
+    assert alone.reading.words == OPEN
+    assert alone.because.endswith("a floor that was measured once decides nothing")
+
+
+def test_firing_that_membranes_keep_is_a_claim_of_its_own():
+    rows = [
+        ("membrane-uniform-signed-2bit", 0.0, 2.0),
+        ("membrane-uniform-signed-4bit", 0.0, 1.0),
+    ]
+    found = held(rows)
+    assert found[BITS][0] == FAILS
+    assert found[BITS.replace("accuracy", "firing")][0] == SHOWS
+
+
+def test_learned_membranes_collapse_or_diverge():
+    name = "membrane-lqnet-2bit"
+    assert held([(name, 1.5, 1.2)])[LEARNED] == (
+        FAILS,
+        "as it is 97.5 % at 1.2× the drift; the control reached 99.0 % (drift)",
+    )
+    assert held([(name, 30.0, 9.0)])[LEARNED][0] == SHOWS
+    # A training that goes wrong sometimes is unstable.
+    split = held([(name, 1.5, 1.2)], membrane_lqnet_2bit=(30.0, 9.0))
+    assert split[LEARNED][0] == SHOWS
+    lost = [f"{name}/seed{seed}" for seed in (0, 1)]
+    reading, because = held([("weights-lqnet-clip1-2bit", 0, 1)], lost)[LEARNED]
     assert reading == SHOWS
-    assert "noridge diverged (2 of 2 seeds)" in because
-    assert "float" not in because
-    wide = [f"membrane-lqnet-8bit/seed{seed}" for seed in (0, 1)]
-    assert held(rows, wide)[LEARNED][0] == FAILS
+    assert because.startswith("as it is diverged (2 of 2 seeds)")
+    # Variants, and other widths, say nothing of it as it is.
+    others = [
+        f"membrane-lqnet-{x}/seed{s}" for x in ("noridge-2bit", "8bit") for s in "01"
+    ]
+    assert held([(name, 1.5, 1.2)], [*others, "float/seed1"])[LEARNED][0] == FAILS
+
+
+CURED = "LQ-Net on the membrane is kept from collapsing by "
+
+
+@pytest.mark.parametrize(
+    ("collapsing", "ridge", "frozen", "slow"),
+    [
+        ((), FAILS, FAILS, FAILS),  # there is nothing to cure
+        (("noridge", "timestep-noridge"), SHOWS, FAILS, FAILS),
+        (("timestep-noridge",), SHOWS, SHOWS, FAILS),
+        (("noridge", "timestep-noridge", "timestep"), OPEN, OPEN, FAILS),
+        (("fast",), FAILS, FAILS, SHOWS),
+        (("", "noridge", "timestep", "timestep-noridge", "fast"), FAILS, FAILS, OPEN),
+    ],
+)
+def test_what_keeps_learned_membranes_from_collapsing(collapsing, ridge, frozen, slow):
+    every = ("", "noridge", "timestep", "timestep-noridge", "fast", "slow")
+    rows = [
+        (
+            "-".join(filter(None, ["membrane-lqnet", variant, "2bit"])),
+            *((30.0, 9.0) if variant in collapsing else (1.0, 1.2)),
+        )
+        for variant in every
+    ]
+    found = held(rows)
+    remedies = ("a ridge", "a basis frozen over the timesteps", "a slower average")
+    assert [found[CURED + remedy][0] for remedy in remedies] == [ridge, frozen, slow]
+    for remedy in remedies if not collapsing else ():
+        assert found[CURED + remedy][1].endswith("; nothing collapses without it")
+    # Without rows that differ in nothing else there is nothing to say.
+    assert not any(words.startswith(CURED) for words in held(rows[:1]))

@@ -4,20 +4,23 @@ arXiv 2601.22660 and 2606.27759 claim that in networks with binary weights and
 activations (BNN)
 
 * layers are to be frozen from input to output: forward > global > reverse,
-* StoMPP gains on the straight-through estimator (STE), and the more the deeper;
+* StoMPP gains on the straight-through estimator (STE), and the more the deeper, and
+  StoMPP with the estimator (StoMPP+STE) gains most,
+* the schedule by which a layer is frozen does not matter, nor how often its mask is
+  refreshed;
 
 and that with binary weights only (BWN) the order does not matter. An ordering *shows*
 if every seed of the one lies above every seed of the other, it *does not show* if it is
-the other way round, and else it *cannot be decided*; one seed decides nothing. That the
-order does not matter shows if the means lie within one point of each other; it does not
-if they do not and the ranges over seeds do not overlap either.
+the other way round, and else it *cannot be decided*; one seed decides nothing. That
+something does not matter shows if all seeds of all rows lie within one point; it does
+not if means lie further apart and every seed says so.
 """
 
 import itertools
 import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jsnnq import names
 from jsnnq.groups import Group
@@ -66,9 +69,11 @@ _Judged = tuple[Reading, str]
 def hold(study: Study) -> list[Claim]:
     """Every claim of the papers, those that show first."""
     every = [
+        *_on_estimators(study),
         *_on_orders(study, "bnn", "forward > global > reverse", _descending),
         *_on_depth(study),
         *_on_orders(study, "bwn", "the order does not matter", _indifferent),
+        *_on_freezing(study),
     ]
     order = (SHOWS, FAILS, UNDECIDED)
     return sorted(every, key=lambda claim: order.index(claim.reading))
@@ -154,6 +159,91 @@ def _seeds(groups: Iterable[Group]) -> str:
 # Orderings
 
 
+def _on_estimators(study: Study) -> list[Claim]:
+    """For every binary network and recipe, StoMPP beside the estimator it replaces."""
+    claims = []
+    for group in study.quantized:
+        if (group.label.place, group.label.method) != ("bnn", "stompp"):
+            continue
+        rivals = {m: study.peer(group, m) for m in ("ste", "stompp+ste")}
+        sides = {"StoMPP": _side("StoMPP", group)}
+        sides |= {names.method(m): _side(names.method(m), g) for m, g in rivals.items()}
+        where = f"{names.place('bnn')}, {names.network(group.network)}"
+        where = ", ".join(filter(None, [where, group.label.detail]))
+        for better, worse in (("StoMPP", ("STE",)), ("StoMPP+STE", ("StoMPP", "STE"))):
+            known = [sides[name] for name in (better, *worse) if sides.get(name)]
+            if len(known) == 1 + len(worse):
+                reading, because = _leads(*known)
+                words = f"{where}: {better} > {' and '.join(worse)}"
+                claims.append(Claim(reading, words, because))
+    return claims
+
+
+def _leads(first: _Side, *others: _Side) -> _Judged:
+    """Whether the first lies above each of the others."""
+    told = ", ".join(side.told for side in (first, *others))
+    judged = dict(
+        _descending({side.name: side for side in (first, other)}) for other in others
+    )
+    reading = next(r for r in (FAILS, UNDECIDED, SHOWS) if r in judged)
+    why = judged[reading].partition(": ")[2]
+    return reading, ": ".join(filter(None, [told, why]))
+
+
+_INDIFFERENT = {"schedule": "the schedule", "refresh": "the refresh of masks"}
+
+
+def _on_freezing(study: Study) -> list[Claim]:
+    """What is said not to matter, where rows differ in nothing else."""
+    claims = []
+    for key, what in _INDIFFERENT.items():
+        alike: dict[str, dict[str, Group]] = {}
+        for group in study.quantized:
+            rest, value = _but_for(group, key)
+            if value:
+                alike.setdefault(rest, {}).setdefault(value, group)
+        for groups in alike.values():
+            sides = {v: side for v, g in groups.items() if (side := _side(v, g))}
+            if len(sides) > 1:
+                words = (
+                    f"{_frozen(next(iter(groups.values())))}: {what} does not matter"
+                )
+                reading, because = _indifferent(sides)
+                claims.append(Claim(reading, words, because))
+    return claims
+
+
+def _but_for(group: Group, key: str) -> tuple[str, str]:
+    """All that makes a group but for one setting of its masks, and that setting."""
+    values, rest = set(), []
+    for place, pattern, rule in _rules(group):
+        settings = dict(rule)
+        if settings.get("method") == "stompp":
+            values.add(str(settings.pop(key)))
+        rest.append((place, pattern, sorted(settings.items())))
+    value = values.pop() if len(values) == 1 else ""
+    return str((rest, group.traits, group.recipe)), value
+
+
+def _rules(group: Group) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """What its config says of weights and activations: place, pattern, settings."""
+    config = group.rows[0]["config"]
+    return [
+        (place, pattern, rule or {})
+        for place in ("weights", "activations")
+        for pattern, rule in config.get(place) or ()
+    ]
+
+
+def _frozen(group: Group) -> str:
+    """`BNN, ResNet-18, global`: which network, and in which order it is frozen."""
+    orders = dict.fromkeys(str(r["order"]) for *_, r in _rules(group) if "order" in r)
+    other = [order for order in orders if order != "forward"]
+    return ", ".join(
+        [names.place(group.label.place), names.network(group.network), *other]
+    )
+
+
 def _on_orders(
     study: Study,
     place: str,
@@ -173,8 +263,7 @@ def _on_orders(
             words = f"{names.place(place)}, {names.network(network)}: {claimed}"
             reading, because = judge(sides)
             claims.append(Claim(reading, words, because))
-    missing = "rows of global and reverse order are missing"
-    return claims or [Claim(UNDECIDED, f"{names.place(place)}: {claimed}", missing)]
+    return claims
 
 
 def _on_depth(study: Study) -> list[Claim]:
@@ -191,16 +280,14 @@ def _on_depth(study: Study) -> list[Claim]:
                 reading, because = _descending(dict(reversed(gains.items())))
                 because += _besides([g for g in groups if g.network in gains])
                 claims.append(Claim(reading, words, because))
-    few = "two depths with rows of StoMPP and STE are needed"
-    words = "BNN: the gain of StoMPP on STE grows with depth"
-    return claims or [Claim(UNDECIDED, words, few)]
+    return claims
 
 
 def _descending(sides: Mapping[str, _Side | None]) -> _Judged:
-    """Whether each lies above the next."""
+    """Whether each lies above those that follow."""
     known = [side for side in sides.values() if side is not None]
     told = ", ".join(side.told for side in known)
-    pairs = list(itertools.pairwise(known))
+    pairs = list(itertools.combinations(known, 2))
     wrong = [(a, b) for a, b in pairs if _lies_above(b, a)]
     mixed = [(a, b) for a, b in pairs if not _lies_above(a, b)]
     if wrong:
@@ -226,12 +313,21 @@ def _indifferent(sides: Mapping[str, _Side | None]) -> _Judged:
         return UNDECIDED, f"{told}: {ALONE}"
     top, low = (end(known, key=lambda side: side.mean) for end in (max, min))
     apart = f"{points(top.mean - low.mean)[1:]} points apart"
+    every = [value for side in known for value in side.values]
     # In binary fractions 0.99 - 0.98 is a hair more than 0.01.
-    if top.mean - low.mean <= KEPT + 1e-9:
-        return SHOWS, f"{told}: at most {apart}"
-    if _lies_above(top, low):
+    if max(every) - min(every) <= KEPT + 1e-9:
+        return SHOWS, f"{told}: means at most {apart}, all seeds within one"
+    if top.mean - low.mean > KEPT + 1e-9 and _lies_above(top, low):
         return FAILS, f"{told}: {top.name} and {low.name} lie {apart}"
-    return UNDECIDED, f"{told}: {apart}, but their seeds overlap"
+    if _lies_above(top, low):
+        why = (
+            f"every seed of {top.name} lies above those of {low.name}, by less than one"
+        )
+        return UNDECIDED, f"{told}: {apart}; {why}"
+    return (
+        UNDECIDED,
+        f"{told}: {apart}, and seeds of one row lie further apart than one",
+    )
 
 
 def _lies_above(one: _Side, other: _Side) -> bool:

@@ -74,19 +74,51 @@ def test_an_order_that_fails_or_is_open_says_why(rows, reading, end):
     assert because.endswith(f": {end}")
 
 
-def test_without_rows_of_other_orders_there_is_one_sentence():
-    found = held({"bnn-stompp-r18": [0.5, 0.6], "bnn-stompp-r50": [0.5, 0.6]})
-    missing = (OPEN, "rows of global and reverse order are missing")
-    assert found["BNN: forward > global > reverse"] == missing
-    assert found["BWN: the order does not matter"] == missing
+def test_nothing_is_said_of_rows_that_are_not_there():
+    assert held({"bnn-stompp-r18": [0.5, 0.6], "bnn-stompp-r50": [0.5, 0.6]}) == {}
+
+
+def test_an_order_of_three_fails_where_the_ends_are_exchanged():
+    """Forward overlaps with global, global with reverse, and yet reverse leads."""
+    found, because = order([0.50, 0.52], [0.51, 0.56], [0.53, 0.55])
+    assert found == FAILS
+    assert because.endswith(": reverse lies above forward")
 
 
 @pytest.mark.parametrize(
     ("forward", "reverse", "reading", "end"),
     [
-        # Means 0.905 and 0.900; that the ranges overlap does not matter.
-        ([0.90, 0.91], [0.895, 0.905], SHOWS, "at most 0.5 points apart"),
-        ([0.90, 0.90], [0.89, 0.89], SHOWS, "at most 1.0 points apart"),
+        (
+            [0.900, 0.905],
+            [0.895, 0.900],
+            SHOWS,
+            "means at most 0.5 points apart, all seeds within one",
+        ),
+        (
+            [0.90, 0.90],
+            [0.89, 0.89],
+            SHOWS,
+            "means at most 1.0 points apart, all seeds within one",
+        ),
+        (
+            [0.90, 0.92],
+            [0.89, 0.91],
+            OPEN,
+            "1.0 points apart, and seeds of one row lie further apart than one",
+        ),
+        (
+            [0.90, 0.95],
+            [0.905, 0.945],
+            OPEN,
+            "0.0 points apart, and seeds of one row lie further apart than one",
+        ),
+        (
+            [0.904, 0.910],
+            [0.898, 0.903],
+            OPEN,
+            "0.6 points apart; every seed of forward lies above those of reverse, by "
+            "less than one",
+        ),
         (
             [0.90, 0.91],
             [0.86, 0.87],
@@ -97,7 +129,7 @@ def test_without_rows_of_other_orders_there_is_one_sentence():
             [0.80, 0.90],
             [0.76, 0.82],
             OPEN,
-            "6.0 points apart, but their seeds overlap",
+            "6.0 points apart, and seeds of one row lie further apart than one",
         ),
         ([0.90], [0.90], OPEN, "one seed decides nothing"),
     ],
@@ -139,8 +171,62 @@ def test_one_seed_or_one_depth_decides_nothing_about_depth():
     assert reading == OPEN
     assert because.endswith("one seed decides nothing")
     shallow = {name: v for name, v in DEEP.items() if "r18" in name}
-    needed = "two depths with rows of StoMPP and STE are needed"
-    assert held(shallow)[DEPTH] == (OPEN, needed)
+    assert DEPTH not in held(shallow)
+
+
+def test_stompp_beside_the_estimator():
+    rows = {**KNOWN_BINARY, "bnn-stompp-r50": [0.5, 0.6]}
+    found = held(rows)
+    assert found["BNN, ResNet-18: StoMPP > STE"] == (
+        SHOWS,
+        "StoMPP 66.0 % (65.0 to 67.0), STE 61.0 % (60.0 to 62.0)",
+    )
+    assert found["BNN, ResNet-18: StoMPP+STE > StoMPP and STE"][0] == SHOWS
+    assert not any("ResNet-50" in words for words in found)
+    reading, because = held(rows | {"bnn-stompp+ste-r18": [0.66, 0.72]})[
+        "BNN, ResNet-18: StoMPP+STE > StoMPP and STE"
+    ]
+    assert reading == OPEN
+    assert because.endswith(": the seeds of StoMPP+STE and StoMPP overlap")
+    reading, because = held(rows | {"bnn-stompp+ste-r18": [0.50, 0.59]})[
+        "BNN, ResNet-18: StoMPP+STE > StoMPP and STE"
+    ]
+    assert reading == FAILS
+    assert because.endswith("lies above StoMPP+STE")
+
+
+def test_recipes_are_told_apart():
+    rows = {
+        "bnn-ste-lr0.05-r18": [0.38, 0.39],
+        "bnn-stompp-lr0.05-r18": [0.43, 0.44],
+    }
+    assert list(held(rows)) == ["BNN, ResNet-18, lr0.05: StoMPP > STE"]
+
+
+def masks(**settings):
+    rule = {"method": "stompp", "order": "forward", "schedule": "cubic", "refresh": 100}
+    rule |= settings
+    return {"weights": [["conv", rule]], "activations": [["act", rule]]}
+
+
+def test_what_is_said_not_to_matter_of_masks():
+    configs = {
+        "bnn-stompp-linear-r18": masks(schedule="linear"),
+        "bnn-stompp-cubic-r18": masks(),
+        "bnn-stompp-refresh10-r18": masks(refresh=10),
+        "bnn-stompp-global-linear-r18": masks(order="global", schedule="linear"),
+        "bnn-stompp-global-cubic-r18": masks(order="global"),
+    }
+    values = ([0.50, 0.505], [0.504, 0.508], [0.60, 0.61], [0.4, 0.41], [0.4, 0.404])
+    found = held(dict(zip(configs, values, strict=True)), configs=configs)
+    assert {words: reading for words, (reading, _) in found.items()} == {
+        "BNN, ResNet-18: the schedule does not matter": SHOWS,
+        "BNN, ResNet-18: the refresh of masks does not matter": FAILS,
+        "BNN, ResNet-18, global: the schedule does not matter": SHOWS,
+    }
+    assert found["BNN, ResNet-18: the schedule does not matter"][1].startswith(
+        "cubic 50.6 % (50.4 to 50.8), linear 50.2 % (50.0 to 50.5)"
+    )
 
 
 def test_what_differs_besides_depth_is_said():
@@ -161,7 +247,8 @@ def test_rows_of_another_recipe_are_not_compared():
 
 def test_what_shows_stands_first():
     found = claims.hold(read(binary()))
-    assert [claim.reading.words for claim in found] == [SHOWS, SHOWS, OPEN]
+    readings = [claim.reading.words for claim in found]
+    assert readings == [SHOWS] * 3 + [OPEN]
 
 
 # The finding

@@ -54,6 +54,18 @@ def test_ticks_tell_accuracy_distance_and_multiples_of_the_control():
     np.testing.assert_allclose(above.get_xlim(), (low / drift, high / drift))
 
 
+def test_what_is_kept_ends_a_point_below_the_control():
+    """Not below the float network, which fine-tuning may have left behind."""
+    results, _, _ = small()
+    for row in results["rows"]:
+        if row["kind"] == "control":
+            row["accuracy"] = 0.995 + 0.01 * row["seed"]
+    axes = drawn(results).axes[0]
+    (edge,) = [line for line in axes.lines if line.get_linestyle() == ":"]
+    # Quantized rows have seed 0, whose control reached 99.5 %; floats have 99.0 %.
+    np.testing.assert_allclose(edge.get_ydata(), [99.5 - 1 - 99.0] * 2)
+
+
 def test_corners_are_named_only_where_one_control_holds_for_all():
     results, _, _ = small()
     said = lambda: "".join(t.get_text() for t in drawn(results).axes[0].texts)

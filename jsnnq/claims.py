@@ -203,7 +203,8 @@ def _on_freezing(study: Study) -> list[Claim]:
             if value:
                 alike.setdefault(rest, {}).setdefault(value, group)
         for groups in alike.values():
-            sides = {v: side for v, g in groups.items() if (side := _side(v, g))}
+            called = {v: v if key == "schedule" else f"{key} {v}" for v in groups}
+            sides = {v: s for v, g in groups.items() if (s := _side(called[v], g))}
             if len(sides) > 1:
                 words = (
                     f"{_frozen(next(iter(groups.values())))}: {what} does not matter"

@@ -322,8 +322,10 @@ class Experiment(NamedTuple):
     Attributes:
         title: the first line of its docstring.
         rows: name to config.
-        paper: published values by row: `accuracy` and `emd` as fractions, `grade` of
-            the evidence, and `of`, what they were published for if that differs.
+        paper: published values by row: `accuracy`, `emd`, the share of `dead` neurons
+            and `gain` in accuracy on the straight-through estimator, as fractions;
+            `grade` of the evidence, or of one value (`gain_grade`); `of`, what they
+            were published for if that differs; a `note`.
     """
 
     title: str

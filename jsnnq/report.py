@@ -75,9 +75,24 @@ def write(
     drawn = pictures.draw(study)
     contents = {"results.csv": tables.as_csv(study).encode()}
     contents |= {f"plots/{picture.file}": picture.light for picture in drawn}
-    contents["report.md"] = _markdown(study, drawn).encode()
+    plots = {f"plots/{picture.file}": picture.alt for picture in drawn}
+    contents["report.md"] = _markdown(study, plots, _missing(study)).encode()
     contents["report.html"] = _page(study, drawn).encode()
     return _publish(out, contents)
+
+
+def markdown(results: Mapping[str, Any], plots: Mapping[str, str]) -> str:
+    """The report of results whose plots are drawn already, as `write` puts it.
+
+    Args:
+        results: the contents of `results.json`.
+        plots: path of each plot, and what it shows.
+
+    Raises:
+        InputError: `results` is of another schema.
+    """
+    study = read(results, planned=results.get("planned", ()))
+    return _markdown(study, plots, verdict.missing(study))
 
 
 def table(results: Mapping[str, Any]) -> rich.table.Table:
@@ -255,7 +270,7 @@ def _provenance(study: Study) -> dict[str, str]:
     return {key: str(value or "not recorded") for key, value in known.items()}
 
 
-def _markdown(study: Study, drawn: Sequence[Picture]) -> str:
+def _markdown(study: Study, plots: Mapping[str, str], missing: Sequence[str]) -> str:
     escape = tables.escape
     lists = [
         f"- **{reading.words}** ({len(groups)}): "
@@ -269,9 +284,9 @@ def _markdown(study: Study, drawn: Sequence[Picture]) -> str:
         "\n".join(lists),
         _section("Claims of the paper", _claims(study)),
         escape(" ".join(verdict.caveats(study))),
-        _section("Missing", [f"- {escape(sentence)}" for sentence in _missing(study)]),
+        _section("Missing", [f"- {escape(sentence)}" for sentence in missing]),
         _section("All networks", tables.markdown(study)),
-        *(f"![{escape(p.alt)}](plots/{p.file})" for p in drawn),
+        *(f"![{escape(words)}]({file})" for file, words in plots.items()),
         _section("Provenance", [f"- {k}: {escape(value)}" for k, value in provenance]),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"

@@ -112,7 +112,8 @@ def _published(
         value = known.get(part)
         if value is None:
             return _EMPTY
-        said = [str(known[key]) for key in ("of", "grade") if known.get(key)]
+        grade = known.get(f"{part}_grade") or known.get("grade")
+        said = [str(word) for word in (known.get("of"), grade) if word]
         return Cell(show(value), value, ", ".join(said))
 
     return cell
@@ -120,6 +121,14 @@ def _published(
 
 _PAPER = Column("Paper %", "published accuracy", _published("accuracy", percent))
 _PAPER_EMD = Column("Paper EMD", "published", _published("emd", distance))
+_PAPER_DEAD = Column("Paper dead %", "published", _published("dead", percent))
+_PAPER_GAIN = Column("Paper on STE", "published points", _published("gain", points))
+_OF_PAPER = {
+    "accuracy": _PAPER,
+    "emd": _PAPER_EMD,
+    "dead": _PAPER_DEAD,
+    "gain": _PAPER_GAIN,
+}
 _ACCURACY = Column("Acc. %", "held-out accuracy", _number("accuracy", percent, True))
 _COST = (
     Column("ACs", "accumulates per image", _number("cost.acs", amount)),
@@ -159,6 +168,7 @@ _BINARY = (
     Column("On STE", "points above straight-through", _points(Study.gain)),
     Column("To float", "points above full precision", _points(Study.gap)),
     _PAPER,
+    _PAPER_GAIN,
     _SEEDS,
     Column("Family", "what is binary, and how", _text(lambda g: g.family), True),
     Column("Model", "network", _text(lambda g: names.network(g.network)), True),
@@ -173,10 +183,9 @@ _NOT_IN_MARKDOWN = ("Family", "Model", "Bits", "Clip")
 def columns(study: Study) -> list[Column]:
     """What is said of each network: all that the page shows."""
     published = {part for group in study.groups for part in study.paper(group)}
-    if study.is_binary:
-        return [c for c in _BINARY if c is not _PAPER or "accuracy" in published]
-    paper = {"accuracy": _PAPER, "emd": _PAPER_EMD}
-    return [*_SPIKING, *(paper[part] for part in paper if part in published)]
+    unknown = [_OF_PAPER[part] for part in _OF_PAPER if part not in published]
+    every = _BINARY if study.is_binary else (*_SPIKING, _PAPER, _PAPER_EMD, _PAPER_DEAD)
+    return [column for column in every if column not in unknown]
 
 
 def terminal(study: Study, title: str, caption: str) -> rich.table.Table:

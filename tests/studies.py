@@ -204,8 +204,8 @@ KNOWN_BINARY = {  # every order shows, and nothing is closer than it looks
     "bnn-global-r18": [0.60, 0.64],
     "bnn-reverse-r18": [0.20, 0.30],
     "bwn-ste-r18": [0.88, 0.89],
-    "bwn-stompp-r18": [0.90, 0.91],
-    "bwn-reverse-r18": [0.895, 0.905],
+    "bwn-stompp-r18": [0.902, 0.908],
+    "bwn-reverse-r18": [0.899, 0.905],
 }
 
 

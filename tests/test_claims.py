@@ -246,9 +246,9 @@ def test_rows_of_another_recipe_are_not_compared():
 
 
 def test_what_shows_stands_first():
-    found = claims.hold(read(binary()))
-    readings = [claim.reading.words for claim in found]
-    assert readings == [SHOWS] * 3 + [OPEN]
+    rows = {**KNOWN_BINARY, "bnn-stompp-r18": [0.55, 0.67]}
+    found = claims.hold(read(binary(rows)))
+    assert [claim.reading.words for claim in found] == [SHOWS] * 2 + [OPEN] * 2
 
 
 # The finding

@@ -1,9 +1,11 @@
 """Weights, membranes and both of SEW-ResNet18 on ImageNet, quantized.
 
 Beyond the paper (arXiv 2604.14487), which stops at CIFAR: does quantization move the
-firing of a network on ImageNet as it does on CIFAR?
+firing of a network on ImageNet as it does on CIFAR? Claims under test: those of the
+CIFAR tables.
 
-    jsnnq study experiments/beyond_accuracy/r18_imagenet.py --data-dir DATA --out OUT
+    jsnnq study experiments/beyond_accuracy/r18_imagenet.py --data-dir DATA --out OUT \
+        --seeds 2 --row-seeds 2
 
 Recipe of the float network: SEW-ResNet's (arXiv 2102.04159 and its code): IF neurons,
 ATan, reset detached, T = 4, SGD at 0.1 without decay, 256 images, 320 epochs, cosine;
@@ -34,4 +36,4 @@ ROWS = default.rows(
 )
 
 # The last epoch of the released log; the published 63.18 % is the best one.
-PAPER = {"float": {"accuracy": 0.6281, "grade": "P", "of": "SEW-ResNet, T = 4"}}
+PAPER = {"float": {"accuracy": 0.6281, "grade": "P", "note": "SEW-ResNet's own log"}}

@@ -7,8 +7,9 @@ and `depthwise` rows make the 3x3 ones binary too.
     jsnnq study experiments/stompp/mobilenet_cifar100.py --data-dir DATA --out OUT \
         --seeds 3 --row-seeds 3
 
-Recipe: the papers'; their number of epochs is not known, 100 here. Cost: full width,
-for an accelerator. `--smoke` runs it in small.
+Recipe: the papers'; their number of epochs is not known, 100 here.
+Hardware: an accelerator. Cost: 6 rows of full width; not measured yet. `--smoke` runs
+it in small.
 """
 
 import dataclasses

@@ -9,8 +9,9 @@ binary weights alone the order does not matter.
     jsnnq study experiments/stompp/order_cifar100.py --data-dir DATA --out OUT \
         --seeds 3 --row-seeds 3
 
-Recipe: the papers'; their number of epochs is not known, 100 here. Cost: full width,
-for an accelerator. `--smoke` runs it in small.
+Recipe: the papers'; their number of epochs is not known, 100 here.
+Hardware: an accelerator. Cost: 14 rows of full width; not measured yet. `--smoke` runs
+it in small.
 """
 
 import dataclasses

@@ -10,7 +10,7 @@ forward > global > reverse; with binary weights alone the order does not matter.
 Reduced: 16 to 128 channels and 3 epochs of all 50,000 images in batches of 50, the
 last of them with all masks closed, so each of 16 layers has a window of 125 steps.
 Every method makes the same 3,000 steps. Rate, momentum and decay are the papers';
-their batch is 256. Cost: 27 runs, about five minutes each on two CPU cores.
+their batch is 256. Hardware: a CPU. Cost: 27 runs, 9 to 14 minutes each on one core.
 """
 
 import dataclasses
@@ -29,7 +29,12 @@ ROWS = rows(
 # gain on CIFAR-10 is 3.1 points. From summaries of the paper.
 _OF = "CIFAR-100, full width"
 PAPER = {
-    "bnn-ste-r18": {"accuracy": 0.489, "grade": "S", "of": _OF},
+    "bnn-ste-r18": {
+        "accuracy": 0.489,
+        "grade": "S",
+        "of": _OF,
+        "note": "network inferred",
+    },
     "bnn-stompp-r18": {"accuracy": 0.538, "grade": "S", "of": _OF},
     "bnn-global-r18": {"accuracy": 0.532, "grade": "S", "of": _OF},
     "bnn-reverse-r18": {"accuracy": 0.284, "grade": "S", "of": _OF},

@@ -9,8 +9,8 @@ straight-through estimator grows with depth; compare `reduced_r18.py`.
 Reduced: 8 to 64 channels (times 4 behind each bottleneck) and 6 epochs of all 50,000
 images in batches of 50, the last of them with all masks closed, so each of 48 layers
 has a window of 104 steps. Every method makes the same 6,000 steps. Rate, momentum and
-decay are the papers'; their batch is 256. Cost: 8 runs, about seventeen minutes each on
-two CPU cores.
+decay are the papers'; their batch is 256. Hardware: a CPU. Cost: 8 runs, 22 to 34
+minutes each on one core.
 """
 
 import dataclasses

@@ -4,11 +4,13 @@ No paper has done this. The weights of a SEW-ResNet8 are binarized progressively
 the straight-through estimator, and by uniform and LQ-Net quantizers of 1 and 2 bits,
 all from scratch under one recipe, and each is read against the floor: the distance in
 firing between float networks of different seeds. Rows from the float network's
-checkpoint are read against the drift.
+checkpoint are read against the drift. Claims under test: LQ-Net keeps the firing at
+every width; beside it, whether progressive freezing keeps it better than STE.
 
     jsnnq study experiments/stompp/spiking_digits.py --out OUT --seeds 2 --row-seeds 2
 
-Cost: scikit-learn's 8x8 digits; minutes on two CPU cores.
+Reduced: scikit-learn's 8x8 digits. Hardware: a CPU. Cost: 28 runs, about a minute each
+on two cores.
 """
 
 import dataclasses

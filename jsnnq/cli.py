@@ -42,6 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         hugepages.begin_again()
     typed = list(sys.argv[1:] if arguments is None else arguments)
+    status = _run(typed)
+    if arguments is None and status:
+        _leave(status)
+    return status
+
+
+def _run(typed: Sequence[str]) -> int:
+    """A command's exit status; whatever went wrong is a sentence."""
     try:
         options = _parser().parse_args(typed)
         options.typed = shlex.join(["jsnnq", *typed])
@@ -59,10 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _complain(f"{error.filename or 'a file'}: {error.strerror}", 2)
     except KeyboardInterrupt:
-        status = _complain("stopped; type the same command again to go on", 130)
-        if arguments is None:
-            _leave(status)
-        return status
+        return _complain("stopped; type the same command again to go on", 130)
     except RuntimeError as error:
         from jsnnq.train import Diverged
 
@@ -73,8 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _leave(status: int) -> None:
     """Ends the process now: Python would wait for threads that still compile."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # A closed pipe was noticed before.
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(status)
 
 
@@ -123,11 +129,12 @@ def _study(options: argparse.Namespace) -> int:
     if not study.unfinished:
         _say(f"{options.out} is finished; nothing was computed again")
     _tell(study.run(), options.out)
-    lost = study.diverged
+    lost, blocked = study.diverged, study.blocked
     if lost:
         keys = ", ".join(job.key for job in lost)
-        _say(f"diverged: {keys}; without --budget they are tried again")
-    if left := [job for job in study.unfinished if job not in lost]:
+        rest = f", and {len(blocked)} rows that start from them" * bool(blocked)
+        _say(f"diverged: {keys}; without --budget they are tried again{rest}")
+    if left := [job for job in study.unfinished if job not in (*lost, *blocked)]:
         _say(
             f"the time is spent and {len(left)} of {len(study.jobs)} rows are left, "
             f"next {left[0].key}: type the same command again to go on"

@@ -177,7 +177,8 @@ def compile_ahead(
 
 def forget(network: ResidualNetwork) -> None:
     """Drops compiled evaluations of a network."""
-    for key in [key for key in _JITTED if key[0] == network]:
+    # Another thread may be compiling, which adds to it.
+    for key in [key for key in list(_JITTED) if key[0] == network]:
         del _JITTED[key]
 
 

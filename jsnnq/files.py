@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,30 @@ def claim(folder: Path, marker: str, identity: dict[str, Any]) -> None:
             f"cannot write into {str(folder)!r} ({error.strerror}): "
             "give a folder you may write to as --out"
         ) from error
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of a folder, where the system knows such locks.
+
+    Raises:
+        InputError: another process is in it.
+    """
+    with contextlib.ExitStack() as after:
+        # Windows has no such locks, nor have some network file systems.
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            place = os.open(folder, os.O_RDONLY)
+            after.callback(os.close, place)
+            try:
+                fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(
+                    f"another process is at work in {str(folder)!r}: wait until it "
+                    "is done, or give another folder as --out"
+                ) from error
+        yield
 
 
 def check_same(folder: Path, known: Any, wanted: Any) -> None:

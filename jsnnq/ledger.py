@@ -290,16 +290,25 @@ def _bring(run: Path, target: Path, say: Callable[[str], None]) -> None:
     """Copies what a report needs of a run, its row last."""
     row = files.read_json(run / _ROW)
     if (target / _ROW).exists():
-        if files.read_json(target / _ROW) != row:
-            say(f"{run} was run elsewhere too: the other result is kept")
+        if _measured(files.read_json(target / _ROW)) != _measured(row):
+            say(
+                f"{run} was run elsewhere too, with another result: the other one is "
+                "kept, and rows that start from this one stay as they were measured"
+            )
         return
-    target.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(target, ignore_errors=True)  # what another call had begun of it
+    target.mkdir(parents=True)
     for name in ("firing.npz", "log.jsonl", "looks.jsonl"):
         if (run / name).exists():
             shutil.copyfile(run / name, target / name)
     if row["kind"] == "float" and (run / "checkpoint").is_dir():
         shutil.copytree(run / "checkpoint", target / "checkpoint", dirs_exist_ok=True)
     files.write_json(target / _ROW, row)
+
+
+def _measured(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row without when, where and by which command it was made."""
+    return {key: x for key, x in row.items() if key not in ("wall_s", "made")}
 
 
 def _summarise(found: list[dict[str, Any]]) -> tuple[Any, Any]:

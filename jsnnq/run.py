@@ -225,6 +225,8 @@ def _train(program, config, dataset, folder, seed, state, monitor, budget):
                 keep(state, every=0)
     except train.Diverged as error:
         checkpoint.save(folder / "last_good", error.last_good, {"step": error.step})
+        if stopped():
+            raise KeyboardInterrupt from error
         raise
     if stopped():
         raise KeyboardInterrupt

@@ -12,6 +12,7 @@ row trains nothing and has neither. Without its control an EMD says nothing.
 
 import dataclasses
 import shutil
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -33,7 +34,7 @@ from jsnnq import (
 )
 from jsnnq.budget import Budget, OutOfTime
 from jsnnq.config import Config, to_dict
-from jsnnq.errors import choose
+from jsnnq.errors import InputError, choose
 from jsnnq.footprint import as_dict, distances
 from jsnnq.plan import Job, by_seed, plan, select
 from jsnnq.provenance import installed_commit
@@ -115,6 +116,7 @@ class Study:
         self._planned = [job.key for job in planned]
         self._quiet, self._say, self._command = quiet, say, command
         self._paper = dict(paper or {})
+        self._commit = installed_commit()  # now, since a checkout may change meanwhile
         self._configs = {job.name: job.config for job in self.jobs}
         names = sorted({config.data for config in self._configs.values()})
         self._datasets = {
@@ -140,20 +142,33 @@ class Study:
         """Does what is not done yet, as far as the budget goes; returns the results.
 
         Raises:
+            InputError: another process runs this study, or a float network that rows
+                start from is not in its folder any more.
             Diverged: rows whose numbers were not finite; the others are finished
-                first, and the next call tries them again.
+                first, and the next call tries them again. Within a limited budget
+                `diverged` says so instead.
         """
+        with files.held(self.out):
+            return self._run()
+
+    def _run(self) -> dict[str, Any]:
+        for job in self.jobs:
+            if self._ledger.has(job):  # Stopped before it was tidied, perhaps.
+                tidy(self._ledger.folder(job.name, job.seed))
         lost = []
         waiting, begun = self._to_do(), False
-        with _Ahead(self._compile_ahead) as ahead:
+        limited = self._choice.budget.is_limited
+        with _Ahead(self._compile_ahead, patient=not limited) as ahead:
             while (job := self._next(waiting, begun)) is not None:
                 waiting.remove(job)
-                begun = True
                 coming = [other for other in waiting if self._has_time_for(other)]
                 following = [self._alike[other.name] for other in coming]
-                ahead.turn(self._alike[job.name], following)
+                waited = ahead.turn(self._alike[job.name], following)
+                if begun and not self._has_time_for(job):
+                    continue  # It was compiled for longer than was left.
+                begun = True
                 try:
-                    row = self._execute(job)
+                    row = self._execute(job, waited)
                 except train.Diverged as error:
                     self._say(f"{job.key}: {error}")
                     lost.append(error)
@@ -167,7 +182,7 @@ class Study:
         results = self.results()
         files.write_json(self.out / "results.json", results)
         ledger.write_report(self.out)
-        if lost:
+        if lost and not limited:
             raise lost[0]
         return results
 
@@ -185,6 +200,12 @@ class Study:
         return [job for job in self.unfinished if self._ledger.has_diverged(job)]
 
     @property
+    def blocked(self) -> list[Job]:
+        """Those that cannot begin, because their float network diverged."""
+        lost = {(job.name, job.seed) for job in self.diverged}
+        return [job for job in self.unfinished if (job.parent, job.seed) in lost]
+
+    @property
     def unfinished(self) -> list[Job]:
         """The jobs that are not done, of those that were asked for."""
         return [job for job in self.jobs if not self._ledger.has(job)]
@@ -197,11 +218,28 @@ class Study:
     def _to_do(self) -> list[Job]:
         """What is not done; time that is short is not spent on what diverged before."""
         limited = self._choice.budget.is_limited
-        return [
+        to_do = [
             job
             for job in self.unfinished
             if not (limited and self._ledger.has_diverged(job))
         ]
+        for job in to_do:
+            self._check_parent(job)
+        return to_do
+
+    def _check_parent(self, job: Job) -> None:
+        """Refuses a folder from which what a row starts from was taken away."""
+        if not job.parent or not self._ledger.has(self._parent(job)):
+            return
+        origin = self._ledger.folder(job.parent, job.seed)
+        needed = ["checkpoint"] if job.config.start != "scratch" else []
+        needed += ["firing.npz"] if job.config.spikes else []
+        for path in (origin / name for name in needed):
+            if not path.exists():
+                raise InputError(
+                    f"{str(path)!r} is missing, which {job.key} starts from or is held "
+                    "against: bring it back, or remove its folder to train it again"
+                )
 
     def _next(self, waiting: Iterable[Job], begun: bool) -> Job | None:
         """The first job whose float network is there, and for which there is time.
@@ -230,7 +268,8 @@ class Study:
             if (other.name, other.seed) == (job.parent, job.seed)
         )
 
-    def _execute(self, job: Job) -> dict[str, Any]:
+    def _execute(self, job: Job, waited: float) -> dict[str, Any]:
+        """Runs a row, for whose compilation was waited so many seconds."""
         folder = self._ledger.folder(job.name, job.seed)
         origin = self._ledger.folder(job.parent, job.seed) if job.parent else None
         dataset = self._datasets[job.config.data]
@@ -246,6 +285,7 @@ class Study:
             budget=self._choice.budget,
         )
         row = {"name": job.name, **row, "emd": None, "matched": None}
+        row["wall_s"] += waited
         if origin and job.config.spikes:
             known, found = (
                 footprint.load(origin / "firing.npz"),
@@ -256,7 +296,7 @@ class Study:
         row["made"] = {
             "jax": jax.__version__,
             "device": _device(),
-            "commit": installed_commit(),
+            "commit": self._commit,
             "command": self._command,
             "dataset": dataset.note,
         }
@@ -297,8 +337,8 @@ class _Ahead:
     be interrupted; who waits for it can.
     """
 
-    def __init__(self, compile_one: Callable[[str], None]):
-        self._compile_one = compile_one
+    def __init__(self, compile_one: Callable[[str], None], patient: bool):
+        self._compile_one, self._patient = compile_one, patient
         self._pool = ThreadPoolExecutor(_AHEAD, "jsnnq-compile")
         self._begun: dict[str, Future] = {}
 
@@ -306,11 +346,17 @@ class _Ahead:
         return self
 
     def __exit__(self, kind, *exception):
-        # After Ctrl-C nobody waits for what will not be used.
-        self._pool.shutdown(wait=kind is None, cancel_futures=True)
+        # After Ctrl-C, or with little time, nobody waits for what will not be used.
+        wait = self._patient and kind is None
+        self._pool.shutdown(wait=wait, cancel_futures=True)
 
-    def turn(self, name: str, following: Iterable[str]) -> None:
-        """Waits for the compilation of a row whose turn it is; begins the next ones."""
+    def turn(self, name: str, following: Iterable[str]) -> float:
+        """Waits for the compilation of a row whose turn it is; begins the next ones.
+
+        Returns:
+            The seconds it waited.
+        """
+        began = time.perf_counter()
         coming = [other for other in dict.fromkeys(following) if other != name]
         wanted = [name, *coming[:_AHEAD]]
         begun = self._begun
@@ -319,6 +365,7 @@ class _Ahead:
         }
         # What could not be compiled will say so again where it is used.
         self._begun[name].exception()
+        return time.perf_counter() - began
 
 
 def _line(row):

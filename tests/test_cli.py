@@ -541,6 +541,27 @@ def test_a_diverged_study_is_reported_with_status_1(experiment, monkeypatch):
     assert len(results["rows"]) == len(ORDER) - 1
 
 
+@pytest.mark.usefixtures("unreported")
+def test_what_waits_for_a_network_that_diverged_is_not_left(experiment, monkeypatch):
+    """No time would help, so that a loop that goes on at status 75 has to end."""
+
+    def execute(*arguments, label, **options):
+        if label == "float/seed0":
+            (arguments[3] / "last_good").mkdir(parents=True, exist_ok=True)
+            nothing = train.TrainState(jax.numpy.int32(3), {}, {}, {}, ())
+            raise train.Diverged("training stopped at step 3", 3, nothing)
+        return fake_execute(*arguments, label=label, **options)
+
+    monkeypatch.setattr(study, "execute", execute)
+    typed = ("study", "small.py", "--quiet", "--budget", "9h", "--seeds", 1)
+    for _ in range(2):
+        found = enter(*typed)
+        assert found.status == 1
+        assert "diverged: float/seed0; without --budget" in found.out
+        assert "and 3 rows that start from them" in found.out
+        assert "rows are left" not in found.out
+
+
 @pytest.mark.parametrize("command", ["study", "train"])
 def test_ctrl_c_is_a_sentence_and_130(experiment, monkeypatch, command):
     def stop(*_, **__):

@@ -34,7 +34,8 @@ run() { # experiment, seeds, rows
     local done="$out/done-$(basename "$1" .py)-$2-$(printf %s "$3" | cksum | cut -d' ' -f1)"
     # A part that is done costs nothing the next time.
     [[ -e $done ]] && return
-    ((left > 30)) || exit 75
+    # A row that needs more is begun where the whole time is at hand.
+    ((left > 30 && left > seconds / 4)) || exit 75
     "${LAUNCH:-$here/gpu.sh}" "$1" --data-dir "$data" --out "$out/$(basename "$1" .py)" \
         --seeds "$2" --row-seeds "$2" --rows "$3" --keep float --budget "${left}s" \
         --quiet || status=$?

@@ -171,7 +171,7 @@ def _on_estimators(study: Study) -> list[Claim]:
         where = f"{names.place('bnn')}, {names.network(group.network)}"
         where = ", ".join(filter(None, [where, group.label.detail]))
         for better, worse in (("StoMPP", ("STE",)), ("StoMPP+STE", ("StoMPP", "STE"))):
-            known = [sides[name] for name in (better, *worse) if sides.get(name)]
+            known = [side for name in (better, *worse) if (side := sides[name])]
             if len(known) == 1 + len(worse):
                 reading, because = _leads(*known)
                 words = f"{where}: {better} > {' and '.join(worse)}"

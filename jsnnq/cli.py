@@ -42,7 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         hugepages.begin_again()
     typed = list(sys.argv[1:] if arguments is None else arguments)
-    status = _run(typed)
+    try:
+        status = _run(typed)
+    except KeyboardInterrupt:  # again, while the first one was answered
+        status = 130
     if arguments is None and status:
         _leave(status)
     return status

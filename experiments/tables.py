@@ -5,8 +5,8 @@
 
 The second command first takes the results of a finished study into the folder of its
 experiment; what is published is what was measured, with the commit and the command
-that made it. Both write the report of every result anew, so that all of them say what
-today's code reads in the numbers.
+that made it. Both write the report of every result anew, and draw again what needs no
+more than the results, so that all of them say what today's code reads in the numbers.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jsnnq import behaviour, claims, files, ledger, report
+from jsnnq import behaviour, claims, files, ledger, pictures, report
 from jsnnq.config import Experiment, from_dict, load_experiment, to_dict
 from jsnnq.errors import InputError
 from jsnnq.groups import Group
@@ -100,6 +100,9 @@ def main() -> None:
     for path, text in pages().items():
         path.write_text(text, encoding="utf-8")
         print(path)
+    for path in (path for family in FAMILIES for path in experiments_of(family)):
+        if results := results_of(path):
+            redraw(_folder(path) / "plots", results)
 
 
 def take(out: Path, experiment: Path) -> None:
@@ -196,6 +199,13 @@ def told(path: Path, results: Mapping[str, Any]) -> str:
     shown = [*(n for n in PLOTS if n in drawn), *sorted(drawn - PLOTS.keys())]
     words = {n: PLOTS.get(n, n.removesuffix(".png").replace("_", " ")) for n in shown}
     return report.markdown(known, {f"plots/{n}": f"Plot: {words[n]}" for n in shown})
+
+
+def redraw(plots: Path, results: Mapping[str, Any]) -> None:
+    """Draws again what needs no more than the results, as they are read today."""
+    for picture in pictures.draw(read(results)):
+        if (plots / picture.file).exists():
+            (plots / picture.file).write_bytes(picture.light)
 
 
 def _folder(path: Path) -> Path:
@@ -330,8 +340,14 @@ def _made(results: Mapping[str, Any] | None, experiment: Experiment) -> str:
     jobs = len(results["rows"])
     words = f"{results['provenance']['device']}, {jobs} runs, {hours:.1f} h"
     done = {row["name"] for row in results["rows"]}
-    missing = [f"`{name}`" for name in experiment.rows if name not in done]
-    return words + (f"; `not run`: {', '.join(missing)}" if missing else "")
+    lost = {key.rsplit("/", 1)[0] for key in results.get("diverged", ())} - done
+    for said, names in (
+        ("diverged", lost),
+        ("`not run`", experiment.rows.keys() - done - lost),
+    ):
+        listed = [f"`{name}`" for name in experiment.rows if name in names]
+        words += f"; {said}: {', '.join(listed)}" if listed else ""
+    return words
 
 
 def status(path: Path, experiment: Experiment, study: Study | None) -> str:

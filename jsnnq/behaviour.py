@@ -17,8 +17,8 @@ the timesteps and a slower average are held against rows without them.
 A claim is held only against rows that are there, and against those of each start by
 themselves. Something is kept if every seed keeps it and lost if none does; where seeds
 disagree, or there is but one of a row or of its control, nothing can be decided. A seed
-that diverged has lost both. Only a collapse needs no second seed to agree: a training
-that goes wrong sometimes is unstable.
+that diverged has lost both. Of several seeds one that collapses is enough to call a
+training unstable.
 """
 
 import dataclasses
@@ -58,13 +58,15 @@ _STARTS = {"scratch": "from scratch", "checkpoint": "from a checkpoint"}
 def _starting(study: Study, start: str) -> Study:
     """The study with those of its quantized rows that have this start.
 
-    What diverged is known by name only, so where there are several starts it is left
-    out.
+    What diverged is known by name only; where there are several starts, rows of which
+    no seed is there are left out.
     """
     kept = [g for g in study.groups if g.kind != "quantized" or g.start == start]
     if len(kept) == len(study.groups):
         return study
-    results = {**study.results, "diverged": ()}
+    names_kept = {group.name for group in kept}
+    lost = [key for key in study.diverged if key.rsplit("/", 1)[0] in names_kept]
+    results = {**study.results, "diverged": lost}
     return dataclasses.replace(study, groups=tuple(kept), results=results)
 
 
@@ -202,15 +204,15 @@ def _told(study: Study, row: _Row, name: str = "") -> str:
     return f"{name} {percent(row.accuracy)} % at {ratio} the {control.word}"
 
 
-def _against(study: Study, rows: Iterable[_Row]) -> str:
-    """What accuracies were held against."""
-    starts = dict.fromkeys(row.start for row in rows)
-    said = [
-        f"{percent(study.base(start))} % ({control.word})"
-        for start in starts
-        if (control := study.control(start))
-    ]
-    return f"; the control reached {' and '.join(said)}" if said else ""
+def _against(study: Study, rows: Sequence[_Row]) -> str:
+    """What accuracies were held against, of rows with one start."""
+    control = study.control(rows[0].start)
+    bases = [base for row in rows for base in row.bases]
+    low, high = percent(min(bases)), percent(max(bases))
+    word = f" ({control.word})" if control else ""
+    if low == high:
+        return f"; the control reached {low} %{word}"
+    return f"; the control reached {low} to {high} %{word}, seed by seed"
 
 
 def _lies_above(ones: Iterable[float], others: Iterable[float]) -> bool:
@@ -240,8 +242,9 @@ def _on_recovery(study: Study) -> list[Claim]:
         told = "; ".join(f"{name}: {words}" for name, (_, words) in judged.items())
         reading = _overall(reading for reading, _ in judged.values())
         words = f"{place}: accuracy recovers with bits before the firing does"
-        told += _against(study, rows)
-        claims.append(_claim(study, words, rows, reading, told))
+        used = [row for family in families.values() for row in family]
+        told += _against(study, used)
+        claims.append(_claim(study, words, used, reading, told))
     return claims
 
 
@@ -320,7 +323,9 @@ def _on_wide_clips(study: Study) -> list[Claim]:
     told = "; ".join(_both(study, pair) for pair in pairs.values())
     if not equal:
         told += "; at no width are the accuracies within a point"
-    reading = SHOWS if SHOWS in moved else _overall(moved)
+    # It is claimed of some width, so that all have to speak against it.
+    fails = bool(moved) and set(moved) == {FAILS}
+    reading = SHOWS if SHOWS in moved else FAILS if fails else UNDECIDED
     rows = [row for pair in equal for row in pair]
     words = "a wide clip moves the firing of uniform weights at equal accuracy"
     return [_claim(study, words, rows, reading, told)]
@@ -352,7 +357,8 @@ def _on_lqnet(study: Study) -> list[Claim]:
         alike = [_are_alike(study, *pair) for pair in pairs.values()]
         told = "; ".join(_both(study, pair) for pair in pairs.values())
         every = [row for pair in pairs.values() for row in pair]
-        reading = FAILS if FAILS in alike else _overall(alike)
+        # It is claimed of every width.
+        reading = next(r for r in (FAILS, UNDECIDED, SHOWS) if r in alike)
         words = "LQ-Net weights are indifferent to the clip"
         claims.append(_claim(study, words, every, reading, told))
     return claims
@@ -377,6 +383,8 @@ def _are_alike(study: Study, one: _Row, other: _Row) -> Reading:
     """As near each other as the control's seeds are, or as accuracies may be."""
     control = study.control(one.start)
     span = control.high - control.low if control else 0.0
+    if not (is_finite(one.accuracy) and is_finite(other.accuracy)):
+        return UNDECIDED  # Something diverged.
     apart = [
         (abs(one.accuracy - other.accuracy) > KEPT + _A_HAIR, "accuracies"),
         (abs(one.emd - other.emd) > span, "emds"),
@@ -409,14 +417,15 @@ def _on_bits_of_membranes(study: Study, rows: Sequence[_Row]) -> list[Claim]:
         f"{name}: {', '.join(_told(study, row) for row in family)}"
         for name, family in families.items()
     )
+    used = [row for family in families.values() for row in family]
     found = []
     for what, keeps in {"accuracy": _keeps_accuracy, "firing": _keeps_firing}.items():
         words = f"membranes need about {_ENOUGH_BITS} bits to keep the {what}"
         reading = _overall(
             _needs_bits(study, family, keeps) for family in families.values()
         )
-        against = _against(study, rows) * (keeps is _keeps_accuracy)
-        found.append(_claim(study, words, rows, reading, told + against))
+        against = _against(study, used) * (keeps is _keeps_accuracy)
+        found.append(_claim(study, words, used, reading, told + against))
     return found
 
 
@@ -477,7 +486,7 @@ def _on_learned_membranes(study: Study) -> list[Claim]:
     claims = []
     if plain := rows.get(""):
         told = _told(study, plain, "as it is") + _against(study, [plain])
-        reading = SHOWS if _collapses(plain) else FAILS
+        reading = SHOWS if any(_collapses(plain)) else FAILS
         words = "LQ-Net on the membrane is unstable, at 2 bits"
         claims.append(_claim(study, words, [plain], reading, told))
     for remedy, kinds in _REMEDIES.items():
@@ -492,21 +501,28 @@ def _on_learned_membranes(study: Study) -> list[Claim]:
     return claims
 
 
-def _collapses(row: _Row) -> bool:
+def _collapses(row: _Row) -> list[bool]:
+    """Of each seed, whether its training went wrong."""
     pairs = zip(row.accuracies, row.bases, strict=True)
-    return any(accuracy < base - _COLLAPSE - _A_HAIR for accuracy, base in pairs)
+    return [accuracy < base - _COLLAPSE - _A_HAIR for accuracy, base in pairs]
 
 
 def _on_remedy(study: Study, remedy: str, pairs: Sequence[tuple[_Row, _Row]]) -> Claim:
-    """A remedy cures if nothing collapses with it where something does without it."""
-    ill = [having for having, lacking in pairs if _collapses(lacking)]
+    """A remedy cures if no seed collapses with it where every seed does without it."""
     told = "; ".join(
         f"{_told(study, having, 'with')}, {_told(study, lacking, 'without')}"
         for having, lacking in pairs
     )
-    told += "; nothing collapses without it" * (not ill)
-    cured = [not _collapses(having) for having in ill]
-    reading = SHOWS if cured and all(cured) else UNDECIDED if any(cured) else FAILS
+    ill = [pair for pair in pairs if any(_collapses(pair[1]))]
+    if not ill:
+        told += "; nothing collapses without it, so there is nothing to cure"
+    reading = _overall(_cures(*pair) for pair in ill)
     rows = [row for pair in pairs for row in pair]
     words = f"LQ-Net on the membrane is kept from collapsing by {remedy}"
     return _claim(study, words, rows, reading, told)
+
+
+def _cures(having: _Row, lacking: _Row) -> Reading:
+    if any(_collapses(having)):
+        return FAILS
+    return SHOWS if all(_collapses(lacking)) else UNDECIDED

@@ -165,7 +165,7 @@ def _on_estimators(study: Study) -> list[Claim]:
     for group in study.quantized:
         if (group.label.place, group.label.method) != ("bnn", "stompp"):
             continue
-        rivals = {m: study.peer(group, m) for m in ("ste", "stompp+ste")}
+        rivals = {m: _rival(study, group, m) for m in ("ste", "stompp+ste")}
         sides = {"StoMPP": _side("StoMPP", group)}
         sides |= {names.method(m): _side(names.method(m), g) for m, g in rivals.items()}
         where = f"{names.place('bnn')}, {names.network(group.network)}"
@@ -177,6 +177,12 @@ def _on_estimators(study: Study) -> list[Claim]:
                 words = f"{where}: {better} > {' and '.join(worse)}"
                 claims.append(Claim(reading, words, because))
     return claims
+
+
+def _rival(study: Study, group: Group, method: str) -> Group | None:
+    """What differs from a group in its method only; see `Study.peer`."""
+    peer = study.peer(group, method)
+    return peer if peer and peer.label.detail == group.label.detail else None
 
 
 def _leads(first: _Side, *others: _Side) -> _Judged:
@@ -325,10 +331,8 @@ def _indifferent(sides: Mapping[str, _Side | None]) -> _Judged:
             f"every seed of {top.name} lies above those of {low.name}, by less than one"
         )
         return UNDECIDED, f"{told}: {apart}; {why}"
-    return (
-        UNDECIDED,
-        f"{told}: {apart}, and seeds of one row lie further apart than one",
-    )
+    span = f"{points(max(every) - min(every))[1:]} points"
+    return UNDECIDED, f"{told}: means {apart}, and seeds, which overlap, span {span}"
 
 
 def _lies_above(one: _Side, other: _Side) -> bool:

@@ -245,7 +245,7 @@ def merge(
 
     Raises:
         InputError: a folder is no study, two of them have different rows of one name,
-            or `out` cannot be used.
+            or `out` cannot be used, or a study is running in it.
     """
     known = [out, *sources] if (out / _MARKER).exists() else list(sources)
     identities = {folder: _identity_of(folder) for folder in known}
@@ -268,9 +268,10 @@ def merge(
         files.write_json(out / _MARKER, _identity(rows, *held_out))
     else:
         claim(out, rows, *held_out)
-    for source in sources:
-        for path in sorted(source.glob(f"runs/*/{_ROW}")):
-            _bring(path.parent, out / "runs" / path.parent.name, say)
+    with files.held(out):
+        for source in sources:
+            for path in sorted(source.glob(f"runs/*/{_ROW}")):
+                _bring(path.parent, out / "runs" / path.parent.name, say)
     before = [_results_of(folder) for folder in known]
     results = Ledger(out).results(
         list(dict.fromkeys(key for one in before for key in one.get("planned", ()))),

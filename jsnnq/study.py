@@ -164,7 +164,7 @@ class Study:
                 coming = [other for other in waiting if self._has_time_for(other)]
                 following = [self._alike[other.name] for other in coming]
                 waited = ahead.turn(self._alike[job.name], following)
-                if begun and not self._has_time_for(job):
+                if begun and not self._has_time_for(job, waited):
                     continue  # It was compiled for longer than was left.
                 begun = True
                 try:
@@ -255,11 +255,13 @@ class Study:
         timely = (job for job in ready if self._has_time_for(job))
         return next(timely, ready[0] if ready and not begun else None)
 
-    def _has_time_for(self, job: Job) -> bool:
+    def _has_time_for(self, job: Job, spent: float = 0.0) -> bool:
+        """Whether it is begun, when so many seconds were spent on it before."""
         budget = self._choice.budget
-        return not budget.is_limited or budget.admits(
-            self._ledger.expected(job, _device())
-        )
+        if not budget.is_limited:
+            return True
+        expected = self._ledger.expected(job, _device())
+        return budget.admits(None if expected is None else max(0.0, expected - spent))
 
     def _parent(self, job: Job) -> Job:
         return next(

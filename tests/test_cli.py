@@ -598,9 +598,12 @@ def test_ctrl_c_ends_a_command_that_compiles(experiment):
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stdout.readline() == "compiling\n"
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=600)
+        try:
+            assert process.stdout.readline() == "compiling\n"
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=600)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert err == "jsnnq: stopped; type the same command again to go on\n"
 

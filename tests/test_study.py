@@ -792,18 +792,30 @@ def test_a_row_that_nearly_fills_the_budget_is_not_waited_for(tmp_path, monkeypa
 @pytest.mark.usefixtures("unreported")
 def test_time_spent_on_compiling_is_time(tmp_path, monkeypatch):
     """Rows of 10 s, of which two fit, but not beside 20 s of compiling the second."""
-    clock = Steps()
+    clock, chosen, turn = Steps(), threading.Event(), study._Ahead.turn
     monkeypatch.setattr(study, "execute", clock.execute)
-    rows = {"float": SMALL, "float-finetuned": TUNED}
-    second = make(tmp_path / "x", rows)._programs["float-finetuned"]
+    name = "weights-uniform-2bit"
+    rows = {"float": SMALL, name: ROWS[name]}
+    second = make(tmp_path / "x", rows)._programs[name]
+
+    def take_a_turn(ahead, now, following):
+        if now == name:
+            chosen.set()
+        return turn(ahead, now, following)
 
     def compile_ahead(program, *_):
-        clock.now += 20.0 * (program == second)
+        # It goes on while float is trained, and ends after the second was chosen.
+        if program == second and chosen.wait(60):
+            clock.now += 20.0
 
+    monkeypatch.setattr(study._Ahead, "turn", take_a_turn)
     monkeypatch.setattr(study, "compile_ahead", compile_ahead)
     choice = study.Choice(budget=Budget(40.0, clock))
-    make(tmp_path / "out", rows, seeds=1, choice=choice).run()
+    made = make(tmp_path / "out", rows, seeds=1, choice=choice)
+    made.run()
+    assert chosen.is_set()
     assert clock.tried == ["float/seed0"]
+    assert [job.key for job in made.unfinished] == [f"{name}/seed0"]
 
 
 @pytest.mark.usefixtures("uncompiled", "unreported")

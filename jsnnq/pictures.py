@@ -66,7 +66,7 @@ _ACCURACY_EMD = _Plot(
     "Each point is a network, the mean over its seeds with a cross for their range. Up "
     "is accurate, left behaves like the float network. The corner to look for is the "
     "upper right one: accuracy kept, behaviour changed by more than the control. Both "
-    "axes are stretched near the float network.",
+    "axes are stretched near what the networks are held against.",
     scatter.placed,
     scatter.draw,
 )

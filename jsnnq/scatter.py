@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class _Point(NamedTuple):
-    """A network in the plane: EMD, and accuracy in points from the float network."""
+    """A network in the plane: EMD, and accuracy in points from its control's."""
 
     group: Group
     x: float
@@ -48,18 +48,18 @@ def draw(study: Study, groups: Sequence[Group]) -> "Figure":
     axes = figure.add_subplot()
     points = [_point(study, group) for group in groups]
     controls = [control for start in CONTROLS if (control := study.control(start))]
-    starts = {group.start for group in study.quantized} & set(CONTROLS)
-    start = starts.pop() if len(starts) == 1 else ""
+    start = _start(study)
     shared = study.control(start)
     _stretch(axes, study, controls, points)
     if shared is not None and shared.mean > 0:
         _add_ratio_axis(axes, shared)
     if study.float_accuracies:
         if start:
-            _draw_quadrants(axes, shared, _points_above(study, _edge(study, start)))
+            _draw_quadrants(axes, shared)
         ends = [_points_above(study, each) for each in study.float_accuracies]
         axes.axhspan(min(ends), max(ends), color=drawing.INK, alpha=0.10, lw=0)
-        axes.axhline(0, color=drawing.INK, lw=0.8, zorder=1)
+        mean = _points_above(study, study.reference)
+        axes.axhline(mean, color=drawing.INK, lw=0.8, zorder=1)
     for control in controls:
         _draw_control(axes, control)
     for point in points:
@@ -77,16 +77,23 @@ def _point(study: Study, group: Group) -> _Point:
 
 
 def _points_above(study: Study, accuracy: float) -> float:
-    return 100 * (accuracy - study.reference)
+    return 100 * (accuracy - _origin(study))
 
 
-def _edge(study: Study, start: str) -> float:
-    """The least accuracy that is kept, of networks with one start."""
+def _origin(study: Study) -> float:
+    """What accuracies are held against, or that of the float networks."""
     seeds = [seed for group in study.quantized for seed in group.seeds]
-    return study.base(start, seeds) - KEPT
+    start = _start(study)
+    return study.base(start, seeds) if start else study.reference
 
 
-# The axes: linear near the float network and logarithmic far from it. One network
+def _start(study: Study) -> str:
+    """The start of all quantized networks, if they have one and the same."""
+    starts = {group.start for group in study.quantized} & set(CONTROLS)
+    return starts.pop() if len(starts) == 1 else ""
+
+
+# The axes: linear near their control and logarithmic far from it. One network
 # that lost fifty points, or moved thirty times the drift, would otherwise press all
 # the others into one corner.
 
@@ -107,7 +114,7 @@ def _stretch(
     steps = [m * 10.0**e for e in range(0, -6, -1) for m in (5, 2, 1)]
     xs = _ticks([0.0, *steps], x_limits, width, 0.07)
     axes.set_xticks(xs, [f"{x:g}" for x in xs])
-    top = 100 * study.reference
+    top = 100 * _origin(study)
     ys = _ticks([0, -1, 1, -10, -50, -20, -5, -2, 2, 5, 10], y_limits, 1.0, 0.05)
     ys = [y for y in ys if top + y <= 100]
     axes.set_yticks(ys, [f"{top + y:.1f}" for y in ys])
@@ -153,9 +160,9 @@ def _add_ratio_axis(axes: "Axes", control: Control) -> None:
 # What stands in the plane
 
 
-def _draw_quadrants(axes: "Axes", control: Control | None, lost: float) -> None:
+def _draw_quadrants(axes: "Axes", control: Control | None) -> None:
     """What the four corners mean, where all networks are read against one control."""
-    (left, right), top = axes.get_xlim(), axes.get_ylim()[1]
+    lost, (left, right), top = -100 * KEPT, axes.get_xlim(), axes.get_ylim()[1]
     axes.axhline(lost, color=drawing.MUTED, lw=0.8, linestyle="dotted", zorder=1)
     if control is None:
         return

@@ -63,10 +63,11 @@ def undrawn(study: Study) -> list[str]:
 _ACCURACY_EMD = _Plot(
     "accuracy_emd.png",
     "Accuracy against behaviour",
-    "Each point is a network, the mean over its seeds with a cross for their range. Up "
-    "is accurate, left behaves like the float network. The corner to look for is the "
-    "upper right one: accuracy kept, behaviour changed by more than the control. Both "
-    "axes are stretched near what the networks are held against.",
+    "Each point is a network, the mean over its seeds with a cross for their range, in "
+    "points of accuracy above the control of the same seed. Up is accurate, left "
+    "behaves like the float network. The corner to look for is the upper right one: "
+    "accuracy kept, behaviour changed by more than the control. Both axes are stretched "
+    "near the control.",
     scatter.placed,
     scatter.draw,
 )

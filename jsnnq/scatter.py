@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jsnnq import drawing
-from jsnnq.groups import Group
+from jsnnq.groups import Group, is_finite
 from jsnnq.results import CONTROLS, KEPT, Control, Study, distance
 
 if TYPE_CHECKING:
@@ -56,16 +56,17 @@ def draw(study: Study, groups: Sequence[Group]) -> "Figure":
     if study.float_accuracies:
         if start:
             _draw_quadrants(axes, shared)
-        ends = [_points_above(study, each) for each in study.float_accuracies]
+        floats = [group for group in study.groups if group.kind == "float"]
+        ends = [height for group in floats for height in _heights(study, group)]
         axes.axhspan(min(ends), max(ends), color=drawing.INK, alpha=0.10, lw=0)
-        mean = _points_above(study, study.reference)
-        axes.axhline(mean, color=drawing.INK, lw=0.8, zorder=1)
+        axes.axhline(statistics.fmean(ends), color=drawing.INK, lw=0.8, zorder=1)
     for control in controls:
         _draw_control(axes, control)
     for point in points:
         _draw_point(axes, study, point)
     axes.set_xlabel("EMD to the float network, mean over layers")
-    axes.set_ylabel("accuracy on held-out images, %")
+    whose = "the control of the same seed" if start else "the float networks"
+    axes.set_ylabel(f"accuracy on held-out images, points above {whose}")
     drawing.legend(figure, [axes])
     _label_points(figure, axes, study, points)
     return figure
@@ -73,16 +74,20 @@ def draw(study: Study, groups: Sequence[Group]) -> "Figure":
 
 def _point(study: Study, group: Group) -> _Point:
     emd = 0.0 if group.kind == "float" else group.mean("emd.mean") or 0.0
-    return _Point(group, emd, _points_above(study, group.mean("accuracy") or 0.0))
+    return _Point(group, emd, statistics.fmean(_heights(study, group)))
 
 
-def _points_above(study: Study, accuracy: float) -> float:
-    return 100 * (accuracy - _origin(study))
+def _heights(study: Study, group: Group) -> list[float]:
+    """Points of accuracy above what each seed is held against."""
+    return [
+        100 * (row["accuracy"] - _origin(study, [row["seed"]]))
+        for row in group.rows
+        if is_finite(row["accuracy"])
+    ]
 
 
-def _origin(study: Study) -> float:
-    """What accuracies are held against, or that of the float networks."""
-    seeds = [seed for group in study.quantized for seed in group.seeds]
+def _origin(study: Study, seeds: Sequence[int]) -> float:
+    """What networks of these seeds are held against, or the float networks."""
     start = _start(study)
     return study.base(start, seeds) if start else study.reference
 
@@ -114,10 +119,11 @@ def _stretch(
     steps = [m * 10.0**e for e in range(0, -6, -1) for m in (5, 2, 1)]
     xs = _ticks([0.0, *steps], x_limits, width, 0.07)
     axes.set_xticks(xs, [f"{x:g}" for x in xs])
-    top = 100 * _origin(study)
+    top = 100 * _origin(study, [s for group in study.quantized for s in group.seeds])
     ys = _ticks([0, -1, 1, -10, -50, -20, -5, -2, 2, 5, 10], y_limits, 1.0, 0.05)
     ys = [y for y in ys if top + y <= 100]
-    axes.set_yticks(ys, [f"{top + y:.1f}" for y in ys])
+    said = {y: f"{y:+g}".replace("-", "−") for y in ys} | {0: f"{top:.1f} %"}
+    axes.set_yticks(ys, [said[y] for y in ys])
     axes.minorticks_off()
 
 
@@ -198,7 +204,7 @@ def _draw_point(axes: "Axes", study: Study, point: _Point) -> None:
     """The mean over seeds, with a thin cross from the least to the greatest."""
     group, x, y = point
     emds = [x] if group.kind == "float" else group.values("emd.mean")
-    heights = [_points_above(study, each) for each in group.values("accuracy")]
+    heights = _heights(study, group)
     colour = drawing.colour(group.label.method, study.methods)
     line = {"color": colour, "lw": 1.0, "alpha": 0.7}
     axes.plot([min(emds), max(emds)], [y, y], **line)

@@ -42,7 +42,7 @@ def test_ticks_tell_accuracy_distance_and_multiples_of_the_control():
     results, _, _ = small()
     below, above = drawn(results).axes
     for axes, value in (
-        (below.yaxis, lambda y: f"{99 + y:.1f}"),
+        (below.yaxis, lambda y: f"{y:+g}".replace("-", "−") if y else "99.0 %"),
         (below.xaxis, lambda x: f"{x:g}"),
         (above.xaxis, lambda x: f"{x:g}×"),
     ):
@@ -59,15 +59,15 @@ def test_what_is_kept_ends_a_point_below_the_control():
     results, _, _ = small()
     for row in results["rows"]:
         if row["kind"] == "control":
-            row["accuracy"] = 0.995 + 0.01 * row["seed"]
+            row["accuracy"] = 0.995 + 0.002 * row["seed"]
     axes = drawn(results).axes[0]
     (edge,) = [line for line in axes.lines if line.get_linestyle() == ":"]
     np.testing.assert_allclose(edge.get_ydata(), [-1, -1])
-    # Quantized rows have seed 0, whose control reached 99.5 %; floats have 99.0 %.
+    # Float networks reached 98.9 and 99.1 %, their controls 99.5 and 99.7 %.
     stars = [line for line in axes.lines if line.get_markersize() == 13]
-    np.testing.assert_allclose([star.get_ydata()[0] for star in stars], [-0.5])
+    np.testing.assert_allclose([star.get_ydata()[0] for star in stars], [-0.6])
     labels = {t.get_text() for t in axes.get_yticklabels()}
-    assert "99.5" in labels
+    assert "99.5 %" in labels  # Quantized rows have seed 0.
 
 
 def test_corners_are_named_only_where_one_control_holds_for_all():

@@ -66,8 +66,8 @@ _ACCURACY_EMD = _Plot(
     "Each point is a network, the mean over its seeds with a cross for their range, in "
     "points of accuracy above the control of the same seed. Up is accurate, left "
     "behaves like the float network. The corner to look for is the upper right one: "
-    "accuracy kept, behaviour changed by more than the control. Both axes are stretched "
-    "near the control.",
+    "accuracy kept, behaviour changed by more than the control. Both axes are "
+    "stretched near the control.",
     scatter.placed,
     scatter.draw,
 )

@@ -7,7 +7,7 @@ import pytest
 
 from jsnnq import report
 
-from .studies import HOSTILE, ROWS, SMALL, binary_study, find, study
+from .studies import HOSTILE, KNOWN_BINARY, ROWS, SMALL, binary_study, find, study
 
 _CHROMIUM, _DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
@@ -175,7 +175,8 @@ def test_works_with_scripts_off(browser, page):
 def binary_page(tmp_path_factory):
     """A study of binary networks, and its address."""
     paper = {"bnn-ste-r18": {"accuracy": 0.489, "grade": "S", "of": "CIFAR-100"}}
-    results, curves, looks = binary_study(paper=paper)
+    rows = {**KNOWN_BINARY, "bwn-reverse-r18": [0.85, 0.95]}
+    results, curves, looks = binary_study(accuracies=rows, paper=paper)
     out = tmp_path_factory.mktemp("binary")
     report.write(out, results, firing={}, curves=curves, looks=looks)
     return (out / "report.html").as_uri()
@@ -187,8 +188,8 @@ def test_binary_networks_open_with_their_finding_and_the_claims(browser, binary_
     (verdict,) = _elements(browser, ".verdict")
     assert "StoMPP 66.0 %, 5.0 points above STE" in verdict.text
     cards = {card.text.splitlines()[0]: card for card in _elements(browser, ".reading")}
-    assert list(cards) == ["Shows (2)", "Cannot be decided here (1)"]
-    assert "BNN, ResNet-18: forward > global > reverse" in cards["Shows (2)"].text
+    assert list(cards) == ["Shows (3)", "Cannot be decided here (1)"]
+    assert "BNN, ResNet-18: forward > global > reverse" in cards["Shows (3)"].text
     assert all(card.location["y"] < 800 for card in cards.values())
     assert browser.get_log("browser") == []
     text = browser.execute_script("return document.body.textContent")

@@ -742,12 +742,12 @@ def test_a_study_of_two_calls_is_that_of_one(tmp_path, monkeypatch):
     calls = []
     for _ in range(3):
         clock.tried.clear()
-        budget = Budget(45.0, clock)
+        budget = Budget(46.0, clock)
         made = make(tmp_path / "out", choice=study.Choice(budget=budget))
         made.run()
         calls.append(list(clock.tried))
     assert calls == [
-        # After 30 of 42.75 s there is time neither for another row that is fine-tuned,
+        # After 30 of 41 s there is time neither for another row that is fine-tuned,
         # which takes 20, nor for one of unknown length, but for a float network.
         ["float/seed0", "float-finetuned/seed0", "float/seed1"],
         [
@@ -907,7 +907,8 @@ def test_more_seeds_are_added_to_a_study(tmp_path):
     before = row_files(tmp_path / "out")
     results = make(tmp_path / "out", seeds=3, row_seeds=2).run()
     assert before.items() <= row_files(tmp_path / "out").items()
-    assert results == make(tmp_path / "other", seeds=3, row_seeds=2).run()
+    whole = make(tmp_path / "other", seeds=3, row_seeds=2).run()
+    assert without_times(results) == without_times(whole)
     # And fewer take none away.
     assert make(tmp_path / "out", seeds=1).run()["rows"] == results["rows"]
 
@@ -919,7 +920,8 @@ def test_more_rows_are_added_to_a_study(tmp_path):
     more = {"scratch": SCRATCH, **ROWS}
     results = make(tmp_path / "out", more).run()
     assert before.items() <= row_files(tmp_path / "out").items()
-    assert results == make(tmp_path / "other", more).run()
+    whole = make(tmp_path / "other", more).run()
+    assert without_times(results) == without_times(whole)
 
 
 @pytest.mark.usefixtures("faked", "unreported")

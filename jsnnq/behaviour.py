@@ -452,29 +452,24 @@ def _on_signs(study: Study, rows: Sequence[_Row]) -> list[Claim]:
     above = _lies_above(unsigned.accuracies, signed.accuracies) and ahead > KEPT
     beats = above and _lies_above(signed.emds, unsigned.emds)
     # Not if it is never the more accurate one, or always the farther one.
-    behind = not _lies_somewhere_above(unsigned.accuracies, signed.accuracies)
+    behind = max(unsigned.accuracies) <= min(signed.accuracies)
     behind |= _lies_above(unsigned.emds, signed.emds)
     reading = SHOWS if beats else FAILS if behind else UNDECIDED
     words = "unsigned membranes beat signed ones at 2 bits"
     return [_claim(study, words, [signed, unsigned], reading, told)]
 
 
-def _lies_somewhere_above(ones: Iterable[float], others: Iterable[float]) -> bool:
-    """Whether some seed of the one lies above some seed of the other."""
-    return max(ones) > min(others)
-
-
 # LQ-Net's membranes
 
 _REMEDIES = {
-    "a ridge": (("", "noridge"), ("timestep", "timestep-noridge")),
+    "a ridge": (("", "noridge"), ("timestep", "timestep noridge")),
     "a basis frozen over the timesteps": (
         ("", "timestep"),
-        ("noridge", "timestep-noridge"),
+        ("noridge", "timestep noridge"),
     ),
     "a slower average": (("slow", ""), ("", "fast")),
 }
-"""What may cure it, and rows that differ in nothing else: those with it, without it."""
+"""What may cure it, and details of rows that differ in nothing else: with, without."""
 
 
 def _on_learned_membranes(study: Study) -> list[Claim]:
@@ -491,10 +486,9 @@ def _on_learned_membranes(study: Study) -> list[Claim]:
         claims.append(_claim(study, words, [plain], reading, told))
     for remedy, kinds in _REMEDIES.items():
         pairs = [
-            (rows[these], rows[those])
-            for with_it, without in kinds
-            if (these := with_it.replace("-", " ")) in rows
-            and (those := without.replace("-", " ")) in rows
+            (rows[having], rows[lacking])
+            for having, lacking in kinds
+            if having in rows and lacking in rows
         ]
         if pairs:
             claims.append(_on_remedy(study, remedy, pairs))

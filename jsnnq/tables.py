@@ -161,6 +161,9 @@ _SPIKING = (
     _COST[2],
     Column("State KiB", "membrane potentials", _number("cost.state_bits", kib)),
     _COST[3],
+    _PAPER,
+    _PAPER_EMD,
+    _PAPER_DEAD,
 )
 _BINARY = (
     _NAME,
@@ -184,7 +187,7 @@ def columns(study: Study) -> list[Column]:
     """What is said of each network: all that the page shows."""
     published = {part for group in study.groups for part in study.paper(group)}
     unknown = [_OF_PAPER[part] for part in _OF_PAPER if part not in published]
-    every = _BINARY if study.is_binary else (*_SPIKING, _PAPER, _PAPER_EMD, _PAPER_DEAD)
+    every = _BINARY if study.is_binary else _SPIKING
     return [column for column in every if column not in unknown]
 
 

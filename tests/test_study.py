@@ -485,6 +485,19 @@ def diverging(*keys):
     return execute, tried
 
 
+def leaving_its_last_good(execute):
+    """As `run.execute`, which keeps the state before a row diverged."""
+
+    def leave(*arguments, **options):
+        try:
+            return execute(*arguments, **options)
+        except train.Diverged:
+            (arguments[3] / "last_good").mkdir(parents=True, exist_ok=True)
+            raise
+
+    return leave
+
+
 @pytest.mark.usefixtures("uncompiled")
 def test_a_diverged_row_is_named_and_the_others_finish(tmp_path, monkeypatch):
     execute, tried = diverging("float-finetuned/seed0")
@@ -822,14 +835,7 @@ def test_time_spent_on_compiling_is_time(tmp_path, monkeypatch):
 def test_rows_of_a_network_that_diverged_wait_for_it(tmp_path, monkeypatch):
     execute, tried = diverging("float/seed0")
 
-    def leave(*arguments, **options):
-        try:
-            return execute(*arguments, **options)
-        except train.Diverged:
-            (arguments[3] / "last_good").mkdir(parents=True, exist_ok=True)
-            raise
-
-    monkeypatch.setattr(study, "execute", leave)
+    monkeypatch.setattr(study, "execute", leaving_its_last_good(execute))
     limited = study.Choice(budget=Budget(1e6))
     made = make(tmp_path, seeds=1, choice=limited)
     made.run()  # Says so in `diverged`, and does not raise.
@@ -844,14 +850,7 @@ def test_rows_of_a_network_that_diverged_wait_for_it(tmp_path, monkeypatch):
 def test_time_that_is_short_is_not_spent_on_what_diverged(tmp_path, monkeypatch):
     execute, tried = diverging("float-finetuned/seed0")
 
-    def leave(*arguments, label, **options):
-        try:
-            return execute(*arguments, label=label, **options)
-        except train.Diverged:
-            (arguments[3] / "last_good").mkdir(parents=True, exist_ok=True)
-            raise
-
-    monkeypatch.setattr(study, "execute", leave)
+    monkeypatch.setattr(study, "execute", leaving_its_last_good(execute))
     limited = study.Choice(budget=Budget(1e6))
     make(tmp_path, choice=limited).run()
     assert len(tried) == len(ORDER)

@@ -1,26 +1,20 @@
 """Every table of the papers beside ours: writes `experiments/README.md` and reports.
 
     python -m experiments.tables
-    python -m experiments.tables --take OUT experiments/stompp/reduced_r18.py
 
-The second command first takes the results of a finished study into the folder of its
-experiment; what is published is what was measured, with the commit and the command
-that made it. Both write the report of every result anew, and draw again what needs no
-more than the results, so that all of them say what today's code reads in the numbers.
+Every report is written anew from its results, and plots that need no more than these
+are drawn again, so that all of them say what today's code reads in the numbers.
 """
 
-import argparse
 import json
-import shlex
-import shutil
 import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jsnnq import behaviour, claims, files, ledger, pictures, report
-from jsnnq.config import Experiment, from_dict, load_experiment, to_dict
-from jsnnq.errors import InputError
+from jsnnq import pictures, report, verdict
+from jsnnq.claims import Claim
+from jsnnq.config import Experiment, load_experiment
 from jsnnq.groups import Group
 from jsnnq.results import Study, points, read
 
@@ -68,7 +62,7 @@ data: accuracies within a point or the range of our seeds, EMDs within that rang
 the control's. `reduced` is a smaller network or training, which shows directions and
 hits no target; `run` is a table of which nothing is published; `not run` has no results
 yet, and names rows without them. Claims are read as `jsnnq.behaviour` and
-`jsnnq.claims` say; one seed decides nothing.
+`jsnnq.gains` say; one seed decides nothing.
 
 This page is written by `python -m experiments.tables` from the results in the folders.
 """
@@ -82,104 +76,13 @@ the numbers nor the pretrained network are known.
 """
 
 
-def main() -> None:
-    """Takes results if told to, and writes the page."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.tables", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument(
-        "--take",
-        nargs=2,
-        type=Path,
-        metavar=("OUT", "EXPERIMENT"),
-        help="take the results of a study from its folder",
-    )
-    options = parser.parse_args()
-    if options.take:
-        take(*options.take)
+def write() -> None:
+    """Writes the page and every report, and draws again what needs no more."""
     for path, text in pages().items():
         path.write_text(text, encoding="utf-8")
-        print(path)
     for path in (path for family in FAMILIES for path in experiments_of(family)):
         if results := results_of(path):
-            redraw(_folder(path) / "plots", results)
-
-
-def take(out: Path, experiment: Path) -> None:
-    """Takes what is published of a study: results and plots.
-
-    Commands are written without the paths of the machine they were typed on.
-
-    Args:
-        out: folder of the study.
-        experiment: the file of which it is the study.
-
-    Raises:
-        InputError: it is no study, or that of another experiment, one in small, or one
-            that was tested on held-out training images.
-    """
-    ledger.write_report(out)
-    results = files.read_json(out / "results.json")
-    _check_is_of(results, load_experiment(experiment), out)
-    commands = {row["made"]["command"] for row in results["rows"] if "made" in row}
-    commands.add(results["provenance"]["command"])
-    clean = {command: _anonymous(command or "") for command in commands}
-    results["provenance"]["command"] = clean[results["provenance"]["command"]]
-    for row in results["rows"]:
-        if "made" in row:
-            row["made"]["command"] = clean[row["made"]["command"]]
-    target = experiment.parent / "results" / experiment.stem
-    new = target.with_name(f".{target.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    shutil.copytree(out / "plots", new / "plots")
-    files.write_json(new / "results.json", results)
-    shutil.rmtree(target, ignore_errors=True)
-    new.rename(target)
-
-
-def _check_is_of(results: Any, experiment: Experiment, out: Path) -> None:
-    wanted = {name: to_dict(row) for name, row in experiment.rows.items()}
-    for row in results["rows"]:
-        # With the settings as they are written today.
-        if to_dict(from_dict(row["config"])) != wanted.get(row["name"]):
-            raise InputError(
-                f"row {row['name']!r} of {str(out)!r} is not that of the experiment: "
-                "give the folder of its study, which was not made with --smoke"
-            )
-    if "held out" in str(results["provenance"]["dataset"]):
-        raise InputError(
-            f"{str(out)!r} was tested on held-out training images: publish a study "
-            "that was tested on the test images"
-        )
-
-
-def _anonymous(commands: str) -> str:
-    """The commands without paths: DATA and OUT, and the experiment from its folder."""
-    return "; ".join(_without_paths(one) for one in commands.split("; "))
-
-
-def _without_paths(command: str) -> str:
-    words, waiting = [], ""
-    for word in shlex.split(command):
-        option, equals, _ = word.partition("=")
-        name = next((n for o, n in _PATHS.items() if _is_option(option, o)), "")
-        if waiting:
-            words, waiting = [*words, waiting], ""
-        elif name and equals:
-            words.append(f"{option}={name}")
-        else:
-            _, found, inside = word.partition("experiments/")
-            words.append(found + inside if found else word.rsplit("/", 1)[-1])
-            waiting = name
-    return shlex.join(words)
-
-
-_PATHS = {"--data-dir": "DATA", "--out": "OUT"}
-
-
-def _is_option(word: str, option: str) -> bool:
-    """Whether a word is an option, which may be cut short where that is clear."""
-    return len(word) > len("--d") and option.startswith(word)
+            redraw(folder(path) / "plots", results)
 
 
 def pages() -> dict[Path, str]:
@@ -188,14 +91,14 @@ def pages() -> dict[Path, str]:
     for family in FAMILIES:
         for path in experiments_of(family):
             if results := results_of(path):
-                found[_folder(path) / "report.md"] = told(path, results)
+                found[folder(path) / "report.md"] = told(path, results)
     return found
 
 
 def told(path: Path, results: Mapping[str, Any]) -> str:
     """The report of an experiment, from its results and the names of its plots."""
     known = {**results, "paper": load_experiment(path).paper}
-    drawn = {plot.name for plot in (_folder(path) / "plots").glob("*.png")}
+    drawn = {plot.name for plot in (folder(path) / "plots").glob("*.png")}
     shown = [*(n for n in PLOTS if n in drawn), *sorted(drawn - PLOTS.keys())]
     words = {n: PLOTS.get(n, n.removesuffix(".png").replace("_", " ")) for n in shown}
     return report.markdown(known, {f"plots/{n}": f"Plot: {words[n]}" for n in shown})
@@ -208,7 +111,7 @@ def redraw(plots: Path, results: Mapping[str, Any]) -> None:
             (plots / picture.file).write_bytes(picture.light)
 
 
-def _folder(path: Path) -> Path:
+def folder(path: Path) -> Path:
     """Where the results of an experiment lie."""
     return path.parent / "results" / path.stem
 
@@ -242,16 +145,17 @@ def page() -> str:
 def experiments_of(family: str) -> list[Path]:
     """The experiments of a paper, the complete ones first."""
     every = [p for p in (ROOT / family).glob("*.py") if not p.name.startswith("_")]
-    return sorted(every, key=lambda path: (_is_small(path), path.name))
+    return sorted(every, key=lambda path: (is_small(path), path.name))
 
 
-def _is_small(path: Path) -> bool:
+def is_small(path: Path) -> bool:
+    """Whether an experiment is smaller than the paper's."""
     return any(word in path.stem for word in SMALL)
 
 
 def results_of(path: Path) -> dict[str, Any] | None:
     """What was measured for an experiment."""
-    file = _folder(path) / "results.json"
+    file = folder(path) / "results.json"
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
@@ -354,7 +258,7 @@ def status(path: Path, experiment: Experiment, study: Study | None) -> str:
     """How a table of ours stands to the paper's."""
     if study is None:
         return "not run"
-    if _is_small(path):
+    if is_small(path):
         return "reduced"
     known = {
         name: values
@@ -388,16 +292,16 @@ def _is_hit(study: Study, group: Group, known: Mapping[str, Any]) -> bool:
     return hit and min(emds) - span <= known["emd"] <= max(emds) + span
 
 
-def held(paths: Sequence[Path]) -> list[claims.Claim]:
+def held(paths: Sequence[Path]) -> list[Claim]:
     """Every claim, held against what was measured for some experiments as one study."""
     found = [results for path in paths if (results := results_of(path))]
     if not found or len(found) < len(paths):
         return []
     study = read({**found[0], "rows": [row for one in found for row in one["rows"]]})
-    return (claims if study.is_binary else behaviour).hold(study)
+    return verdict.claims(study)
 
 
-def claims_on(paths: Sequence[Path], known: Collection[claims.Claim] = ()) -> list[str]:
+def claims_on(paths: Sequence[Path], known: Collection[Claim] = ()) -> list[str]:
     """The claims held against some experiments, but for those that are known."""
     found = [claim for claim in held(paths) if claim not in known]
     if not found:
@@ -419,13 +323,13 @@ def claims_on(paths: Sequence[Path], known: Collection[claims.Claim] = ()) -> li
 
 
 def _figures(path: Path) -> list[str]:
-    folder = _folder(path) / "plots"
+    plots = folder(path) / "plots"
     return [
-        f"![{path.stem}: {words}]({folder.relative_to(ROOT).as_posix()}/{name})\n"
+        f"![{path.stem}: {words}]({plots.relative_to(ROOT).as_posix()}/{name})\n"
         for name, words in FIGURES.items()
-        if (folder / name).is_file()
+        if (plots / name).is_file()
     ]
 
 
 if __name__ == "__main__":
-    main()
+    write()

@@ -22,17 +22,8 @@ import rich.box
 import rich.table
 import rich.text
 
-from jsnnq import (
-    behaviour,
-    charts,
-    claims,
-    drawing,
-    files,
-    histograms,
-    pictures,
-    tables,
-    verdict,
-)
+from jsnnq import charts, drawing, files, histograms, pictures, tables, verdict
+from jsnnq.claims import Claim
 from jsnnq.firing import rates
 from jsnnq.pictures import Picture
 from jsnnq.results import Reading, Study, distance, is_synthetic, percent, read
@@ -113,7 +104,7 @@ def table(results: Mapping[str, Any]) -> rich.table.Table:
     study = read(results)
     lines = [f"{verdict.finding(study)} {verdict.controls(study)}".strip()]
     if study.is_binary:
-        lines += map(_sentence, _held(study))
+        lines += map(_sentence, verdict.claims(study))
         lines += verdict.caveats(study)
     return tables.terminal(study, verdict.title(study), "\n".join(lines))
 
@@ -258,7 +249,7 @@ def _missing(study: Study) -> list[str]:
     return verdict.missing(study, pictures.undrawn(study))
 
 
-def _sentence(claim: claims.Claim) -> str:
+def _sentence(claim: Claim) -> str:
     """What is claimed, whether it shows, and why that is said."""
     reading = claim.reading.words.upper()
     because = claim.because[0].upper() + claim.because[1:]
@@ -292,13 +283,8 @@ def _markdown(study: Study, plots: Mapping[str, str], missing: Sequence[str]) ->
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def _held(study: Study) -> list[claims.Claim]:
-    """What the papers claim of such networks, held against the study."""
-    return (claims if study.is_binary else behaviour).hold(study)
-
-
 def _claims(study: Study) -> list[str]:
-    return [f"- {tables.escape(_sentence(claim))}" for claim in _held(study)]
+    return [f"- {tables.escape(_sentence(claim))}" for claim in verdict.claims(study)]
 
 
 def _section(heading: str, lines: Sequence[str]) -> str:
@@ -324,7 +310,7 @@ def _page(study: Study, drawn: Sequence[Picture]) -> str:
     )
 
 
-def _by_reading(study: Study) -> dict[Reading, list[claims.Claim]]:
-    held = _held(study)
+def _by_reading(study: Study) -> dict[Reading, list[Claim]]:
+    held = verdict.claims(study)
     readings = dict.fromkeys(claim.reading for claim in held)
     return {each: [c for c in held if c.reading == each] for each in readings}

@@ -172,8 +172,7 @@ class Study:
             return UNJUDGED
         if not self.float_accuracies:
             return UNJUDGED
-        # In binary fractions 0.99 - 0.98 is a hair more than 0.01.
-        kept = accuracy >= self.base(group.start, group.seeds) - KEPT - 1e-9
+        kept = keeps(accuracy, self.base(group.start, group.seeds))
         return READINGS[kept, emd > control.high]
 
     def find(self, place: str, method: str, network: str) -> Group | None:
@@ -246,6 +245,12 @@ def read(
     return Study(
         results, groups, firing or {}, curves or {}, tuple(planned), looks or {}
     )
+
+
+def keeps(accuracy: float, base: float, within: float = KEPT) -> bool:
+    """Whether an accuracy lies at most so far below another."""
+    # In binary fractions 0.99 - 0.98 is a hair more than 0.01.
+    return accuracy >= base - within - 1e-9
 
 
 def _above(group: Group, other: Group | None) -> float | None:

@@ -9,7 +9,8 @@ measured, one seed only, rows that are not finished.
 from collections.abc import Sequence
 from typing import Any
 
-from jsnnq import claims, names
+from jsnnq import behaviour, gains, names
+from jsnnq.claims import Claim, by_reading
 from jsnnq.groups import Group, key
 from jsnnq.results import (
     CONTROLS,
@@ -56,7 +57,7 @@ def controls(study: Study) -> str:
 def finding(study: Study) -> str:
     """The verdict in one or two plain sentences, from the numbers alone."""
     if study.is_binary:
-        return claims.finding(study)
+        return gains.finding(study)
     judged = [g for g in study.quantized if study.reading(g) != UNJUDGED]
     if not judged:
         return f"No verdict: {_why_unjudged(study)}."
@@ -72,6 +73,11 @@ def finding(study: Study) -> str:
         f"{many} stays {near} while the firing moves {why}. The clearest case is "
         f"{silent[0].name} ({item(study, silent[0])})."
     )
+
+
+def claims(study: Study) -> list[Claim]:
+    """What the papers claim of such networks, held against it; what shows first."""
+    return by_reading((gains if study.is_binary else behaviour).hold(study))
 
 
 def _held_against(study: Study, groups: Sequence[Group]) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import tables
+from experiments import publish, tables
 from experiments.benchmarks import stompp_step
 from jsnnq import build, smoke
 from jsnnq.cli import main
@@ -34,7 +34,7 @@ def test_its_page_says_what_and_how(path):
     prose = " ".join(docstring.split())
     for word in ("Claim", "Hardware: ", "Cost: ", "--seeds ", "--row-seeds "):
         assert word in prose, word
-    assert ("Reduced: " in prose) == tables._is_small(path)
+    assert ("Reduced: " in prose) == tables.is_small(path)
     found = load_experiment(path)
     assert found.title == docstring.splitlines()[0]
     for name, values in found.paper.items():
@@ -173,7 +173,7 @@ def test_a_claim_that_needs_two_experiments_is_held_against_both(tmp_path):
     ],
 )
 def test_commands_are_published_without_paths(typed, expected):
-    assert tables._anonymous(typed) == expected
+    assert publish._anonymous(typed) == expected
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_what_is_taken_is_the_study_without_paths(published, tmp_path):
     kept = experiment.parent / "results" / "some"
     kept.mkdir(parents=True)
     (kept / "old.txt").write_text("of an earlier study")
-    tables.take(out, experiment)
+    publish.take(out, experiment)
     assert {path.name for path in kept.iterdir()} == {"results.json", "plots"}
     assert {p.name for p in (kept / "plots").iterdir()} == {
         p.name for p in (out / "plots").iterdir()
@@ -210,20 +210,33 @@ def test_what_is_taken_is_the_study_without_paths(published, tmp_path):
 
 def test_another_study_is_not_taken_and_nothing_is_lost(published, tmp_path):
     out, experiment = published
-    tables.take(out, experiment)
+    publish.take(out, experiment)
     kept = experiment.parent / "results" / "some" / "results.json"
     before = kept.read_text()
     with pytest.raises(InputError, match="no results.json"):
-        tables.take(tmp_path / "nowhere", experiment)
+        publish.take(tmp_path / "nowhere", experiment)
     experiment.write_text(_SMALL.replace("epochs=1", "epochs=2"))
     with pytest.raises(InputError, match="'float' of .* is not that of the experiment"):
-        tables.take(out, experiment)
+        publish.take(out, experiment)
     experiment.write_text(_SMALL)
     results = json.loads((out / "results.json").read_text())
     results["provenance"]["dataset"] += "; 100 training images, held out"
     (out / "results.json").write_text(json.dumps(results))
     with pytest.raises(InputError, match="held-out training images"):
-        tables.take(out, experiment)
+        publish.take(out, experiment)
+    assert kept.read_text() == before
+
+
+def test_rows_that_are_published_are_not_lost(published, monkeypatch):
+    out, experiment = published
+    publish.take(out, experiment)
+    kept = experiment.parent / "results" / "some" / "results.json"
+    results = json.loads(kept.read_text())
+    results["rows"].append({**results["rows"][0], "seed": 1})
+    kept.write_text(before := json.dumps(results))
+    monkeypatch.setattr("sys.argv", ["publish", str(out), str(experiment)])
+    with pytest.raises(SystemExit, match="lacks rows that are published: float/seed1"):
+        publish.main()
     assert kept.read_text() == before
 
 

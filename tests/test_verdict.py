@@ -209,3 +209,11 @@ def test_published_values_of_a_spiking_study_name_their_grade():
     assert "Values of the paper" not in words(results)
     results["paper"] = {KNOWN[0][0]: {"accuracy": 0.7, "emd": 0.01, "grade": "S"}}
     assert "Values of the paper are from summaries by others (S)." in words(results)
+
+
+def test_what_shows_stands_first():
+    rows = {**KNOWN_BINARY, "bnn-stompp-r18": [0.55, 0.67]}
+    found = verdict.claims(read(binary(rows)))
+    assert [claim.reading.words for claim in found] == ["shows"] * 2 + [
+        "cannot be decided here"
+    ] * 2

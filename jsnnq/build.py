@@ -26,6 +26,7 @@ from jsnnq.config import (
     StoMPP,
     Uniform,
 )
+from jsnnq.descent import Program
 from jsnnq.errors import InputError, check_integer, check_number, choose
 from jsnnq.layers import Rules
 from jsnnq.neurons import Neuron
@@ -44,7 +45,6 @@ from jsnnq.quantizers import (
 from jsnnq.quantizers.stompp import bernoulli_lag
 from jsnnq.resnet import ResidualNetwork
 from jsnnq.sew import SEWResNet
-from jsnnq.train import Program
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 

@@ -72,7 +72,7 @@ def _run(typed: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _complain("stopped; type the same command again to go on", 130)
     except RuntimeError as error:
-        from jsnnq.train import Diverged
+        from jsnnq.divergence import Diverged
 
         if not isinstance(error, Diverged):
             raise

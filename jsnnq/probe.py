@@ -30,11 +30,11 @@ import numpy as np
 from jaxtyping import Array
 
 from jsnnq import batching, data, losses
+from jsnnq.descent import Program, TrainState, loss_and_changes
 from jsnnq.layers import STATE, Rules
 from jsnnq.monitor import appended, read_lines
 from jsnnq.resnet import ResidualNetwork, observe
 from jsnnq.states import at
-from jsnnq.train import Program, TrainState, loss_and_changes
 
 IMAGES = 256
 """How many test images the accuracies are taken over."""

@@ -23,6 +23,8 @@ from jsnnq import (
     checkpoint,
     cost,
     data,
+    descent,
+    divergence,
     emd,
     files,
     firing,
@@ -47,12 +49,12 @@ SAVE_EVERY_S = 60.0
 
 
 def start(
-    program: train.Program,
+    program: descent.Program,
     config: Config,
     dataset: data.DataSet,
     seed: int,
     parent: Path | None = None,
-) -> train.TrainState:
+) -> descent.TrainState:
     """The state a run begins with.
 
     Args:
@@ -62,7 +64,7 @@ def start(
         seed: of the run.
         parent: checkpoint of the float network it starts from, unless from scratch.
     """
-    streams = train.keys(seed)
+    streams = descent.keys(seed)
     bare = build.float_network(config.network, dataset.classes)
     shape = dataset.image_shape
     if config.start == "scratch":
@@ -74,23 +76,23 @@ def start(
     if config.kind == "quantized":
         images = calibration_images(dataset, config.calibration, streams.order)
         variables = states.quantize(program.network, variables, streams.init, images)
-    return train.start(program, variables)
+    return descent.start(program, variables)
 
 
 def compile_ahead(
-    program: train.Program, config: Config, dataset: data.DataSet
+    program: descent.Program, config: Config, dataset: data.DataSet
 ) -> None:
     """Compiles a row's training and evaluation, so that `execute` finds it done."""
     variables = _abstract_variables(program.network, config, dataset)
     if config.start != "post-training":
-        state = jax.eval_shape(functools.partial(train.start, program), variables)
+        state = jax.eval_shape(functools.partial(descent.start, program), variables)
         train.compile_ahead(program, state, dataset.train)
     variables = {"quant": {}, **variables}
     evaluate_ahead(program.network, variables, dataset, mesh=program.mesh)
 
 
 def execute(
-    program: train.Program,
+    program: descent.Program,
     config: Config,
     dataset: data.DataSet,
     folder: Path,
@@ -223,7 +225,7 @@ def _train(program, config, dataset, folder, seed, state, monitor, budget):
             )
             if budget.is_limited or stopped():
                 keep(state, every=0)
-    except train.Diverged as error:
+    except divergence.Diverged as error:
         checkpoint.save(folder / "last_good", error.last_good, {"step": error.step})
         if stopped():
             raise KeyboardInterrupt from error

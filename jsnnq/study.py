@@ -23,6 +23,8 @@ import jax
 from jsnnq import (
     build,
     data,
+    descent,
+    divergence,
     emd,
     evaluate,
     files,
@@ -30,7 +32,6 @@ from jsnnq import (
     ledger,
     parallel,
     probe,
-    train,
 )
 from jsnnq.budget import Budget, OutOfTime
 from jsnnq.config import Config, to_dict
@@ -130,7 +131,7 @@ class Study:
             )
             for name, config in self._configs.items()
         }
-        first: dict[train.Program, str] = {}
+        first: dict[descent.Program, str] = {}
         self._alike = {
             name: first.setdefault(program, name)
             for name, program in self._programs.items()
@@ -169,7 +170,7 @@ class Study:
                 begun = True
                 try:
                     row = self._execute(job, waited)
-                except train.Diverged as error:
+                except divergence.Diverged as error:
                     self._say(f"{job.key}: {error}")
                     lost.append(error)
                 except OutOfTime as error:
@@ -317,7 +318,7 @@ class Study:
         done = self._programs[job.name]
         kept = [self._programs[other.name] for other in following][: _AHEAD + 1]
         if done not in kept:
-            train.forget(done)
+            descent.forget(done)
         if done.network not in [program.network for program in kept]:
             evaluate.forget(done.network)
             probe.forget_compiled()

@@ -19,7 +19,7 @@ import pytest
 from scipy import stats
 
 import jsnnq
-from jsnnq import build, cli, data, run, study, train
+from jsnnq import build, cli, data, descent, divergence, run, study
 from jsnnq.budget import OutOfTime
 from jsnnq.config import to_dict
 
@@ -530,8 +530,8 @@ def test_study_says_each_row_as_it_is_done(experiment):
 def test_a_diverged_study_is_reported_with_status_1(experiment, monkeypatch):
     def execute(*arguments, label, **options):
         if label == "float-finetuned/seed1":
-            nothing = train.TrainState(jax.numpy.int32(3), {}, {}, {}, ())
-            raise train.Diverged("training stopped at step 3", 3, nothing)
+            nothing = descent.TrainState(jax.numpy.int32(3), {}, {}, {}, ())
+            raise divergence.Diverged("training stopped at step 3", 3, nothing)
         return fake_execute(*arguments, label=label, **options)
 
     monkeypatch.setattr(study, "execute", execute)
@@ -548,8 +548,8 @@ def test_what_waits_for_a_network_that_diverged_is_not_left(experiment, monkeypa
     def execute(*arguments, label, **options):
         if label == "float/seed0":
             (arguments[3] / "last_good").mkdir(parents=True, exist_ok=True)
-            nothing = train.TrainState(jax.numpy.int32(3), {}, {}, {}, ())
-            raise train.Diverged("training stopped at step 3", 3, nothing)
+            nothing = descent.TrainState(jax.numpy.int32(3), {}, {}, {}, ())
+            raise divergence.Diverged("training stopped at step 3", 3, nothing)
         return fake_execute(*arguments, label=label, **options)
 
     monkeypatch.setattr(study, "execute", execute)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsnnq import build, data, layers, parallel, run, train
+from jsnnq import build, data, descent, divergence, layers, parallel, run, train
 from jsnnq.binary import binary
 from jsnnq.config import STE, LQNet, Mint, StoMPP, Uniform, kernels, neurons
 from jsnnq.evaluate import evaluate
@@ -234,7 +234,7 @@ def two_steps(config, devices):
     for number in range(2):
         images, labels = split.read(np.arange(program.batch) + number * program.batch)
         key = jax.random.fold_in(jax.random.key(3), number)
-        state, seen = train.jitted(program).update(
+        state, seen = descent.jitted(program).update(
             state, jnp.asarray(images), jnp.asarray(labels), key
         )
         said.append(jax.device_get(seen))
@@ -298,7 +298,7 @@ def test_a_shared_training_says_where_it_diverged_and_hands_its_state_back(scan)
     config = dataclasses.replace(SMALL, training=training)
     program = build.program(config, digits(), jax.devices()[:4])
     state = run.start(program, config, digits(), seed=0)
-    with pytest.raises(train.Diverged, match="is not finite") as caught:
+    with pytest.raises(divergence.Diverged, match="is not finite") as caught:
         train.fit(program, state, digits().train, seed=0, epochs=1, scan=scan)
     kept = jax.tree.leaves(caught.value.last_good)
     assert all(leaf.devices() == {jax.devices()[0]} for leaf in kept)

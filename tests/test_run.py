@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jsnnq import batching, build, checkpoint, data, footprint, run, states, train
+from jsnnq import (
+    batching,
+    build,
+    checkpoint,
+    data,
+    descent,
+    divergence,
+    footprint,
+    run,
+    states,
+    train,
+)
 from jsnnq.binary import binary
 from jsnnq.config import (
     STE,
@@ -229,7 +240,7 @@ def test_a_network_for_other_classes_does_not_fit(parent):
 
 
 def test_calibration_sees_the_first_images_of_the_runs_own_order():
-    key = train.keys(5).order
+    key = descent.keys(5).order
     order = np.asarray(batching.epoch_order(key, 0, 1437))[:20]
     pixels = digits().train.images[order] / 16.0
     expected = (pixels - digits().mean[0]) / digits().std[0]
@@ -306,10 +317,10 @@ def test_a_diverged_run_is_not_done_and_keeps_its_last_good_state(
     state = run.start(program, SMALL, digits(), seed=0)
 
     def fit(*_, **__):
-        raise train.Diverged("training stopped at step 7", 7, state)
+        raise divergence.Diverged("training stopped at step 7", 7, state)
 
     monkeypatch.setattr(train, "fit", fit)
-    with pytest.raises(train.Diverged):
+    with pytest.raises(divergence.Diverged):
         run.train_one(SMALL, tmp_path, quiet=True)
     kept, metadata = checkpoint.restore(tmp_path / "last_good", state)
     assert metadata == {"step": 7}

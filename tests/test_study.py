@@ -19,7 +19,18 @@ import pytest
 from scipy import stats
 
 import jsnnq
-from jsnnq import checkpoint, files, footprint, ledger, monitor, run, study, train
+from jsnnq import (
+    checkpoint,
+    descent,
+    divergence,
+    files,
+    footprint,
+    ledger,
+    monitor,
+    run,
+    study,
+    train,
+)
 from jsnnq.budget import Budget, OutOfTime
 from jsnnq.config import Config, LQNet, Uniform, kernels, to_dict
 from jsnnq.errors import InputError
@@ -478,8 +489,10 @@ def diverging(*keys):
     def execute(*arguments, label, **options):
         tried.append(label)
         if label in keys:
-            nothing = train.TrainState(jnp.int32(3), {}, {}, {}, ())
-            raise train.Diverged(f"training of {label} stopped at step 3", 3, nothing)
+            nothing = descent.TrainState(jnp.int32(3), {}, {}, {}, ())
+            raise divergence.Diverged(
+                f"training of {label} stopped at step 3", 3, nothing
+            )
         return fake_execute(*arguments, label=label, **options)
 
     return execute, tried
@@ -491,7 +504,7 @@ def leaving_its_last_good(execute):
     def leave(*arguments, **options):
         try:
             return execute(*arguments, **options)
-        except train.Diverged:
+        except divergence.Diverged:
             (arguments[3] / "last_good").mkdir(parents=True, exist_ok=True)
             raise
 
@@ -503,7 +516,7 @@ def test_a_diverged_row_is_named_and_the_others_finish(tmp_path, monkeypatch):
     execute, tried = diverging("float-finetuned/seed0")
     monkeypatch.setattr(study, "execute", execute)
     lines = []
-    with pytest.raises(train.Diverged, match="float-finetuned/seed0"):
+    with pytest.raises(divergence.Diverged, match="float-finetuned/seed0"):
         make(tmp_path, say=lines.append).run()
     assert tried == [f"{name}/seed{seed}" for name, seed in ORDER]
     found = [(row["name"], row["seed"]) for row in read(tmp_path)["rows"]]
@@ -521,7 +534,7 @@ def test_a_diverged_row_is_named_and_the_others_finish(tmp_path, monkeypatch):
 def test_rows_of_a_diverged_float_network_are_not_tried(tmp_path, monkeypatch):
     execute, tried = diverging("float/seed0")
     monkeypatch.setattr(study, "execute", execute)
-    with pytest.raises(train.Diverged):
+    with pytest.raises(divergence.Diverged):
         make(tmp_path).run()
     assert tried == ["float/seed0", "float/seed1", "float-finetuned/seed1"]
     assert read(tmp_path)["floor"] is None
@@ -532,7 +545,7 @@ def test_rows_of_a_diverged_float_network_are_not_tried(tmp_path, monkeypatch):
 def test_a_study_in_which_everything_diverges_still_says_so(tmp_path, monkeypatch):
     execute, _ = diverging("float/seed0", "float/seed1")
     monkeypatch.setattr(study, "execute", execute)
-    with pytest.raises(train.Diverged):
+    with pytest.raises(divergence.Diverged):
         make(tmp_path).run()
     assert read(tmp_path)["rows"] == []
     assert "float/seed0" in (tmp_path / "report.md").read_text()
@@ -543,7 +556,7 @@ def test_a_real_divergence_keeps_the_last_good_state(tmp_path):
     wild = dataclasses.replace(
         SMALL, training=dataclasses.replace(SMALL.training, rate=1e38)
     )
-    with pytest.raises(train.Diverged) as caught:
+    with pytest.raises(divergence.Diverged) as caught:
         make(tmp_path, {"float": wild}, seeds=1).run()
     assert read(tmp_path)["diverged"] == ["float/seed0"]
     said = (tmp_path / "report.md").read_text()
@@ -858,7 +871,7 @@ def test_time_that_is_short_is_not_spent_on_what_diverged(tmp_path, monkeypatch)
     made.run()
     assert len(tried) == len(ORDER)
     assert [job.key for job in made.diverged] == ["float-finetuned/seed0"]
-    with pytest.raises(train.Diverged):
+    with pytest.raises(divergence.Diverged):
         make(tmp_path).run()
     assert tried[len(ORDER) :] == ["float-finetuned/seed0"]
 
@@ -1000,7 +1013,7 @@ def test_ctrl_c_is_heard_where_numbers_diverge_at_the_same_time(
 ):
     def fit(program, state, *_, **__):
         ctrl_c()
-        raise train.Diverged("training stopped at step 0", 0, state)
+        raise divergence.Diverged("training stopped at step 0", 0, state)
 
     monkeypatch.setattr(train, "fit", fit)
     with pytest.raises(KeyboardInterrupt):

@@ -10,7 +10,17 @@ import numpy as np
 import optax
 import pytest
 
-from jsnnq import batching, build, checkpoint, data, records, run, train
+from jsnnq import (
+    batching,
+    build,
+    checkpoint,
+    data,
+    descent,
+    divergence,
+    records,
+    run,
+    train,
+)
 from jsnnq.binary import binary
 from jsnnq.config import (
     BinaryNetworkConfig,
@@ -93,7 +103,11 @@ class Run(NamedTuple):
 @functools.cache
 def whole_run(row):
     program, state = begun(row)
-    states, recorder, before = [], Recorder(), train.jitted(program).step._cache_size()
+    states, recorder, before = (
+        [],
+        Recorder(),
+        descent.jitted(program).step._cache_size(),
+    )
     train.fit(
         program,
         state,
@@ -103,7 +117,7 @@ def whole_run(row):
         on_epoch=states.append,
         monitor=recorder,
     )
-    return Run(states, recorder, train.jitted(program).step._cache_size() - before)
+    return Run(states, recorder, descent.jitted(program).step._cache_size() - before)
 
 
 def trained(row):
@@ -161,13 +175,13 @@ def test_one_step_is_adam_on_the_mean_cross_entropy():
     """Loss, accuracy and the classifier's update, typed a second time in NumPy."""
     program, before = begun("float")
     images, labels = digits().train.images, digits().train.labels
-    order = batching.epoch_order(train.keys(0).order, 0, len(labels))
-    after, numbers = train.jitted(program).step(
-        before, images, labels, order, train.keys(0).augment
+    order = batching.epoch_order(descent.keys(0).order, 0, len(labels))
+    after, numbers = descent.jitted(program).step(
+        before, images, labels, order, descent.keys(0).augment
     )
     rows = np.asarray(order)[:128]
     shifted = batching.augment(
-        jax.random.fold_in(train.keys(0).augment, 0),
+        jax.random.fold_in(descent.keys(0).augment, 0),
         jnp.asarray(images[rows]),
         pad=1,
         flip=False,
@@ -214,8 +228,8 @@ def test_the_scanned_epoch_agrees_with_the_dispatched_one():
 
 
 def test_a_cpu_dispatches_unless_told_otherwise(monkeypatch):
-    functions = train.jitted(begun("float")[0])._replace(epoch=None)
-    monkeypatch.setitem(train._JITTED, begun("float")[0], functions)
+    functions = descent.jitted(begun("float")[0])._replace(epoch=None)
+    monkeypatch.setitem(descent._JITTED, begun("float")[0], functions)
     recorder = Recorder()
     fit("float", begun("float")[1], 1, monitor=recorder)
     assert recorder.steps == list(range(1, STEPS + 1))
@@ -245,10 +259,10 @@ def test_a_resumed_run_continues_bit_for_bit(row, tmp_path):
 def test_a_run_left_in_the_middle_of_an_epoch_continues_there():
     program, state = begun("float")
     split = digits().train
-    order = batching.epoch_order(train.keys(0).order, 0, len(split))
+    order = batching.epoch_order(descent.keys(0).order, 0, len(split))
     for _ in range(4):
-        state, _ = train.jitted(program).step(
-            state, split.images, split.labels, order, train.keys(0).augment
+        state, _ = descent.jitted(program).step(
+            state, split.images, split.labels, order, descent.keys(0).augment
         )
     assert_same(fit("float", state, 2), trained("float")[1])
 
@@ -332,17 +346,22 @@ def signatures(rows):
 
     def step(program, *arguments):
         traced.append(program)
-        return train.step(program, *arguments)
+        return descent.step(program, *arguments)
 
     jitted = jax.jit(step, static_argnums=0)
     split = digits().train
-    order = batching.epoch_order(train.keys(0).order, 0, len(split))
+    order = batching.epoch_order(descent.keys(0).order, 0, len(split))
     for row in rows:
         program = build.program(row, digits())
         state = run.start(program, row, digits(), seed=0)
         for _ in range(3):
             state, _ = jitted.eval_shape(
-                program, state, split.images, split.labels, order, train.keys(0).augment
+                program,
+                state,
+                split.images,
+                split.labels,
+                order,
+                descent.keys(0).augment,
             )
     return len(traced)
 
@@ -460,7 +479,7 @@ def poisoned(path):
     ],
 )
 def test_nan_in_a_kernel_names_step_and_layer(path, scan):
-    with pytest.raises(train.Diverged) as caught:
+    with pytest.raises(divergence.Diverged) as caught:
         fit("float", poisoned(path), 1, scan=scan)
     assert caught.value.step == 0
     assert "step 0" in str(caught.value)
@@ -487,12 +506,12 @@ def test_an_explosion_is_named_at_its_step_and_the_last_good_state_kept(scan):
     """Step 1 has an infinite variance, which hides itself: x / inf is 0."""
     program, _ = begun("float")
     start, recorder = exploding(1e30), Recorder()
-    with pytest.raises(train.Diverged, match="step 1: .*layer1_0") as caught:
+    with pytest.raises(divergence.Diverged, match="step 1: .*layer1_0") as caught:
         fit("float", start, 1, scan=scan, monitor=recorder)
     split = digits().train
-    order = batching.epoch_order(train.keys(0).order, 0, len(split))
-    expected, _ = train.jitted(program).step(
-        start, split.images, split.labels, order, train.keys(0).augment
+    order = batching.epoch_order(descent.keys(0).order, 0, len(split))
+    expected, _ = descent.jitted(program).step(
+        start, split.images, split.labels, order, descent.keys(0).augment
     )
     assert caught.value.step == 1
     assert all_finite(caught.value.last_good)
@@ -502,7 +521,7 @@ def test_an_explosion_is_named_at_its_step_and_the_last_good_state_kept(scan):
 
 def test_an_update_that_overflows_never_becomes_the_last_good_state():
     """Loss and gradient of step 0 are finite here, what Adam makes of them is not."""
-    with pytest.raises(train.Diverged) as caught:
+    with pytest.raises(divergence.Diverged) as caught:
         fit("float", exploding(1e37), 1)
     assert all_finite(caught.value.last_good)
 
@@ -522,8 +541,8 @@ def test_a_gradient_that_is_not_finite_is_caught_though_the_loss_is():
         begun("float")[0], network=network, optimizer=optax.sgd(0.01), batch=8
     )
     split = data.Split(digits().train.images[:8], digits().train.labels[:8])
-    state = train.start(program, variables)
-    with pytest.raises(train.Diverged, match="step 0: the gradient of layer1_0/"):
+    state = descent.start(program, variables)
+    with pytest.raises(divergence.Diverged, match="step 0: the gradient of layer1_0/"):
         train.fit(program, state, split, seed=0, epochs=1)
 
 
@@ -562,7 +581,7 @@ def test_streamed_data_train_the_same_loop():
     found, diary = streamed(begun("float")[1], 1, monitor=recorder)
     assert recorder.steps == list(range(1, STEPS + 1))
     assert_close(found, trained("float")[0])
-    order = np.asarray(batching.epoch_order(train.keys(0).order, 0, 1437))
+    order = np.asarray(batching.epoch_order(descent.keys(0).order, 0, 1437))
     read = sorted(diary, key=lambda entry: entry[1] != order[:128].tolist())
     assert read[0] == ((0, 0), order[:128].tolist())
     assert sorted(sum((rows for _, rows in diary), [])) == sorted(order[: STEPS * 128])
@@ -580,6 +599,6 @@ def test_streamed_data_resume_bit_for_bit(tmp_path):
 
 
 def test_streamed_data_name_the_step_that_exploded():
-    with pytest.raises(train.Diverged, match="step 1: .*layer1_0") as caught:
+    with pytest.raises(divergence.Diverged, match="step 1: .*layer1_0") as caught:
         streamed(exploding(1e30), 1)
     assert all_finite(caught.value.last_good)

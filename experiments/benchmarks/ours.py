@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsnnq import batching, build, data, losses, parallel, run, train
+from jsnnq import batching, build, data, descent, losses, parallel, run, train
 from jsnnq.config import Config, NetworkConfig, TrainingConfig
 from jsnnq.resnet import observe
 
@@ -47,7 +47,7 @@ def images(count: int = 2048) -> data.DataSet:
 
 def begun(
     config: Config, devices: int = 1, dataset: data.DataSet | None = None
-) -> tuple[train.Program, train.TrainState]:
+) -> tuple[descent.Program, descent.TrainState]:
     """A row's program and the state before its first step, where it will run."""
     dataset = dataset or images()
     program = build.program(config, dataset, jax.devices()[:devices])
@@ -78,7 +78,7 @@ def flops(config: Config) -> float:
     state = run.start(program, config, images(), seed=0)
     pixels, labels = images().train.read(np.arange(program.batch))
     arguments = (state, jnp.asarray(pixels), jnp.asarray(labels), jax.random.key(0))
-    traced = train.jitted(program).update.trace(*arguments)
+    traced = descent.jitted(program).update.trace(*arguments)
     lowered = traced.lower(lowering_platforms=("tpu",))
     return lowered.cost_analysis()["flops"]
 
@@ -101,7 +101,7 @@ def _compiled(config, devices):
     program, state = begun(config, devices)
     pixels, labels = images().train.read(np.arange(program.batch))
     arguments = (state, jnp.asarray(pixels), jnp.asarray(labels), jax.random.key(0))
-    return train.jitted(program).update.lower(*arguments).compile(), arguments
+    return descent.jitted(program).update.lower(*arguments).compile(), arguments
 
 
 def predicting(config: Config, devices: int = 1) -> Work:

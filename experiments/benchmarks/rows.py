@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsnnq import batching, emd, parallel, train
+from jsnnq import batching, descent, emd, parallel
 from jsnnq.binary import METHODS, RECIPE, binary, network
 from jsnnq.config import LQNet, Uniform, kernels, neurons
 from jsnnq.neurons import Neuron, unroll
@@ -202,7 +202,7 @@ def growth(settings: Settings) -> Rows:
         arrays = [jnp.asarray(x) for x in (dataset.train.images, dataset.train.labels)]
         order = batching.epoch_order(jax.random.key(0), 0, count)
         arrays = parallel.everywhere((*arrays, order), program.mesh)
-        work = train.jitted(program).step
+        work = descent.jitted(program).step
         key = jax.random.key(1)
         return lambda: jax.block_until_ready(work(state, *arrays, key))
 

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jsnnq import build, hugepages, states, train
+from jsnnq import build, descent, hugepages, states
 from jsnnq.binary import METHODS, RECIPE, binary, network
 from jsnnq.layers import Rules
 from jsnnq.quantizers.stompp import Freezing
@@ -30,7 +30,7 @@ _CIFAR = (32, 32, 3)
 _STEPS_PER_EPOCH = 390
 
 
-def programs(width: float) -> dict[str, tuple[train.Program, train.TrainState]]:
+def programs(width: float) -> dict[str, tuple[descent.Program, descent.TrainState]]:
     """What is timed: a program, and the state it is timed at."""
     base = network(
         "resnet18", "cifar10", dataclasses.replace(RECIPE, epochs=100), width
@@ -49,7 +49,7 @@ def _begun(config, layer):
     if config.kind == "quantized":
         images = jnp.zeros((1, *_CIFAR))
         variables = states.quantize(net, variables, jax.random.key(1), images)
-    program = train.Program(
+    program = descent.Program(
         network=net,
         optimizer=build.optimizer(config.training, _STEPS_PER_EPOCH),
         batch=1,
@@ -57,7 +57,7 @@ def _begun(config, layer):
         std=(0.25,) * 3,
         scale=255.0,
     )
-    state = train.start(program, variables)
+    state = descent.start(program, variables)
     return program, state if layer is None else _at_window(config, net, state, layer)
 
 
@@ -83,7 +83,7 @@ def measure(width: float, batch: int, rounds: int, steps: int) -> dict[str, Any]
     for name, (program, state) in programs(width).items():
         began = time.perf_counter()
         compiled = (
-            train.jitted(program).update.lower(state, images, labels, key).compile()
+            descent.jitted(program).update.lower(state, images, labels, key).compile()
         )
         compile_s[name] = time.perf_counter() - began
         memory[name] = _bytes(compiled, state)

@@ -1,0 +1,254 @@
+"""One step of training: a pure function over an immutable state.
+
+The step is a function of (program, state, data, key) and nothing else: which images
+belong to it and how they are shifted follows from the key and the step's number, so
+a run continues from a checkpoint without any iterator's state. Quantizers that learn
+keep their memory in the state too (`quant`); no method has a branch here.
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Int, UInt8
+
+from jsnnq import batching, losses, parallel
+from jsnnq.resnet import ResidualNetwork
+
+
+class TrainState(NamedTuple):
+    """Everything a run remembers.
+
+    Attributes:
+        step: how many steps have been made.
+        params: parameters.
+        batch_stats: running statistics of the normalisation.
+        quant: states of the quantizers.
+        opt_state: the optimizer's.
+    """
+
+    step: Int[Array, ""]
+    params: Any
+    batch_stats: Any
+    quant: Any
+    opt_state: Any
+
+    def variables(self) -> dict[str, Any]:
+        """What `network.apply` takes."""
+        return {
+            "params": self.params,
+            "batch_stats": self.batch_stats,
+            "quant": self.quant,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What decides the compiled step; equal programs share one compilation.
+
+    Attributes:
+        network: the network.
+        optimizer: an optax transformation; equal only if it is the same object.
+        batch: images per step.
+        mean: subtracted from scaled pixels, per channel.
+        std: divides them, per channel.
+        scale: the largest pixel value.
+        pad: largest random shift in pixels.
+        flip: whether images are mirrored at random.
+        mesh: the devices that share a batch, from `parallel.mesh`; None is one.
+    """
+
+    network: ResidualNetwork
+    optimizer: optax.GradientTransformation
+    batch: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    scale: float
+    pad: int = 0
+    flip: bool = False
+    mesh: Mesh | None = None
+
+
+def start(program: Program, variables: dict[str, Any]) -> TrainState:
+    """The state before the first step."""
+    params = variables["params"]
+    begin: Any = _opt_state
+    return TrainState(
+        step=jnp.int32(0),
+        params=params,
+        batch_stats=variables["batch_stats"],
+        quant=variables.get("quant", {}),
+        opt_state=begin(program.optimizer, params),
+    )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _opt_state(optimizer, params):
+    # Compiled as one: by itself every shape of zeros would be a compilation.
+    return optimizer.init(params)
+
+
+def loss_and_changes(
+    program: Program, state: TrainState, params: Any, images: Array, labels: Array
+) -> tuple[Array, tuple[Array, dict[str, Any]]]:
+    """Mean cross-entropy in nats, with the accuracy and the changed collections."""
+    inputs = batching.normalise(images, program.mean, program.std, program.scale)
+    found: Any = program.network.apply(
+        {**state.variables(), "params": params},
+        inputs,
+        True,
+        mutable=["batch_stats", "quant"],
+    )
+    (logits, _), changed = found
+    logits = losses.readout(logits)
+    loss = jnp.mean(losses.cross_entropy(logits, labels))
+    accuracy = jnp.mean(losses.correct(logits, labels).astype(jnp.float32))
+    return loss, (accuracy, changed)
+
+
+def update(
+    program: Program,
+    state: TrainState,
+    images: UInt8[Array, "B H W C"],
+    labels: Int[Array, "B"],
+    key: jax.Array,
+) -> tuple[TrainState, dict[str, Array]]:
+    """One step on the given images.
+
+    Args:
+        program: what is trained, and how.
+        state: before the step.
+        images: as stored, not augmented.
+        labels: their classes.
+        key: of this step; shifts and flips are drawn from it.
+
+    Returns:
+        The state after the step; `loss`, `accuracy`, and `finite` (see `is_sound`).
+    """
+    images = batching.augment(key, images, pad=program.pad, flip=program.flip)
+    advance = parallel.spread(functools.partial(_advance, program), program.mesh)
+    return advance(state, (images, labels))
+
+
+def _advance(
+    program: Program, state: TrainState, batch: tuple[Array, Array]
+) -> tuple[TrainState, dict[str, Array]]:
+    """The step itself, on this device's part of the batch."""
+    differentiate = jax.value_and_grad(
+        functools.partial(loss_and_changes, program, state), has_aux=True
+    )
+    (loss, (accuracy, changed)), gradients = differentiate(state.params, *batch)
+    loss, accuracy, gradients = parallel.mean((loss, accuracy, gradients))
+    updates, opt_state = program.optimizer.update(
+        gradients, state.opt_state, state.params
+    )
+    new = TrainState(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=changed["batch_stats"],
+        quant=changed.get("quant", state.quant),
+        opt_state=opt_state,
+    )
+    return new, {"loss": loss, "accuracy": accuracy, "finite": is_sound(loss, new)}
+
+
+def is_sound(loss: Array, state: TrainState) -> Bool[Array, ""]:
+    """Whether a step left only numbers behind that training can go on with.
+
+    The state is looked at and not the loss alone: an overflowing update shows in the
+    loss one step later, and an infinite running variance never, because it divides.
+    Infinity is allowed in `quant`, where it is the clip of a quantizer without one.
+    """
+    # As one array: looking at each of a hundred would be a hundred kernels.
+    finite = jnp.all(jnp.isfinite(ravel_pytree((loss, state[1:3]))[0]))
+    learned = [x for x in jax.tree.leaves(state.quant) if x.dtype == jnp.float32]
+    return finite & ~jnp.any(jnp.isnan(ravel_pytree(learned)[0]))
+
+
+class Keys(NamedTuple):
+    """The streams of random numbers of a run, all from its seed."""
+
+    init: jax.Array
+    order: jax.Array
+    augment: jax.Array
+
+
+def keys(seed: int) -> Keys:
+    """One stream for each use, so that none shifts another."""
+    return Keys(*jax.random.split(jax.random.key(seed), 3))
+
+
+def step(
+    program: Program,
+    state: TrainState,
+    images: UInt8[Array, "N H W C"],
+    labels: Int[Array, "N"],
+    order: Int[Array, "N"],
+    key: jax.Array,
+) -> tuple[TrainState, dict[str, Array]]:
+    """One step on the images that belong to it.
+
+    Args:
+        program: what is trained, and how.
+        state: before the step.
+        images: the whole training split.
+        labels: its classes.
+        order: the permutation of this epoch, from `batching.epoch_order`.
+        key: the run's augmentation stream.
+    """
+    steps_per_epoch = len(images) // program.batch
+    batch = batching.take(
+        images, labels, order, state.step % steps_per_epoch, program.batch
+    )
+    return update(program, state, *batch, jax.random.fold_in(key, state.step))
+
+
+def epoch(
+    program: Program,
+    state: TrainState,
+    images: UInt8[Array, "N H W C"],
+    labels: Int[Array, "N"],
+    order: Int[Array, "N"],
+    key: jax.Array,
+    length: int | None = None,
+) -> tuple[TrainState, dict[str, Array]]:
+    """The next steps of an epoch as one scan; by default as many as an epoch has."""
+
+    def body(state, _):
+        return step(program, state, images, labels, order, key)
+
+    steps = len(images) // program.batch if length is None else length
+    return jax.lax.scan(body, state, length=steps)
+
+
+class Jitted(NamedTuple):
+    """The functions of a program, compiled when they are first called."""
+
+    update: Any
+    step: Any
+    epoch: Any
+
+
+_JITTED: dict[Program, Jitted] = {}
+
+
+def jitted(program: Program) -> Jitted:
+    """`update`, `step` and `epoch` of a program; equal programs get the same ones."""
+    if program not in _JITTED:
+        bound = [functools.partial(f, program) for f in (update, step, epoch)]
+        _JITTED[program] = Jitted(
+            jax.jit(bound[0]),
+            jax.jit(bound[1]),
+            jax.jit(bound[2], static_argnames="length", donate_argnums=0),
+        )
+    return _JITTED[program]
+
+
+def forget(program: Program) -> None:
+    """Drops what was compiled for a program, which may be a few hundred MB."""
+    _JITTED.pop(program, None)

@@ -1,0 +1,109 @@
+"""A training whose numbers did not stay finite: at which step, and in which layer."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import ArrayLike
+
+from jsnnq import batching, parallel
+from jsnnq.descent import Program, TrainState, jitted, loss_and_changes
+
+
+class Diverged(RuntimeError):
+    """A loss or gradient was not finite.
+
+    Attributes:
+        step: the step at which it happened, counted from 0.
+        last_good: the state before that step, all finite.
+    """
+
+    def __init__(self, message: str, step: int, last_good: TrainState):
+        super().__init__(message)
+        self.step = step
+        self.last_good = last_good
+
+
+def explain(
+    program: Program,
+    state: TrainState,
+    images: ArrayLike,
+    labels: ArrayLike,
+    key: jax.Array,
+) -> Diverged:
+    """Replays a step once and says in which layer numbers stopped being finite."""
+    number = int(state.step)
+    key = jax.random.fold_in(key, number)
+    given = (state, jnp.asarray(images), jnp.asarray(labels))
+    state, pixels, classes = parallel.home(given, program.mesh)
+    program = dataclasses.replace(program, mesh=None)
+    shown = batching.augment(key, pixels, pad=program.pad, flip=program.flip)
+    where = (
+        _first_bad_output(program, state, shown)
+        or _last_bad_gradient(program, state, shown, classes)
+        or _bad_update(program, jitted(program).update(state, pixels, classes, key)[0])
+    )
+    return Diverged(
+        f"training stopped at step {number}: {where} is not finite; the state before "
+        "that step is kept; try a lower learning rate or a warm-up",
+        number,
+        state,
+    )
+
+
+def _first_bad_output(program, state, images):
+    inputs = batching.normalise(images, program.mean, program.std, program.scale)
+    found: Any = program.network.apply(
+        state.variables(),
+        inputs,
+        True,
+        mutable=["batch_stats", "quant", "intermediates"],
+        capture_intermediates=lambda module, method: (
+            module.name is not None and method == "__call__"
+        ),
+    )
+    outputs = dict(_paths(found[1]["intermediates"]))
+    bad = _in_data_order(program, [path for path in outputs if _is_bad(outputs[path])])
+    return f"the output of {bad[0]}" if bad else None
+
+
+def _last_bad_gradient(program, state, images, labels):
+    gradients = jax.grad(
+        lambda params: loss_and_changes(program, state, params, images, labels)[0]
+    )(state.params)
+    leaves = dict(_paths(gradients))
+    bad = _in_data_order(program, [path for path in leaves if _is_bad(leaves[path])])
+    # Gradients flow backwards: the last layer in the order of the data was hit first.
+    return f"the gradient of {bad[-1]}" if bad else None
+
+
+def _bad_update(program, new):
+    leaves = {**dict(_paths(new.batch_stats)), **dict(_paths(new.params))}
+    bad = _in_data_order(program, [path for path in leaves if _is_bad(leaves[path])])
+    return f"the updated {bad[0]}" if bad else "a quantizer's state"
+
+
+def _is_bad(value):
+    return not all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(value))
+
+
+def _paths(tree, path=()):
+    """Leaves of nested dictionaries with their path; calls carry no name."""
+    for name, value in tree.items():
+        here = path if name == "__call__" else (*path, name)
+        if isinstance(value, dict):
+            yield from _paths(value, here)
+        else:
+            yield "/".join(here), value
+
+
+def _in_data_order(program, paths):
+    """Sorts paths of layers, outputs or parameters as the data meet them."""
+    order = program.network.layers_in_order()
+
+    def place(path):
+        inside = [i for i, layer in enumerate(order) if path.startswith(layer)]
+        return max(inside, default=len(order))
+
+    return sorted(paths, key=place)

@@ -26,4 +26,5 @@ from .sew import SEWResNet as SEWResNet
 from .sew import init_state as init_state
 from .sew import sew_resnet as sew_resnet
 from .sew import step as step
+from .stored import load_network as load_network
 from .study import Study as Study

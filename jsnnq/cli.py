@@ -231,16 +231,16 @@ def _network(options: argparse.Namespace):
 def _evaluate(options: argparse.Namespace) -> int:
     import json
 
-    from jsnnq import run
+    from jsnnq import measure, stored
     from jsnnq.cost import POLICIES
     from jsnnq.evaluate import evaluate
 
     choose("policy", options.policy, POLICIES)
     mesh = _mesh(options)
-    found = run.load(
+    found = stored.load_network(
         options.checkpoint, data_name=options.data, data_dir=options.data_dir
     )
-    described = run.describe(
+    described = measure.describe(
         found.network,
         found.variables,
         evaluate(found.network, found.variables, found.dataset, mesh=mesh),
@@ -254,12 +254,13 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from jsnnq import report, run
+    from jsnnq import measure, report
+    from jsnnq.stored import load_network
 
     mesh = _mesh(options)
     where = {"data_name": options.data, "data_dir": options.data_dir}
-    a, b = run.load(options.a, **where), run.load(options.b, **where)
-    found = run.compare(a, b, unit=options.unit, mesh=mesh)
+    a, b = load_network(options.a, **where), load_network(options.b, **where)
+    found = measure.compare(a, b, unit=options.unit, mesh=mesh)
     Console().print(report.layer_table(found, (str(options.a), str(options.b))))
     if options.out is not None:
         for path in report.write_comparison(options.out, found, (a.label, b.label)):

@@ -103,7 +103,7 @@ def draw_two(found: Mapping[str, Any], names: tuple[str, str]) -> "Figure":
     """Two networks over each other, pooled and layer by layer.
 
     Args:
-        found: what `jsnnq.run.compare` returned.
+        found: what `jsnnq.measure.compare` returned.
         names: what the two are called.
     """
     emd, unit = found["emd"], found.get("unit", "neuron")

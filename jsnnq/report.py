@@ -113,7 +113,7 @@ def layer_table(found: Mapping[str, Any], names: tuple[str, str]) -> rich.table.
     """A comparison of two networks as a table for the terminal.
 
     Args:
-        found: what `jsnnq.run.compare` returned.
+        found: what `jsnnq.measure.compare` returned.
         names: what the two networks are called.
 
     Returns:
@@ -188,7 +188,7 @@ def write_comparison(
 
     Args:
         out: a folder; made if it does not exist.
-        found: what `jsnnq.run.compare` returned.
+        found: what `jsnnq.measure.compare` returned.
         names: what the two networks are called.
 
     Returns:

@@ -1,33 +1,23 @@
-"""One run: from a config to a trained, measured and stored network, and back.
+"""One run: from a config to a trained, measured and stored network."""
 
-A network on disk is a folder: the checkpoint holds its variables and, as metadata,
-the config and seed that made it, so that it can be evaluated and compared later.
-"""
-
-import dataclasses
 import functools
 import shutil
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from jsnnq import (
     batching,
     build,
     checkpoint,
-    cost,
     data,
     descent,
     divergence,
-    emd,
     files,
-    firing,
     footprint,
     interrupt,
     parallel,
@@ -36,13 +26,13 @@ from jsnnq import (
     train,
 )
 from jsnnq.budget import Budget, OutOfTime
-from jsnnq.config import Config, from_dict, to_dict
-from jsnnq.errors import InputError, choose
+from jsnnq.config import Config, to_dict
+from jsnnq.errors import InputError
 from jsnnq.evaluate import Evaluation, evaluate
 from jsnnq.evaluate import compile_ahead as evaluate_ahead
-from jsnnq.footprint import as_dict, distances
+from jsnnq.measure import describe
 from jsnnq.monitor import Monitor
-from jsnnq.resnet import ResidualNetwork
+from jsnnq.stored import save_network, shapes_of
 
 SAVE_EVERY_S = 60.0
 """A run saves its state after an epoch if the last save is this long ago."""
@@ -83,7 +73,7 @@ def compile_ahead(
     program: descent.Program, config: Config, dataset: data.DataSet
 ) -> None:
     """Compiles a row's training and evaluation, so that `execute` finds it done."""
-    variables = _abstract_variables(program.network, config, dataset)
+    variables = shapes_of(program.network, config, dataset)
     if config.start != "post-training":
         state = jax.eval_shape(functools.partial(descent.start, program), variables)
         train.compile_ahead(program, state, dataset.train)
@@ -143,7 +133,9 @@ def execute(
             )
     variables = state.variables()
     evaluation = evaluate(program.network, variables, dataset, mesh=program.mesh)
-    store(folder / "checkpoint", variables, config, dataset, seed=seed, label=label)
+    save_network(
+        folder / "checkpoint", variables, config, dataset, seed=seed, label=label
+    )
     if evaluation.counts:
         footprint.save(folder / "firing.npz", evaluation)
     row = {
@@ -161,35 +153,6 @@ def tidy(folder: Path) -> None:
     """Removes what a run needed to go on, once its row is written down."""
     for unfinished in ("partial", "last_good"):
         shutil.rmtree(folder / unfinished, ignore_errors=True)
-
-
-def store(
-    path: Path,
-    variables: Mapping[str, Any],
-    config: Config,
-    dataset: data.DataSet,
-    *,
-    seed: int = 0,
-    label: str = "",
-) -> None:
-    """Writes a network that `load` reads back.
-
-    Args:
-        path: of the checkpoint.
-        variables: parameters and collections.
-        config: what the network was made from.
-        dataset: what it was trained on; its mean and deviation are kept too.
-        seed: of its run.
-        label: what its run was called.
-    """
-    metadata = {
-        "config": to_dict(config),
-        "seed": seed,
-        "label": label,
-        "mean": dataset.mean,
-        "std": dataset.std,
-    }
-    checkpoint.save(path, dict(variables), metadata)
 
 
 def _train(program, config, dataset, folder, seed, state, monitor, budget):
@@ -261,45 +224,6 @@ def calibration_images(dataset: data.DataSet, count: int, key: jax.Array) -> jax
     )
 
 
-def describe(
-    network: ResidualNetwork,
-    variables: Mapping[str, Any],
-    evaluation: Evaluation,
-    image_shape: tuple[int, int, int],
-    policy: str = "neurobench",
-) -> dict[str, Any]:
-    """Accuracy, firing and deployment cost of an evaluated network, as JSON values.
-
-    Where nothing spikes, what is said of firing is None.
-    """
-    seen: dict[str, Any] = {
-        "timesteps": evaluation.timesteps,
-        "images": evaluation.images,
-    }
-    fired = dict.fromkeys(firing.Shares._fields)
-    if evaluation.counts:
-        fired = firing.summary(evaluation.counts, **seen)._asdict()
-    neurons = {name: counts.size for name, counts in evaluation.counts.items()}
-    spent = cost.deployment_cost(
-        network.synapses(),
-        states.kernels(network, variables),
-        evaluation.counts,
-        evaluation.nonzero,
-        evaluation.total,
-        **seen,
-        image_shape=image_shape,
-        weight_bits=states.weight_bits(network, variables),
-        state_bits=states.state_bits(network, variables, neurons),
-        graded=evaluation.graded,
-        policy=policy,
-    )
-    return {
-        "accuracy": evaluation.accuracy,
-        **{name: fired[name] for name in firing.Shares._fields},
-        "cost": spent._asdict(),
-    }
-
-
 def train_one(
     config: Config,
     folder: Path,
@@ -341,138 +265,3 @@ def train_one(
     files.write_json(done, row)
     tidy(folder)
     return row
-
-
-class Network(NamedTuple):
-    """A network read back from disk.
-
-    Attributes:
-        network: the module.
-        variables: its parameters and collections.
-        config: what it was made from.
-        seed: of its run.
-        dataset: what it is evaluated on.
-        label: what its run was called.
-    """
-
-    network: ResidualNetwork
-    variables: dict[str, Any]
-    config: Config
-    seed: int
-    dataset: data.DataSet
-    label: str
-
-
-def load(
-    path: Path, *, data_name: str | None = None, data_dir: str | None = None
-) -> Network:
-    """Reads a network back.
-
-    Args:
-        path: a checkpoint, or the folder of a run that holds one.
-        data_name: evaluate on this data set instead of its own.
-        data_dir: where prepared data sets lie.
-
-    Raises:
-        InputError: there is no checkpoint, it is damaged, it is not a network, or
-            the data set does not fit it.
-    """
-    if (path / "checkpoint").is_dir():
-        path = path / "checkpoint"
-    metadata = checkpoint.read_metadata(path)
-    if "config" not in metadata:
-        raise InputError(
-            f"{str(path)!r} is a checkpoint, but not of a finished network: give the "
-            "folder that 'jsnnq train' or 'jsnnq study' made"
-        )
-    config = from_dict(metadata["config"])
-    # The network goes on seeing pixels as it was trained to, on whichever data.
-    dataset = dataclasses.replace(
-        data.load(data_name or config.data, data_dir=data_dir),
-        mean=tuple(metadata["mean"]),
-        std=tuple(metadata["std"]),
-    )
-    network = build.network(config, dataset.classes)
-    like = _abstract_variables(network, config, dataset)
-    variables, _ = checkpoint.restore(path, {"quant": {}, **like})
-    return Network(
-        network,
-        variables,
-        config,
-        metadata["seed"],
-        dataset,
-        metadata["label"] or path.parent.name,
-    )
-
-
-def compare(
-    a: Network, b: Network, *, unit: str = "neuron", mesh: Mesh | None = None
-) -> dict[str, Any]:
-    """How far the firing of B is from that of A, on the data set of A.
-
-    Args:
-        a: a network.
-        b: another of the same architecture.
-        unit: `neuron` or `channel`; see `firing.rates`.
-        mesh: the devices that share a batch, from `parallel.mesh`; None is one.
-
-    Returns:
-        `rows`, `describe` of A and of B; `firing`, the records of both; `emd` and
-        `matched` as in `results.json`; `dataset` and `unit`.
-
-    Raises:
-        InputError: the two are not of one architecture.
-    """
-    shapes = [_kernel_shapes(one) for one in (a, b)]
-    if shapes[0] != shapes[1]:
-        raise InputError(
-            f"{a.label} and {b.label} have other kernels ({_unlike(*shapes)}): "
-            "only networks of one architecture can be compared"
-        )
-    if not a.config.spikes:
-        raise InputError(
-            f"{a.label} and {b.label} do not spike, so there is no firing to compare: "
-            "give the checkpoints of two spiking networks"
-        )
-    choose("unit", unit, emd.UNITS)
-    evaluations = [
-        evaluate(one.network, one.variables, a.dataset, mesh=mesh) for one in (a, b)
-    ]
-    firing_of = [footprint.of(one) for one in evaluations]
-    return {
-        "rows": [
-            describe(one.network, one.variables, evaluation, a.dataset.image_shape)
-            for one, evaluation in zip((a, b), evaluations, strict=True)
-        ],
-        "firing": firing_of,
-        "dataset": a.dataset.note,
-        "unit": unit,
-        "emd": as_dict(distances(emd.compare, *firing_of, unit=unit)),
-        "matched": as_dict(distances(emd.compare_matched, *firing_of, unit=unit)),
-    }
-
-
-def _abstract_variables(network, config, dataset):
-    """Shapes and dtypes of the variables of a row's network."""
-    bare = build.float_network(config.network, dataset.classes)
-    like = build.abstract_variables(bare, dataset.image_shape)
-    if config.kind != "quantized":
-        return like
-    images = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
-    return jax.eval_shape(
-        lambda variables, images: states.quantize(
-            network, variables, jax.random.key(0), images
-        ),
-        like,
-        images,
-    )
-
-
-def _kernel_shapes(found):
-    kernels = states.kernels(found.network, found.variables)
-    return {path: kernel.shape for path, kernel in kernels.items()}
-
-
-def _unlike(one, other):
-    name = next(n for n in {**one, **other} if one.get(n) != other.get(n))
-    return f"{name} is {one.get(name)} and {other.get(name)}"

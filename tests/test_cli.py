@@ -22,6 +22,7 @@ import jsnnq
 from jsnnq import build, cli, data, descent, divergence, run, study
 from jsnnq.budget import OutOfTime
 from jsnnq.config import to_dict
+from jsnnq.stored import save_network
 
 from .test_study import EXPERIMENT, ORDER, fake_execute, rates_of, tree
 from .test_train import SMALL
@@ -211,7 +212,7 @@ def untrained(folder, config=SMALL, dataset=None):
     dataset = dataset or data.load("digits")
     program = build.program(config, dataset)
     state = run.start(program, config, dataset, seed=0)
-    run.store(folder / "checkpoint", state.variables(), config, dataset)
+    save_network(folder / "checkpoint", state.variables(), config, dataset)
     return folder
 
 

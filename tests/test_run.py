@@ -6,7 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from jsnnq import (
     batching,
@@ -16,6 +16,7 @@ from jsnnq import (
     descent,
     divergence,
     footprint,
+    measure,
     run,
     states,
     train,
@@ -34,6 +35,7 @@ from jsnnq.config import (
 from jsnnq.errors import InputError
 from jsnnq.evaluate import evaluate, forget
 from jsnnq.monitor import read_curve
+from jsnnq.stored import load_network, save_network
 
 from .test_train import BINARY, SMALL, assert_same, digits
 
@@ -64,7 +66,7 @@ def parent(tmp_path_factory):
     """The checkpoint of a float network as it starts."""
     path = tmp_path_factory.mktemp("parent") / "checkpoint"
     state = run.start(build.program(SMALL, digits()), SMALL, digits(), seed=0)
-    run.store(path, state.variables(), SMALL, digits(), label="parent")
+    save_network(path, state.variables(), SMALL, digits(), label="parent")
     return path
 
 
@@ -76,7 +78,7 @@ def started(config, parent, seed=0):
 def stored(folder, config, parent):
     """A network as it starts, kept as `execute` keeps it."""
     variables = started(config, parent)[1].variables()
-    run.store(folder / "checkpoint", variables, config, digits())
+    save_network(folder / "checkpoint", variables, config, digits())
     return variables
 
 
@@ -92,7 +94,7 @@ def arrays(tree):
 def test_every_quantizer_loads_back_bit_for_bit(name, parent, tmp_path):
     config = post_training(**QUANTIZED[name])
     variables = stored(tmp_path / name, config, parent)
-    found = run.load(tmp_path / name)
+    found = load_network(tmp_path / name)
     assert_same(found.variables, variables)
     assert found.config == config
     assert found.seed == 0
@@ -116,23 +118,29 @@ def test_a_binary_network_loads_back_without_its_data_sets_steps(quantizer, tmp_
     row = binary(BINARY, quantizer, plain)
     program = build.program(row, digits())
     variables = run.start(program, row, digits(), seed=3).variables()
-    run.store(tmp_path / "checkpoint", variables, row, digits(), seed=3)
-    found = run.load(tmp_path)
+    save_network(tmp_path / "checkpoint", variables, row, digits(), seed=3)
+    found = load_network(tmp_path)
     assert (found.config, found.seed) == (row, 3)
     assert_same(found.variables, variables)
     before = evaluate(program.network, variables, digits())
     after = evaluate(found.network, found.variables, digits())
     assert after.accuracy == before.accuracy
     assert after.loss == before.loss
+    # By hand, on pixels.
+    images, labels = digits().test.read(np.arange(len(digits().test)))
+    logits, _ = found.network.apply(found.variables, found.inputs(images))
+    logits = np.mean(logits, axis=0)
+    losses = special.logsumexp(logits, axis=-1) - logits[np.arange(len(labels)), labels]
+    np.testing.assert_allclose(np.mean(losses), after.loss, rtol=1e-5)
 
 
 def test_networks_that_do_not_spike_have_no_firing_to_compare(tmp_path):
     program = build.program(BINARY, digits())
     variables = run.start(program, BINARY, digits(), seed=0).variables()
-    run.store(tmp_path / "checkpoint", variables, BINARY, digits(), label="net")
-    net = run.load(tmp_path)
+    save_network(tmp_path / "checkpoint", variables, BINARY, digits(), label="net")
+    net = load_network(tmp_path)
     with pytest.raises(InputError, match="do not spike.*two spiking networks"):
-        run.compare(net, net)
+        measure.compare(net, net)
 
 
 def test_a_row_from_a_checkpoint_starts_as_its_parent(parent):
@@ -169,11 +177,11 @@ def test_a_post_training_row_is_measured_stored_and_not_trained(
         "post-training",
         3,
     )
-    found = run.load(tmp_path)
+    found = load_network(tmp_path)
     assert found.label == tmp_path.name
     again = evaluate(found.network, found.variables, found.dataset)
     assert_same(arrays(again._asdict()), arrays(evaluation._asdict()))
-    described = run.describe(
+    described = measure.describe(
         found.network, found.variables, again, found.dataset.image_shape
     )
     assert described.items() <= row.items()
@@ -228,7 +236,7 @@ def test_what_was_compiled_ahead_is_not_compiled_again(
 def test_what_is_no_network_is_not_loaded(tmp_path, given, says):
     checkpoint.save(tmp_path / "other", {"step": np.int32(3)}, {"step": 3})
     with pytest.raises(InputError, match=says):
-        run.load(tmp_path / given)
+        load_network(tmp_path / given)
 
 
 def test_a_network_for_other_classes_does_not_fit(parent):
@@ -236,7 +244,7 @@ def test_a_network_for_other_classes_does_not_fit(parent):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "load", lambda name, data_dir: few)
         with pytest.raises(InputError, match="fc/"):
-            run.load(parent)
+            load_network(parent)
 
 
 def test_calibration_sees_the_first_images_of_the_runs_own_order():
@@ -334,8 +342,8 @@ def test_a_diverged_run_is_not_done_and_keeps_its_last_good_state(
 
 @pytest.mark.parametrize("unit", ["neuron", "channel"])
 def test_a_comparison_is_scipys(whole, parent, unit):
-    a, b = run.load(whole[0]), run.load(parent)
-    found = run.compare(a, b, unit=unit)
+    a, b = load_network(whole[0]), load_network(parent)
+    found = measure.compare(a, b, unit=unit)
     counts = [record["counts"] for record in found["firing"]]
     for name in counts[0]:
         rates = [one[name] / 720 for one in counts]
@@ -352,7 +360,7 @@ def test_a_comparison_is_scipys(whole, parent, unit):
 
 def test_a_float_network_is_compared_with_its_quantized_one(whole, tmp_path):
     stored(tmp_path, post_training(**QUANTIZED["uniform"]), whole[0] / "checkpoint")
-    found = run.compare(run.load(whole[0]), run.load(tmp_path))
+    found = measure.compare(load_network(whole[0]), load_network(tmp_path))
     float_row, row = found["rows"]
     assert row["cost"]["weight_bits"] < float_row["cost"]["weight_bits"]
     assert found["emd"]["mean"] > 0
@@ -368,12 +376,12 @@ def test_networks_of_other_architectures_are_refused(parent, tmp_path, network):
     )
     stored(tmp_path, other, None)
     with pytest.raises(InputError, match="one architecture"):
-        run.compare(run.load(parent), run.load(tmp_path))
+        measure.compare(load_network(parent), load_network(tmp_path))
     with pytest.raises(InputError, match="one architecture"):
-        run.compare(run.load(tmp_path), run.load(parent))
+        measure.compare(load_network(tmp_path), load_network(parent))
 
 
 def test_an_unknown_unit_is_refused(parent):
-    network = run.load(parent)
+    network = load_network(parent)
     with pytest.raises(InputError, match="unknown unit 'layer'.*'channel'"):
-        run.compare(network, network, unit="layer")
+        measure.compare(network, network, unit="layer")

@@ -35,6 +35,7 @@ from jsnnq.budget import Budget, OutOfTime
 from jsnnq.config import Config, LQNet, Uniform, kernels, to_dict
 from jsnnq.errors import InputError
 from jsnnq.evaluate import Evaluation
+from jsnnq.stored import load_network
 from jsnnq.study import Study
 
 from .test_train import CLIP, SMALL
@@ -567,7 +568,7 @@ def test_a_real_divergence_keeps_the_last_good_state(tmp_path):
     leaves = jax.tree.leaves(kept["params"])
     assert all(np.isfinite(leaf).all() for leaf in leaves)
     with pytest.raises(InputError, match="not of a finished network"):
-        run.load(tmp_path / "runs" / "float-seed0" / "last_good")
+        load_network(tmp_path / "runs" / "float-seed0" / "last_good")
 
 
 # The folder, and what is refused.

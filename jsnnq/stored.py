@@ -1,0 +1,140 @@
+"""A trained network on disk, written and read back.
+
+It is a folder: the checkpoint holds its variables and, as metadata, the config and
+seed that made it, so that it can be used, evaluated and compared later.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, UInt8
+
+from jsnnq import batching, build, checkpoint, data, states
+from jsnnq.config import Config, from_dict, to_dict
+from jsnnq.errors import InputError
+from jsnnq.resnet import ResidualNetwork
+
+
+def save_network(
+    path: Path,
+    variables: Mapping[str, Any],
+    config: Config,
+    dataset: data.DataSet,
+    *,
+    seed: int = 0,
+    label: str = "",
+) -> None:
+    """Writes a network that `load_network` reads back.
+
+    Args:
+        path: of the checkpoint.
+        variables: parameters and collections.
+        config: what the network was made from.
+        dataset: what it was trained on; its mean and deviation are kept too.
+        seed: of its run.
+        label: what its run was called.
+    """
+    metadata = {
+        "config": to_dict(config),
+        "seed": seed,
+        "label": label,
+        "mean": dataset.mean,
+        "std": dataset.std,
+    }
+    checkpoint.save(path, dict(variables), metadata)
+
+
+class Network(NamedTuple):
+    """A network read back from disk: `network.apply(variables, inputs(images))`.
+
+    Attributes:
+        network: the module.
+        variables: its parameters and collections.
+        config: what it was made from.
+        seed: of its run.
+        dataset: what it is evaluated on.
+        label: what its run was called.
+    """
+
+    network: ResidualNetwork
+    variables: dict[str, Any]
+    config: Config
+    seed: int
+    dataset: data.DataSet
+    label: str
+
+    def inputs(self, images: UInt8[ArrayLike, "B H W C"]) -> Float[Array, "B H W C"]:
+        """What the network takes: pixels scaled and normalised as in its training."""
+        known = self.dataset
+        return batching.normalise(
+            jnp.asarray(images), known.mean, known.std, known.scale
+        )
+
+
+def load_network(
+    path: str | os.PathLike[str],
+    *,
+    data_name: str | None = None,
+    data_dir: str | None = None,
+) -> Network:
+    """Reads a network back.
+
+    Args:
+        path: a checkpoint, or the folder of a run that holds one.
+        data_name: evaluate on this data set instead of its own.
+        data_dir: where prepared data sets lie.
+
+    Raises:
+        InputError: there is no checkpoint, it is damaged, it is not a network, or
+            the data set does not fit it.
+    """
+    path = Path(path)
+    if (path / "checkpoint").is_dir():
+        path = path / "checkpoint"
+    metadata = checkpoint.read_metadata(path)
+    if "config" not in metadata:
+        raise InputError(
+            f"{str(path)!r} is a checkpoint, but not of a finished network: give the "
+            "folder that 'jsnnq train' or 'jsnnq study' made"
+        )
+    config = from_dict(metadata["config"])
+    # The network goes on seeing pixels as it was trained to, on whichever data.
+    dataset = dataclasses.replace(
+        data.load(data_name or config.data, data_dir=data_dir),
+        mean=tuple(metadata["mean"]),
+        std=tuple(metadata["std"]),
+    )
+    network = build.network(config, dataset.classes)
+    like = shapes_of(network, config, dataset)
+    variables, _ = checkpoint.restore(path, {"quant": {}, **like})
+    return Network(
+        network,
+        variables,
+        config,
+        metadata["seed"],
+        dataset,
+        metadata["label"] or path.parent.name,
+    )
+
+
+def shapes_of(
+    network: ResidualNetwork, config: Config, dataset: data.DataSet
+) -> dict[str, Any]:
+    """Shapes and dtypes of the variables of a row's network."""
+    bare = build.float_network(config.network, dataset.classes)
+    like = build.abstract_variables(bare, dataset.image_shape)
+    if config.kind != "quantized":
+        return like
+    images = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
+    return jax.eval_shape(
+        lambda variables, images: states.quantize(
+            network, variables, jax.random.key(0), images
+        ),
+        like,
+        images,
+    )

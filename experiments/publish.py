@@ -54,13 +54,14 @@ def take(out: Path, experiment: Path) -> None:
 
     Raises:
         InputError: it is no study, or that of another experiment, one in small, one
-            that was tested on held-out training images, or one without rows that are
-            published already.
+            that was tested on held-out training images, or one that lacks rows which
+            are published already, or has other numbers for them.
     """
     ledger.write_report(out)
     results = files.read_json(out / "results.json")
     _check_is_of(results, load_experiment(experiment), out)
-    _check_loses_nothing(results, tables.results_of(experiment), out)
+    _check_keeps(results, tables.results_of(experiment), out)
+    results["paper"] = dict(load_experiment(experiment).paper)
     commands = {row["made"]["command"] for row in results["rows"] if "made" in row}
     commands.add(results["provenance"]["command"])
     clean = {command: _anonymous(command or "") for command in commands}
@@ -93,15 +94,24 @@ def _check_is_of(results: Any, experiment: Experiment, out: Path) -> None:
         )
 
 
-def _check_loses_nothing(results: Any, published: Any, out: Path) -> None:
-    new = {key(row) for row in results["rows"]}
-    lost = [key(row) for row in (published or {"rows": []})["rows"]]
-    lost = [name for name in lost if name not in new]
-    if lost:
-        raise InputError(
-            f"{str(out)!r} lacks rows that are published: {', '.join(lost)}; run them "
-            "there too, or delete what is published to start anew"
-        )
+def _check_keeps(results: Any, published: Any, out: Path) -> None:
+    """What is published stays, with the numbers that it was published with."""
+    new = {key(row): row for row in results["rows"]}
+    old = {key(row): row for row in (published or {"rows": ()})["rows"]}
+    other = {name for name in old.keys() & new.keys() if _differ(old[name], new[name])}
+    for said, lost in (
+        ("lacks rows that are published", old.keys() - new.keys()),
+        ("has other numbers for rows that are published", other),
+    ):
+        if lost:
+            raise InputError(
+                f"{str(out)!r} {said}: {', '.join(sorted(lost))}; to publish a study "
+                "that was run anew, delete what is published first"
+            )
+
+
+def _differ(one: Any, other: Any) -> bool:
+    return any(one.get(part) != other.get(part) for part in ("accuracy", "emd", "cost"))
 
 
 def _anonymous(commands: str) -> str:
@@ -110,19 +120,22 @@ def _anonymous(commands: str) -> str:
 
 
 def _without_paths(command: str) -> str:
-    words, waiting = [], ""
-    for word in shlex.split(command):
+    program, *typed = shlex.split(command) or [""]
+    words, waiting = [program.rsplit("/", 1)[-1]], ""
+    for word in typed:
         option, equals, _ = word.partition("=")
         name = next((n for o, n in _PATHS.items() if _is_option(option, o)), "")
         if waiting:
             words, waiting = [*words, waiting], ""
         elif name and equals:
             words.append(f"{option}={name}")
-        else:
+        elif word.endswith(".py"):
             _, found, inside = word.partition("experiments/")
             words.append(found + inside if found else word.rsplit("/", 1)[-1])
+        else:
+            words.append(word)
             waiting = name
-    return shlex.join(words)
+    return shlex.join(words) if command else ""
 
 
 _PATHS = {"--data-dir": "DATA", "--out": "OUT"}

@@ -203,7 +203,8 @@ def _on_lqnet(study: Study) -> list[Claim]:
         told = f"{kept.count(True)} of {len(rows)} rows do, the farthest is "
         told += farthest.told(farthest.name) + _beside_uniform(study, rows)
         reading = FAILS if False in kept else UNDECIDED if None in kept else SHOWS
-        words = "LQ-Net weights keep the firing at every width, whatever the clip"
+        words = "LQ-Net weights keep the firing at every width"
+        words += ", whatever the clip" * (len({row.label.clip for row in rows}) > 1)
         claims.append(conclude(words, rows, reading, told))
     if pairs := _by_clip(rows):
         alike = [_are_alike(*pair) for pair in pairs.values()]

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from jsnnq import batching, losses, parallel
 from jsnnq.resnet import ResidualNetwork
@@ -75,7 +75,13 @@ class Program:
 
 
 def start(program: Program, variables: dict[str, Any]) -> TrainState:
-    """The state before the first step."""
+    """The state before the first step.
+
+    Args:
+        program: what will be trained.
+        variables: collections `params`, `batch_stats` and, where there are quantizers
+            with a state, `quant`.
+    """
     params = variables["params"]
     begin: Any = _opt_state
     return TrainState(
@@ -94,9 +100,21 @@ def _opt_state(optimizer, params):
 
 
 def loss_and_changes(
-    program: Program, state: TrainState, params: Any, images: Array, labels: Array
-) -> tuple[Array, tuple[Array, dict[str, Any]]]:
-    """Mean cross-entropy in nats, with the accuracy and the changed collections."""
+    program: Program,
+    state: TrainState,
+    params: Any,
+    images: UInt8[Array, "B H W C"],
+    labels: Int[Array, "B"],
+) -> tuple[Float[Array, ""], tuple[Float[Array, ""], dict[str, Any]]]:
+    """Mean cross-entropy in nats, with the accuracy and the changed collections.
+
+    Args:
+        program: what is trained.
+        state: whose statistics and quantizers are used.
+        params: where the loss is taken; that of `state` are not looked at.
+        images: as they are shown, augmented.
+        labels: their classes.
+    """
     inputs = batching.normalise(images, program.mean, program.std, program.scale)
     found: Any = program.network.apply(
         {**state.variables(), "params": params},
@@ -157,8 +175,12 @@ def _advance(
     return new, {"loss": loss, "accuracy": accuracy, "finite": is_sound(loss, new)}
 
 
-def is_sound(loss: Array, state: TrainState) -> Bool[Array, ""]:
+def is_sound(loss: Float[Array, ""], state: TrainState) -> Bool[Array, ""]:
     """Whether a step left only numbers behind that training can go on with.
+
+    Args:
+        loss: of the step.
+        state: after it.
 
     The state is looked at and not the loss alone: an overflowing update shows in the
     loss one step later, and an infinite running variance never, because it divides.
@@ -217,7 +239,20 @@ def epoch(
     key: jax.Array,
     length: int | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """The next steps of an epoch as one scan; by default as many as an epoch has."""
+    """The next steps of an epoch as one scan.
+
+    Args:
+        program: what is trained, and how.
+        state: before the first of them.
+        images: the whole training split.
+        labels: its classes.
+        order: the permutation of this epoch, from `batching.epoch_order`.
+        key: the run's augmentation stream.
+        length: how many steps; by default as many as an epoch has.
+
+    Returns:
+        The state after the last of them, and the numbers of `update`, one per step.
+    """
 
     def body(state, _):
         return step(program, state, images, labels, order, key)

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import ArrayLike
+from jaxtyping import ArrayLike, Int, UInt8
 
 from jsnnq import batching, parallel
 from jsnnq.descent import Program, TrainState, jitted, loss_and_changes
@@ -28,11 +28,22 @@ class Diverged(RuntimeError):
 def explain(
     program: Program,
     state: TrainState,
-    images: ArrayLike,
-    labels: ArrayLike,
+    images: UInt8[ArrayLike, "B H W C"],
+    labels: Int[ArrayLike, "B"],
     key: jax.Array,
 ) -> Diverged:
-    """Replays a step once and says in which layer numbers stopped being finite."""
+    """Replays a step once and says in which layer numbers stopped being finite.
+
+    Args:
+        program: what was trained.
+        state: before the step.
+        images: of the step, as stored, not augmented.
+        labels: their classes.
+        key: the run's augmentation stream.
+
+    Returns:
+        The exception to raise.
+    """
     number = int(state.step)
     key = jax.random.fold_in(key, number)
     given = (state, jnp.asarray(images), jnp.asarray(labels))

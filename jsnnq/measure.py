@@ -22,7 +22,16 @@ def describe(
 ) -> dict[str, Any]:
     """Accuracy, firing and deployment cost of an evaluated network, as JSON values.
 
-    Where nothing spikes, what is said of firing is None.
+    Args:
+        network: the network.
+        variables: its parameters and collections.
+        evaluation: what was counted while it was evaluated.
+        image_shape: `H W C`.
+        policy: how joins of blocks are charged; see `cost.POLICIES`.
+
+    Returns:
+        `accuracy`, the shares of `firing.Shares`, `cost` as in
+        `cost.deployment_cost`. Where nothing spikes, what is said of firing is None.
     """
     seen: dict[str, Any] = {
         "timesteps": evaluation.timesteps,
@@ -68,7 +77,8 @@ def compare(
         `matched` as in `results.json`; `dataset` and `unit`.
 
     Raises:
-        InputError: the two are not of one architecture.
+        InputError: the two are not of one architecture, they do not spike, or the unit
+            is unknown.
     """
     shapes = [_kernel_shapes(one) for one in (a, b)]
     if shapes[0] != shapes[1]:

@@ -257,7 +257,13 @@ def _sentence(claim: Claim) -> str:
 
 
 def _provenance(study: Study) -> dict[str, str]:
-    known = study.results.get("provenance") or {}
+    known = dict(study.results.get("provenance") or {})
+    made = [
+        row["made"] for group in study.groups for row in group.rows if "made" in row
+    ]
+    silent = sum(not one.get("command") for one in made)
+    if 0 < silent < len(made):
+        known["not recorded"] = f"commit and command of {silent} of {len(made)} runs"
     return {key: str(value or "not recorded") for key, value in known.items()}
 
 

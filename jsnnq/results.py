@@ -248,9 +248,9 @@ def read(
 
 
 def keeps(accuracy: float, base: float, within: float = KEPT) -> bool:
-    """Whether an accuracy lies at most so far below another."""
+    """Whether an accuracy lies at most so far below another; a diverged one never."""
     # In binary fractions 0.99 - 0.98 is a hair more than 0.01.
-    return accuracy >= base - within - 1e-9
+    return is_finite(accuracy) and accuracy >= base - within - 1e-9
 
 
 def _above(group: Group, other: Group | None) -> float | None:

@@ -72,7 +72,13 @@ def start(
 def compile_ahead(
     program: descent.Program, config: Config, dataset: data.DataSet
 ) -> None:
-    """Compiles a row's training and evaluation, so that `execute` finds it done."""
+    """Compiles a row's training and evaluation, so that `execute` finds it done.
+
+    Args:
+        program: what `build.program` made of `config`.
+        config: the row.
+        dataset: its images decide the shapes.
+    """
     variables = shapes_of(program.network, config, dataset)
     if config.start != "post-training":
         state = jax.eval_shape(functools.partial(descent.start, program), variables)
@@ -216,7 +222,16 @@ def _probe(program, config, dataset, folder, start):
 
 
 def calibration_images(dataset: data.DataSet, count: int, key: jax.Array) -> jax.Array:
-    """The first training images of the run's own order, normalised, not augmented."""
+    """The first training images of the run's own order, normalised, not augmented.
+
+    Args:
+        dataset: whose training images.
+        count: how many; all of them if there are fewer.
+        key: the run's stream of orders.
+
+    Returns:
+        Images `B H W C`, floats.
+    """
     order = np.asarray(batching.epoch_order(key, 0, len(dataset.train)))
     images, _ = dataset.train.read(order[: min(count, len(order))])
     return batching.normalise(

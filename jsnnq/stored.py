@@ -69,7 +69,10 @@ class Network(NamedTuple):
     label: str
 
     def inputs(self, images: UInt8[ArrayLike, "B H W C"]) -> Float[Array, "B H W C"]:
-        """What the network takes: pixels scaled and normalised as in its training."""
+        """What the network takes: pixels of its data set, scaled and normalised.
+
+        Mean and deviation are those of its training, the scale that of `dataset`.
+        """
         known = self.dataset
         return batching.normalise(
             jnp.asarray(images), known.mean, known.std, known.scale
@@ -82,16 +85,20 @@ def load_network(
     data_name: str | None = None,
     data_dir: str | None = None,
 ) -> Network:
-    """Reads a network back.
+    """Reads a network back, with the data set that it is evaluated on.
 
     Args:
-        path: a checkpoint, or the folder of a run that holds one.
+        path: a checkpoint, or the folder of a run that holds one: of a study
+            `OUT/runs/float-seed0`, for example.
         data_name: evaluate on this data set instead of its own.
         data_dir: where prepared data sets lie.
 
+    Returns:
+        The network, its variables, and how it sees pixels.
+
     Raises:
-        InputError: there is no checkpoint, it is damaged, it is not a network, or
-            the data set does not fit it.
+        InputError: there is no checkpoint, it is damaged, it is not a network, its
+            data set is not there, or does not fit it.
     """
     path = Path(path)
     if (path / "checkpoint").is_dir():
@@ -125,7 +132,13 @@ def load_network(
 def shapes_of(
     network: ResidualNetwork, config: Config, dataset: data.DataSet
 ) -> dict[str, Any]:
-    """Shapes and dtypes of the variables of a row's network."""
+    """Shapes and dtypes of the variables of a row's network, without computing them.
+
+    Args:
+        network: what `build.network` made of `config`.
+        config: the row.
+        dataset: its images decide the shapes.
+    """
     bare = build.float_network(config.network, dataset.classes)
     like = build.abstract_variables(bare, dataset.image_shape)
     if config.kind != "quantized":

@@ -113,7 +113,9 @@ def _published(
         if value is None:
             return _EMPTY
         grade = known.get(f"{part}_grade") or known.get("grade")
-        said = [str(word) for word in (known.get("of"), grade) if word]
+        said = [
+            str(word) for word in (known.get("of"), grade, known.get("note")) if word
+        ]
         return Cell(show(value), value, ", ".join(said))
 
     return cell

@@ -65,7 +65,7 @@ def fit(
 
     Args:
         program: what is trained, and how.
-        state: from `start` or a checkpoint.
+        state: from `descent.start` or a checkpoint.
         split: the training images.
         seed: decides order and augmentation.
         epochs: total, including those behind `state`.

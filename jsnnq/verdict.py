@@ -9,7 +9,7 @@ measured, one seed only, rows that are not finished.
 from collections.abc import Sequence
 from typing import Any
 
-from jsnnq import behaviour, gains, names
+from jsnnq import behaviour, freezing, names
 from jsnnq.claims import Claim, by_reading
 from jsnnq.groups import Group, key
 from jsnnq.results import (
@@ -57,7 +57,7 @@ def controls(study: Study) -> str:
 def finding(study: Study) -> str:
     """The verdict in one or two plain sentences, from the numbers alone."""
     if study.is_binary:
-        return gains.finding(study)
+        return freezing.finding(study)
     judged = [g for g in study.quantized if study.reading(g) != UNJUDGED]
     if not judged:
         return f"No verdict: {_why_unjudged(study)}."
@@ -77,7 +77,7 @@ def finding(study: Study) -> str:
 
 def claims(study: Study) -> list[Claim]:
     """What the papers claim of such networks, held against it; what shows first."""
-    return by_reading((gains if study.is_binary else behaviour).hold(study))
+    return by_reading((freezing if study.is_binary else behaviour).hold(study))
 
 
 def _held_against(study: Study, groups: Sequence[Group]) -> str:

@@ -15,16 +15,16 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # are there for their threads, so that none is wanting where devices wait.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "16")
 
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
 # Programs that several tests need are compiled once in all of a run's processes, which
 # takes a third off; what a test starts as a process of its own compiles by itself.
 _IS_FIRST = "JSNNQ_TEST_PROGRAMS" not in os.environ
 if _IS_FIRST:
     os.environ["JSNNQ_TEST_PROGRAMS"] = tempfile.mkdtemp(prefix="jsnnq-programs-")
-
-import jax
-import pytest
-
-jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", os.environ["JSNNQ_TEST_PROGRAMS"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 

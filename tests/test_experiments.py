@@ -29,6 +29,7 @@ IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "imagenet2012": 1_281_167}
 def test_its_page_says_what_and_how(path):
     text = path.read_text(encoding="utf-8")
     docstring = text.split('"""')[1]
+    assert "\nPAPER = {" in text  # what was published, if nothing
     command = f"jsnnq study experiments/{path.relative_to(_FOLDER).as_posix()} "
     assert command in docstring
     prose = " ".join(docstring.split())
@@ -110,6 +111,24 @@ def test_how_a_table_stands_to_the_papers(name, paper, expected):
     assert tables.status(Path(f"{name}.py"), experiment, None) == "not run"
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "gain", "expected"),
+    [
+        (0.665, 0.05, "reproduced"),
+        (0.665, 0.9, "not reproduced"),
+        (None, 0.05, "reproduced"),
+        (None, 0.9, "not reproduced"),
+    ],
+)
+def test_a_gain_that_is_known_has_to_be_met_too(accuracy, gain, expected):
+    """StoMPP's 66.5 % lie 5 points above STE's 61.5 %."""
+    known = {"gain": gain, "grade": "P"}
+    known |= {"accuracy": accuracy} if accuracy else {}
+    experiment = Experiment("title", {}, {"bnn-stompp-r18": known})
+    study = read(binary(KNOWN_BINARY))
+    assert tables.status(Path("x.py"), experiment, study) == expected
+
+
 def test_values_for_something_else_are_no_target():
     known = {"accuracy": 0.615, "grade": "S", "of": "another network"}
     experiment = Experiment("title", {}, {"bnn-ste-r18": known})
@@ -164,6 +183,14 @@ def test_a_claim_that_needs_two_experiments_is_held_against_both(tmp_path):
         (
             "jsnnq study /home/me/x.py --data=/home/me --ou '/a b'",
             "jsnnq study x.py --data=DATA --ou OUT",
+        ),
+        (
+            "/usr/bin/jsnnq study /a/experiments/x.py --rows '.*/seed0' --out /b/c",
+            "jsnnq study experiments/x.py --rows '.*/seed0' --out OUT",
+        ),
+        (
+            "jsnnq study a/experiments/x.py '--rows=weights-.*/seed1'",
+            "jsnnq study experiments/x.py '--rows=weights-.*/seed1'",
         ),
         (
             "jsnnq study --out out; jsnnq study --out .",
@@ -236,6 +263,12 @@ def test_rows_that_are_published_are_not_lost(published, monkeypatch):
     kept.write_text(before := json.dumps(results))
     monkeypatch.setattr("sys.argv", ["publish", str(out), str(experiment)])
     with pytest.raises(SystemExit, match="lacks rows that are published: float/seed1"):
+        publish.main()
+    assert kept.read_text() == before
+    results["rows"].pop()
+    results["rows"][0]["accuracy"] += 0.01
+    kept.write_text(before := json.dumps(results))
+    with pytest.raises(SystemExit, match="has other numbers for .*: float/seed0"):
         publish.main()
     assert kept.read_text() == before
 

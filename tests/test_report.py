@@ -257,6 +257,17 @@ def test_the_terminal_says_finding_and_claims_of_binary_networks():
     assert "Values of the paper are from summaries by others (S)." in words
 
 
+def test_runs_without_commit_and_command_are_counted():
+    results = binary(KNOWN_BINARY)
+    rows = results["rows"]
+    for row in rows:
+        row["made"] = {"commit": "abc", "command": "jsnnq study"}
+    assert "not recorded:" not in report.markdown(results, {})
+    rows[0]["made"] = rows[3]["made"] = {"commit": None, "command": ""}
+    said = f"- not recorded: commit and command of 2 of {len(rows)} runs"
+    assert said in report.markdown(results, {})
+
+
 def test_a_full_disk_leaves_the_old_page_and_no_drafts(tmp_path, monkeypatch):
     (tmp_path / "report.html").write_text("old")
     write_bytes, names = Path.write_bytes, []

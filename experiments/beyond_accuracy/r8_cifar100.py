@@ -19,3 +19,5 @@ yet. `--smoke` runs it in small.
 from jsnnq import default
 
 ROWS = default.complete("sew_resnet8", "cifar100")
+
+PAPER = {}  # Nothing is known of it.

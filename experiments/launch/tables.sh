@@ -5,9 +5,10 @@
 #
 # One accelerator, seed by seed: the full-precision SEW-ResNet18 on CIFAR-100, its
 # weights quantized to 2 and 6 bits, its membranes to 2, then StoMPP's ResNet-18 and 50
-# on CIFAR-10 and the order ablation, then the next seed. Typed again, on this machine
-# or where OUT was carried to, it goes on where it stopped; status 75 says that rows are
-# left. The time is that of `jsnnq study --budget`.
+# on CIFAR-10 and the order ablation, then the next seed, then the rest of these and
+# every other table on CIFAR. Typed again, on this machine or where OUT was carried to,
+# it goes on where it stopped; status 75 says that rows are left. The time is that of
+# `jsnnq study --budget`. ImageNet's tables are started by themselves, with gpu.sh.
 set -euo pipefail
 
 if (($# != 3)); then
@@ -24,9 +25,10 @@ except InputError as error:
     sys.exit(f"tables.sh: {error}")' "$3") || exit 2
 end=$(($(date +%s) + seconds))
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-beyond=$here/../beyond_accuracy/r18_cifar100.py
-methods=$here/../stompp/methods_cifar10.py
-orders=$here/../stompp/order_cifar100.py
+all=$here/..
+beyond=$all/beyond_accuracy/r18_cifar100.py
+methods=$all/stompp/methods_cifar10.py
+orders=$all/stompp/order_cifar100.py
 worst=0
 
 run() { # experiment, seeds, rows
@@ -52,9 +54,12 @@ for seeds in 1 2 3; do
     run "$beyond" $seeds 'weights-(uniform|lqnet)-clip(1|10)-(2|6)bit'
     run "$beyond" $seeds 'membrane-uniform-(signed|unsigned)-2bit'
     run "$methods" $seeds 'bnn-(ste|stompp|stompp\+ste)-r(18|50)'
-    run "$orders" $seeds 'bnn-.*-r18'
+    run "$orders" $seeds '.*'
 done
 run "$beyond" 3 '.*'
 run "$methods" 3 '.*'
-run "$orders" 3 '.*'
+for rest in beyond_accuracy/{r18_cifar10,r8_cifar10,r8_cifar100} \
+    stompp/{methods,rate,masks,mobilenet}_cifar100; do
+    run "$all/$rest.py" 3 '.*'
+done
 exit $worst

@@ -8,7 +8,8 @@ reverse; with binary weights alone the order does not matter.
     jsnnq study experiments/stompp/digits_r18.py --out OUT --seeds 2 --row-seeds 2
 
 Reduced: scikit-learn's 8x8 digits, 8 to 64 channels, 20 epochs of 44 steps. Hardware: a
-CPU. Cost: 18 runs, about a minute each on two cores.
+CPU. Cost: 18 runs, about a minute each on two cores that
+do nothing else.
 """
 
 import dataclasses

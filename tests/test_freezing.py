@@ -2,7 +2,7 @@
 
 import pytest
 
-from jsnnq import gains
+from jsnnq import freezing
 from jsnnq.results import read
 
 from .studies import KNOWN_BINARY, binary
@@ -10,7 +10,7 @@ from .studies import KNOWN_BINARY, binary
 
 def held(accuracies, **options):
     """What is said of each claim: by its words the reading and the reason."""
-    found = gains.hold(read(binary(accuracies, **options)))
+    found = freezing.hold(read(binary(accuracies, **options)))
     return {claim.words: (claim.reading.words, claim.because) for claim in found}
 
 
@@ -242,7 +242,7 @@ def test_rows_of_another_recipe_are_not_compared():
     ]
     assert "rows of global order are missing under this recipe" in because
     study = read(binary(configs={"bnn-ste-r18": {"training.rate": 0.01}}))
-    assert "points" not in gains.finding(study)
+    assert "points" not in freezing.finding(study)
 
 
 # The finding
@@ -250,7 +250,7 @@ def test_rows_of_another_recipe_are_not_compared():
 
 def test_the_finding_counts_points_on_the_estimator():
     # Means: 61, 66, 71 and 92.5; forward lies above STE with every seed.
-    assert gains.finding(read(binary())) == (
+    assert freezing.finding(read(binary())) == (
         "BNN, ResNet-18 (2 seeds): StoMPP 66.0 %, 5.0 points above STE (61.0 %); "
         "StoMPP+STE 71.0 %, 10.0 points above STE (61.0 %); full precision 92.5 %."
     )
@@ -258,17 +258,17 @@ def test_the_finding_counts_points_on_the_estimator():
 
 def test_the_finding_says_below_and_overlap():
     rows = {"bnn-ste-r18": [0.50, 0.60], "bnn-stompp-r18": [0.48, 0.55, 0.59]}
-    assert gains.finding(read(binary(rows))) == (
+    assert freezing.finding(read(binary(rows))) == (
         "BNN, ResNet-18 (3 seeds): StoMPP 54.0 %, 1.0 points below STE (55.0 %), "
         "though their seeds overlap."
     )
     single = {name: values[:1] for name, values in rows.items()}
-    assert "overlap" not in gains.finding(read(binary(single)))
+    assert "overlap" not in freezing.finding(read(binary(single)))
 
 
 def test_every_network_has_its_sentence_the_shallow_first():
     rows = dict(reversed(DEEP.items())) | {"bnn-ste-mobilenetv2": [0.5]}
-    found = gains.finding(read(binary(rows)))
+    found = freezing.finding(read(binary(rows)))
     places = [found.index(n) for n in ("ResNet-18", "ResNet-50", "MobileNetV2")]
     assert places == sorted(places)
     assert found.endswith("BNN, MobileNetV2 (1 seed): STE 50.0 %.")
@@ -276,7 +276,7 @@ def test_every_network_has_its_sentence_the_shallow_first():
 
 def test_binary_weights_are_the_finding_where_there_is_nothing_else():
     rows = {name: v for name, v in KNOWN_BINARY.items() if not name.startswith("bnn")}
-    found = gains.finding(read(binary(rows)))
+    found = freezing.finding(read(binary(rows)))
     assert found.startswith("BWN, ResNet-18 (2 seeds): StoMPP 90.5 %, 2.0 points above")
 
 
@@ -288,16 +288,16 @@ def test_details_with_an_estimator_of_their_own_are_told_apart():
         "bnn-stompp-adam-r18": [0.72],
     }
     configs = {name: {"training.optimizer": "adam"} for name in rows if "adam" in name}
-    found = gains.finding(read(binary(rows, configs=configs)))
+    found = freezing.finding(read(binary(rows, configs=configs)))
     assert "adam (1 seed): StoMPP 72.0 %, 2.0 points above STE (70.0 %)." in found
     assert "lr0.1 (1 seed): StoMPP 60.0 %, 10.0 points above STE (50.0 %)." in found
 
 
 def test_other_estimators_are_no_finding_where_there_is_stompp():
     rows = {"bnn-ste-identity-r18": [0.4], **KNOWN_BINARY}
-    assert gains.finding(read(binary(rows))) == gains.finding(read(binary()))
+    assert freezing.finding(read(binary(rows))) == freezing.finding(read(binary()))
     alone = {"bnn-ste-r18": [0.6], "bnn-ste-identity-r18": [0.4]}
-    assert gains.finding(read(binary(alone))) == (
+    assert freezing.finding(read(binary(alone))) == (
         "BNN, ResNet-18 (1 seed): STE 60.0 %; STE identity 40.0 %, 20.0 points below "
         "STE (60.0 %)."
     )
@@ -309,7 +309,7 @@ def test_variants_without_an_estimator_are_summed_up():
         "bnn-stompp-cubic-r18": [0.6],
         "bnn-stompp-cosine-r18": [0.4],
     }
-    assert gains.finding(read(binary(rows))) == (
+    assert freezing.finding(read(binary(rows))) == (
         "BNN, ResNet-18 (1 seed): 3 variants lie between 40.0 % "
         "(bnn-stompp-cosine-r18) and 60.0 % (bnn-stompp-cubic-r18)."
     )
@@ -317,5 +317,5 @@ def test_variants_without_an_estimator_are_summed_up():
 
 @pytest.mark.parametrize("rows", [{"float-r18": [0.9]}, {"bnn-ste-r18": [None]}])
 def test_without_a_finished_binary_network_there_is_no_finding(rows):
-    found = gains.finding(read(binary(rows)))
+    found = freezing.finding(read(binary(rows)))
     assert found == "No verdict: no binary network is finished."

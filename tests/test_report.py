@@ -258,7 +258,7 @@ def test_the_terminal_says_finding_and_claims_of_binary_networks():
 
 
 def test_runs_without_commit_and_command_are_counted():
-    results = binary(KNOWN_BINARY)
+    results = binary()
     rows = results["rows"]
     for row in rows:
         row["made"] = {"commit": "abc", "command": "jsnnq study"}

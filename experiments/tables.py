@@ -85,7 +85,7 @@ def write() -> None:
         path.write_text(text, encoding="utf-8")
     for path in (path for family in FAMILIES for path in experiments_of(family)):
         if results := results_of(path):
-            redraw(folder(path) / "plots", results)
+            redraw(folder(path) / "plots", _beside_paper(path, results))
 
 
 def pages() -> dict[Path, str]:
@@ -100,11 +100,16 @@ def pages() -> dict[Path, str]:
 
 def told(path: Path, results: Mapping[str, Any]) -> str:
     """The report of an experiment, from its results and the names of its plots."""
-    known = {**results, "paper": load_experiment(path).paper}
+    known = _beside_paper(path, results)
     drawn = {plot.name for plot in (folder(path) / "plots").glob("*.png")}
     shown = [*(n for n in PLOTS if n in drawn), *sorted(drawn - PLOTS.keys())]
     words = {n: PLOTS.get(n, n.removesuffix(".png").replace("_", " ")) for n in shown}
     return report.markdown(known, {f"plots/{n}": f"Plot: {words[n]}" for n in shown})
+
+
+def _beside_paper(path: Path, results: Mapping[str, Any]) -> dict[str, Any]:
+    """Results with what is published of them as it is known today."""
+    return {**results, "paper": load_experiment(path).paper}
 
 
 def redraw(plots: Path, results: Mapping[str, Any]) -> None:

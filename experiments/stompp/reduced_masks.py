@@ -9,7 +9,7 @@ Beyond the paper: another law by which masks are drawn, and masks for each image
         --seeds 2 --row-seeds 2
 
 Reduced: as `reduced_r18.py`, 3 epochs of all 50,000 images in batches of 50, windows
-of 125 steps. Hardware: a CPU. Cost: 14 runs, 9 to 14 minutes each on one core.
+of 125 steps. Hardware: a CPU. Cost: 14 runs, 9 to 17 minutes each on one core.
 """
 
 import dataclasses

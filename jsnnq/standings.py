@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+_LEAST_POINTS = 5.0
+"""An axis shows so many, so that tenths of a point do not look like a difference."""
+
+
 class _Panel(NamedTuple):
     """The methods of one network and place, and the full-precision network."""
 
@@ -94,6 +98,9 @@ def _draw_panel(axes: "Axes", study: Study, panel: _Panel) -> None:
     axes.grid(axis="x", color=drawing.MUTED, alpha=0.25, lw=0.5)
     axes.set_axisbelow(True)
     axes.margins(x=0.08)
+    low, high = axes.get_xlim()
+    missing = max(0.0, _LEAST_POINTS - (high - low)) / 2
+    axes.set_xlim(low - missing, high + missing)
     called = [names.place(panel.place), names.network(panel.network)]
     title = drawing.plain(", ".join(filter(None, called)))
     axes.set_title(title, fontsize=8.5, loc="left")

@@ -78,3 +78,11 @@ def test_without_binary_networks_there_is_nothing_to_rank():
     assert standings.ranked(read(binary({"float-r18": [0.9]}))) == []
     assert standings.ranked(read(binary({"bnn-ste-r18": [None]}))) == []
     assert standings.ranked(read(small()[0])) == []
+
+
+def test_tenths_of_a_point_do_not_fill_an_axis():
+    near = {"bnn-ste-r18": [0.438, 0.439], "bnn-stompp-r18": [0.440, 0.441]}
+    axes = drawn(binary(near)).axes[0]
+    np.testing.assert_allclose(axes.get_xlim(), (43.95 - 2.5, 43.95 + 2.5))
+    low, high = drawn(binary()).axes[0].get_xlim()
+    assert high - low > 5

@@ -20,8 +20,8 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# Programs that several tests need are compiled once in all of a run's processes, which
-# takes up to a third off; what a test starts as a process of its own compiles by itself.
+# Programs that several tests need are compiled once in all of a run's processes: up to
+# a third off. What a test starts as a process of its own compiles by itself.
 _IS_FIRST = "JSNNQ_TEST_PROGRAMS" not in os.environ
 if _IS_FIRST:
     os.environ["JSNNQ_TEST_PROGRAMS"] = tempfile.mkdtemp(prefix="jsnnq-programs-")

@@ -28,12 +28,7 @@ def main() -> None:
         description=(__doc__ or "").split("\n")[0],
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of the study")
-    parser.add_argument(
-        "experiment",
-        type=Path,
-        metavar="EXPERIMENT",
-        help="its file",
-    )
+    parser.add_argument("experiment", type=Path, metavar="EXPERIMENT", help="its file")
     options = parser.parse_args()
     try:
         take(options.out, options.experiment)
@@ -59,9 +54,10 @@ def take(out: Path, experiment: Path) -> None:
     """
     ledger.write_report(out)
     results = files.read_json(out / "results.json")
-    _check_is_of(results, load_experiment(experiment), out)
+    known = load_experiment(experiment)
+    _check_is_of(results, known, out)
     _check_keeps(results, tables.results_of(experiment), out)
-    results["paper"] = dict(load_experiment(experiment).paper)
+    results["paper"] = dict(known.paper)
     commands = {row["made"]["command"] for row in results["rows"] if "made" in row}
     commands.add(results["provenance"]["command"])
     clean = {command: _anonymous(command or "") for command in commands}

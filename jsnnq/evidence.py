@@ -96,18 +96,17 @@ def rows_of(study: Study, place: str, method: str) -> list[Row]:
         and group.values("emd.mean")
     }
     start = next((group.start for group in known.values()), "checkpoint")
+    control = study.control(start)
     found = []
     for name in dict.fromkeys([*known, *(name for name, _ in lost)]):
         group = known.get(name)
         label = group.label if group else names.read(name, "quantized", {"neuron": {}})
         if label[:2] != (place, method):
             continue
-        accuracies, emds = _measured(group, "accuracy"), _measured(group, "emd.mean")
         gone = [int(seed) for other, seed in lost if other == name]
-        bases = [study.base(start, [seed]) for seed in [*accuracies, *gone]]
-        accuracies |= dict.fromkeys(gone, -math.inf)
-        emds |= dict.fromkeys(gone, math.inf)
-        control = study.control(start)
+        accuracies = dict.fromkeys(gone, -math.inf) | _measured(group, "accuracy")
+        emds = dict.fromkeys(gone, math.inf) | _measured(group, "emd.mean")
+        bases = [study.base(start, [seed]) for seed in accuracies]
         found.append(
             Row(name, label, control, [*accuracies.values()], bases, [*emds.values()])
         )

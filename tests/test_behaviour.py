@@ -201,6 +201,12 @@ def test_a_wide_clip(narrow, wide, reading):
     assert ("no width" in found[1]) == (reading == OPEN)
 
 
+def test_a_seed_that_diverged_elsewhere_and_is_measured_counts_as_measured():
+    rows = [("membrane-lqnet-2bit", 0, 1)]
+    found = held(rows, ["membrane-lqnet-2bit/seed0"])[LEARNED]
+    assert found == held(rows)[LEARNED]
+
+
 def test_accuracies_of_rows_that_diverged_are_not_equal():
     """They say nothing of the firing, whatever the other widths say."""
     rows = [

@@ -86,10 +86,16 @@ def _overall(readings: Iterable[Reading]) -> Reading:
 
 # Accuracy and firing by bits
 
+_PLACES = {
+    "weights": "weights",
+    "membrane": "membrane",
+    "both": "weights and membranes",
+}
+
 
 def _on_recovery(study: Study) -> list[Claim]:
     claims = []
-    for place in ("weights", "membrane"):
+    for place, said in _PLACES.items():
         rows = [row for m in ("uniform", "lqnet") for row in rows_of(study, place, m)]
         families = by_width(rows)
         if not families:
@@ -97,7 +103,7 @@ def _on_recovery(study: Study) -> list[Claim]:
         judged = {name: _recovers(family) for name, family in families.items()}
         told = "; ".join(f"{name}: {words}" for name, (_, words) in judged.items())
         reading = _overall(reading for reading, _ in judged.values())
-        words = f"{place}: accuracy recovers with bits before the firing does"
+        words = f"{said}: accuracy recovers with bits before the firing does"
         used = [row for family in families.values() for row in family]
         told += against(used)
         claims.append(conclude(words, used, reading, told))

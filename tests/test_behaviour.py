@@ -72,6 +72,19 @@ def test_what_recovers_first_with_bits(two, four, six, reading, told):
     assert "; the control reached 99.0 % (drift)" in found[1]
 
 
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("membrane-uniform-signed", "membrane"),
+        ("both-uniform", "weights and membranes"),
+        ("both-lqnet", "weights and membranes"),
+    ],
+)
+def test_recovery_is_asked_of_everything_that_is_quantized(place, said):
+    rows = [(f"{place}-2bit", 5, 3), (f"{place}-4bit", 0, 2), (f"{place}-6bit", 0, 1)]
+    assert held(rows)[RECOVERY.replace("weights", said, 1)][0] == SHOWS
+
+
 def test_families_that_disagree_decide_nothing():
     first = [("weights-uniform-clip1-2bit", 0, 3), ("weights-uniform-clip1-4bit", 0, 1)]
     other = [("weights-lqnet-clip1-2bit", 5, 1), ("weights-lqnet-clip1-4bit", 0, 1)]

@@ -6,6 +6,7 @@ import sys
 
 import jax
 import numpy as np
+import pytest
 
 from experiments.benchmarks import __main__ as command
 from experiments.benchmarks import ours, page, rows, timing
@@ -31,6 +32,7 @@ def test_a_ratio_is_the_median_of_rounds_and_above_one_where_ours_is_faster(
     assert (row.ratio, row.range) == (3.0, (1.0, 4.0))
 
 
+@pytest.mark.slow
 def test_a_timed_step_is_the_step_of_the_row():
     config = ours.spiking(4, 1 / 16)
     state, numbers = ours.training(config)()

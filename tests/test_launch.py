@@ -82,7 +82,8 @@ def launched(script, folder, data_dir, devices):
     return folder, [json.loads(line)["loss"] for line in lines]
 
 
-@pytest.mark.parametrize("script", ["gpu", pytest.param("tpu", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["gpu", "tpu"])
 def test_eight_devices_do_what_one_does(script, tmp_path, data_dir):
     """Two steps: masks are equal, losses to 1e-4, and one count in 1000 may differ.
 

@@ -291,7 +291,7 @@ def test_masks_continue_in_the_middle_of_a_window(law, tmp_path):
 # Looking inside.
 
 
-@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("scan", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_looks_come_at_their_steps_and_change_nothing(scan):
     program, before = begun("float")
     seen = []
@@ -501,7 +501,7 @@ def exploding(momentum):
     return state._replace(opt_state=(adam._replace(mu=mu), *rest))
 
 
-@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("scan", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_an_explosion_is_named_at_its_step_and_the_last_good_state_kept(scan):
     """Step 1 has an infinite variance, which hides itself: x / inf is 0."""
     program, _ = begun("float")

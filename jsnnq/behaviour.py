@@ -21,6 +21,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from jsnnq import names
 from jsnnq.claims import FAILS, SHOWS, UNDECIDED, Claim, lies_above
 from jsnnq.evidence import Row, against, by_width, conclude, rows_of
 from jsnnq.groups import is_finite
@@ -86,16 +87,12 @@ def _overall(readings: Iterable[Reading]) -> Reading:
 
 # Accuracy and firing by bits
 
-_PLACES = {
-    "weights": "weights",
-    "membrane": "membrane",
-    "both": "weights and membranes",
-}
+_SPELLED = {"both": "weights and membranes"}
 
 
 def _on_recovery(study: Study) -> list[Claim]:
     claims = []
-    for place, said in _PLACES.items():
+    for place in names.PLACES:
         rows = [row for m in ("uniform", "lqnet") for row in rows_of(study, place, m)]
         families = by_width(rows)
         if not families:
@@ -103,6 +100,7 @@ def _on_recovery(study: Study) -> list[Claim]:
         judged = {name: _recovers(family) for name, family in families.items()}
         told = "; ".join(f"{name}: {words}" for name, (_, words) in judged.items())
         reading = _overall(reading for reading, _ in judged.values())
+        said = _SPELLED.get(place, place)
         words = f"{said}: accuracy recovers with bits before the firing does"
         used = [row for family in families.values() for row in family]
         told += against(used)

@@ -332,7 +332,6 @@ def typed(folder):
         "cwd": folder,
         "env": os.environ | {"PYTHONPATH": str(Path(jsnnq.__file__).parents[1])},
         "stdout": subprocess.DEVNULL,
-        "stderr": subprocess.DEVNULL,
     }
 
 
@@ -353,7 +352,7 @@ def typed_once(tmp_path_factory):
 def test_killed_for_good_and_typed_again_it_continues(typed_once, tmp_path, rows_done):
     """SIGKILL, which no handler sees, while a row is under way."""
     out = tmp_path / "jsnnq-study"
-    process = subprocess.Popen(**typed(tmp_path))
+    process = subprocess.Popen(**typed(tmp_path), stderr=subprocess.DEVNULL)
     while len(row_files(out)) < rows_done or not (out / "study.json").exists():
         assert process.poll() is None
         time.sleep(0.02)

@@ -18,17 +18,17 @@ from jsnnq.config import (
     STE,
     BinaryNetworkConfig,
     Config,
-    QuantizerConfig,
     StoMPP,
     TrainingConfig,
 )
+from jsnnq.quantizers import Quantizer
 
 
 class Method(NamedTuple):
     """How kernels become signs, and how the activations they read do."""
 
-    weights: QuantizerConfig
-    activations: QuantizerConfig
+    weights: Quantizer
+    activations: Quantizer
 
 
 METHODS = {
@@ -75,7 +75,7 @@ def rows(
 
 
 def binary(
-    base: Config, weights: QuantizerConfig, activations: QuantizerConfig | None = None
+    base: Config, weights: Quantizer, activations: Quantizer | None = None
 ) -> Config:
     """The network with quantized weights, and quantized activations if told how.
 

@@ -113,6 +113,7 @@ class BinaryResNet(ResidualNetwork):
     def __post_init__(self):
         choose("activation", self.activation, set(ACTIVATIONS) - {"none"})
         choose("shortcut", self.shortcut, SHORTCUTS)
+        self.activations = self.activations.placed("activations")
         super().__post_init__()
 
     @property

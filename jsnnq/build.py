@@ -3,6 +3,7 @@
 Everything a config can get wrong is refused here, before anything compiles.
 """
 
+import dataclasses
 import functools
 import re
 import warnings
@@ -13,36 +14,14 @@ import jax.numpy as jnp
 
 from jsnnq import batching, bnn, data, parallel, sew, surrogate
 from jsnnq.compiling import once
-from jsnnq.config import (
-    STE,
-    BinaryNetworkConfig,
-    Config,
-    LQNet,
-    Mint,
-    NetworkConfig,
-    NeuronConfig,
-    QuantizerConfig,
-    SnnTorch,
-    StoMPP,
-    Uniform,
-)
+from jsnnq.config import BinaryNetworkConfig, Config, NetworkConfig, NeuronConfig
 from jsnnq.descent import Program
-from jsnnq.errors import InputError, check_integer, check_number, choose
+from jsnnq.errors import InputError, check_integer, choose
 from jsnnq.layers import Rules
 from jsnnq.neurons import Neuron
 from jsnnq.optimizer import optimizer
-from jsnnq.quantizers import (
-    Quantizer,
-    identity,
-    lqnet,
-    mint,
-    snntorch,
-    ste,
-    stompp,
-    uniform,
-    windows,
-)
-from jsnnq.quantizers.stompp import bernoulli_lag
+from jsnnq.quantizers import StoMPP, identity
+from jsnnq.quantizers.stompp import bernoulli_lag, windows
 from jsnnq.resnet import ResidualNetwork
 from jsnnq.sew import SEWResNet
 
@@ -69,124 +48,6 @@ Window = tuple[int, int]
 """First step and number of steps in which a layer is frozen (StoMPP)."""
 
 
-def weight_quantizer(config: QuantizerConfig | None, window: Window) -> Quantizer:
-    """The quantizer of kernels that a config describes."""
-    match config:
-        case None:
-            return identity
-        case Uniform():
-            return _uniform(config)
-        case LQNet():
-            return _lqnet(config, "signed", config.clip)
-        case Mint(shared=False):
-            return mint(config.bits, squash=config.squash)
-        case Mint():
-            raise InputError("mint got shared=True for weights: membranes share it")
-        case STE():
-            return ste(config.gradient, scaled=config.scaled)
-        case StoMPP():
-            return _stompp(config, window, "entry")
-    raise InputError(
-        f"{config!r} is a membrane quantizer: it cannot be used on weights"
-    )
-
-
-def membrane_quantizer(config: QuantizerConfig | None, threshold: float) -> Quantizer:
-    """The quantizer of membranes that a config describes."""
-    match config:
-        case None:
-            return identity
-        case Uniform():
-            return _uniform(config)
-        case LQNet():
-            clip = 1.0 if config.clip is None else config.clip
-            return _lqnet(config, "unsigned", clip, has_time=True)
-        case SnnTorch():
-            return snntorch(
-                config.bits,
-                threshold=threshold,
-                lower=config.lower,
-                upper=config.upper,
-                spacing=config.spacing,
-                centre=config.centre,
-            )
-        case Mint():
-            return mint(config.bits, squash=config.squash, shared=config.shared)
-        case STE() | StoMPP():
-            raise InputError(
-                f"{config!r} makes signs of kernels and activations: give it as a rule "
-                "for weights or activations, not for membranes"
-            )
-    raise InputError(f"{config!r} is no quantizer")
-
-
-def _membrane_of(network, config, window):
-    del window  # Membranes are not frozen.
-    return membrane_quantizer(config, network.neuron.v_threshold)
-
-
-def activation_quantizer(config: QuantizerConfig | None, window: Window) -> Quantizer:
-    """The quantizer of activations that a config describes."""
-    match config:
-        case None:
-            return identity
-        case Uniform():
-            return _uniform(config)
-        case LQNet():
-            return _lqnet(config, "unsigned", config.clip)
-        case STE(scaled=False):
-            return ste(config.gradient)
-        case StoMPP(scaled=False):
-            return _stompp(config, window, config.masks)
-    raise InputError(
-        f"{config!r} cannot be used on activations: accepted are Uniform, LQNet, and "
-        "STE or StoMPP without scale"
-    )
-
-
-def _lqnet(
-    config: LQNet, codes: str, clip: float | None, has_time: bool = False
-) -> Quantizer:
-    if config.follow != "step" and not has_time:
-        raise InputError(
-            f"lqnet got follow={config.follow!r} for values that have no timesteps: "
-            "it is for membranes"
-        )
-    return lqnet(
-        config.bits,
-        clip,
-        codes=codes,
-        start=config.start,
-        debias=config.debias,
-        average=config.average,
-        ridge=config.ridge,
-        follow=config.follow,
-    )
-
-
-def _stompp(config: StoMPP, window: Window, masks: str) -> Quantizer:
-    return stompp(
-        window,
-        schedule=config.schedule,
-        law=config.law,
-        refresh=config.refresh,
-        surrogate=config.surrogate,
-        masks=masks,
-        scaled=config.scaled,
-    )
-
-
-def _uniform(config: Uniform) -> Quantizer:
-    return uniform(
-        config.bits,
-        config.clip,
-        grid=config.grid,
-        channelwise=config.channelwise,
-        outside=config.outside,
-        percentile=config.percentile,
-    )
-
-
 def network(
     config: Config, classes: int, steps_per_epoch: int | None = None
 ) -> ResidualNetwork:
@@ -203,22 +64,21 @@ def network(
             layer.
     """
     net = float_network(config.network, classes)
-    membrane = functools.partial(_membrane_of, config.network)
     places = (
-        ("weights", net.kernel_layers(), weight_quantizer),
-        ("membranes", net.neuron_layers(), membrane),
-        ("activations", net.activation_layers(), activation_quantizer),
+        ("weights", net.kernel_layers()),
+        ("membranes", net.neuron_layers()),
+        ("activations", net.activation_layers()),
     )
-    for what, layers, _ in places:
-        _check_rules(what, getattr(config, what), layers)
+    for place, layers in places:
+        _check_rules(place, getattr(config, place), layers)
     found = freezing(config, net, steps_per_epoch)
     weights, membranes, activations = (
-        _rules(getattr(config, what), make, layers, found)
-        for what, layers, make in places
+        _rules(getattr(config, place), layers, found) for place, layers in places
     )
     net = net.with_rules(weights, membranes if config.spikes else activations)
     if isinstance(net, SEWResNet):
         _check_shared(net)
+        sew.warn_of_missing_levels(net)
     return net
 
 
@@ -259,12 +119,11 @@ def freezing(
 
 def _placed(config, layers, steps, steps_per_epoch):
     """The windows of all layers between warm-up and tail."""
-    check_number("warmup", config.warmup, least=0)
     warmup = round(config.warmup * steps_per_epoch)
     if config.tail is None:
         tail = max(-(-steps // 20), steps_per_epoch)
     else:
-        tail = round(check_number("tail", config.tail, least=0) * steps_per_epoch)
+        tail = round(config.tail * steps_per_epoch)
     left = steps - warmup - tail
     if left < 1:
         raise InputError(
@@ -331,15 +190,7 @@ def _neurons_of(kernel: str) -> str:
     return re.sub(r"conv(\d?)$", r"sn\1", kernel)
 
 
-def _is_rule(rule):
-    return isinstance(rule, tuple) and len(rule) == 2 and isinstance(rule[0], str)
-
-
 def _check_rules(what, rules, layers):
-    if not isinstance(rules, tuple) or not all(map(_is_rule, rules)):
-        raise InputError(
-            f"{what} is {rules!r}: a tuple of pairs (pattern, quantizer) is needed"
-        )
     for pattern, _ in rules:
         try:
             matches = any(re.fullmatch(pattern, layer) for layer in layers)
@@ -352,17 +203,17 @@ def _check_rules(what, rules, layers):
             raise InputError(f"the {what} rule {pattern!r} matches no layer: {there}")
 
 
-def _rules(rules, make, layers, found):
+def _rules(rules, layers, found):
     built = []
-    for pattern, config in rules:
-        if isinstance(config, StoMPP):  # each layer has a window of its own
-            built += [
-                (re.escape(layer), make(config, found.get(_kernel_of(layer), (0, 1))))
-                for layer in layers
-                if _first(rules, layer) is config
-            ]
+    for pattern, one in rules:
+        if isinstance(one, StoMPP):  # each layer has a window of its own
+            for layer in layers:
+                if _first(rules, layer) is one:
+                    window = one.window or found[_kernel_of(layer)]
+                    own = dataclasses.replace(one, window=window)
+                    built.append((re.escape(layer), own))
         else:
-            built.append((pattern, make(config, (0, 1))))
+            built.append((pattern, identity if one is None else one))
     return Rules(tuple(built))
 
 

@@ -1,4 +1,4 @@
-"""Every number an experiment may set, as frozen dataclasses; plain Python, no JAX.
+"""Every number an experiment may set, as frozen dataclasses.
 
 An experiment file is a Python file with `ROWS`, a mapping from the name a row is
 printed under to its `Config`, usually made from one base with
@@ -6,8 +6,10 @@ printed under to its `Config`, usually made from one base with
 full-precision network; one that starts from a checkpoint is the control that is
 fine-tuned as long as the quantized rows.
 
-The numbers are checked where they are used, when objects are built from a config
-(`jsnnq.build`), before anything compiles.
+Quantizers check their numbers when they are written, and get from a `Config` what
+depends on whether they stand on weights, membranes or activations. Other numbers are
+checked where they are used, when objects are built from a config (`jsnnq.build`),
+before anything compiles.
 """
 
 import dataclasses
@@ -18,6 +20,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jsnnq.errors import InputError
+from jsnnq.quantizers import (
+    STE,
+    LQNet,
+    Mint,
+    Quantizer,
+    SnnTorch,
+    StoMPP,
+    Uniform,
+)
+from jsnnq.quantizers.base import PLACES
 
 HIDDEN_KERNELS = r"layer\d+_\d+/(conv\d|downsample_conv)"
 """Kernels of the residual blocks: all but the first convolution and the classifier."""
@@ -40,91 +52,7 @@ POINTWISE_ACTIVATIONS = r"(layer\d+_\d+|head)/act[13]"
 STARTS = ("scratch", "checkpoint", "post-training")
 
 
-@dataclasses.dataclass(frozen=True)
-class Uniform:
-    """A b-bit grid; see `jsnnq.quantizers.uniform`."""
-
-    bits: int
-    clip: float | str = 1.0
-    grid: str = "even"
-    channelwise: bool = False
-    outside: float = 0.0
-    percentile: float = 99.9
-
-
-@dataclasses.dataclass(frozen=True)
-class LQNet:
-    """Learned levels; see `jsnnq.quantizers.lqnet`."""
-
-    bits: int
-    clip: float | None = None
-    start: str = "qem"
-    debias: bool = True
-    average: float = 0.9
-    ridge: float = 1e-4
-    follow: str = "step"
-
-
-@dataclasses.dataclass(frozen=True)
-class SnnTorch:
-    """snnTorch's membrane levels; see `jsnnq.quantizers.snntorch`."""
-
-    bits: int
-    lower: float = 0.0
-    upper: float = 0.2
-    spacing: str = "exponential"
-    centre: str = "threshold"
-
-
-@dataclasses.dataclass(frozen=True)
-class Mint:
-    """A learnable scale; see `jsnnq.quantizers.mint`."""
-
-    bits: int
-    squash: bool = True
-    shared: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class STE:
-    """Signs with a straight-through gradient; see `jsnnq.quantizers.ste`."""
-
-    gradient: str = "identity"
-    scaled: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class StoMPP:
-    """Signs by progressive freezing; see `jsnnq.quantizers.stompp`.
-
-    Attributes:
-        order: `forward`, `reverse`, `global`, or the layers' numbers in the order
-            they freeze. A layer is a kernel and the activation it reads.
-        schedule: expected frozen share over a layer's window.
-        law: how masks are drawn.
-        refresh: r.
-        surrogate: gradient of frozen entries: `none`, `identity` (StoMPP+STE) or
-            `clipped`.
-        masks: of activations: one for all images (`position`), or `sample`.
-        scaled: give signs the mean magnitude of their channel (kernels only).
-        warmup: epochs before the first window.
-        tail: epochs after the last one, with all masks closed; by default 5 % of all
-            steps and at least one epoch.
-    """
-
-    order: str | tuple[int, ...] = "forward"
-    schedule: str = "cubic"
-    law: str = "soft"
-    refresh: int = 100
-    surrogate: str = "none"
-    masks: str = "position"
-    scaled: bool = False
-    warmup: float = 0.0
-    tail: float | None = None
-
-
-QuantizerConfig = Uniform | LQNet | SnnTorch | Mint | STE | StoMPP
-Rule = tuple[str, QuantizerConfig | None]
+Rule = tuple[str, Quantizer | None]
 """A regular expression on a layer's path, and its quantizer (`None`: keep float)."""
 
 METHODS: dict[str, type] = {
@@ -135,6 +63,7 @@ METHODS: dict[str, type] = {
     "ste": STE,
     "stompp": StoMPP,
 }
+"""The quantizers a config can name, as they are written into files."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,6 +159,10 @@ class Config:
         membranes: ordered rules for the membranes of neuron layers.
         activations: ordered rules for the activations of a network without spikes.
         calibration: how many training images a data-driven start may see.
+
+    Raises:
+        InputError: rules are no pairs of a pattern and a quantizer, or a quantizer
+            has no meaning in its place.
     """
 
     data: str = "digits"
@@ -240,6 +173,10 @@ class Config:
     membranes: tuple[Rule, ...] = ()
     activations: tuple[Rule, ...] = ()
     calibration: int = 256
+
+    def __post_init__(self):
+        for place in PLACES:
+            object.__setattr__(self, place, _placed(getattr(self, place), place))
 
     @property
     def kind(self) -> str:
@@ -254,14 +191,32 @@ class Config:
         return isinstance(self.network, NetworkConfig)
 
 
-def kernels(quantizer: QuantizerConfig) -> tuple[Rule, ...]:
+def kernels(quantizer: Quantizer) -> tuple[Rule, ...]:
     """The usual rule for weights: the first convolution and classifier stay float."""
     return ((HIDDEN_KERNELS, quantizer),)
 
 
-def neurons(quantizer: QuantizerConfig) -> tuple[Rule, ...]:
+def neurons(quantizer: Quantizer) -> tuple[Rule, ...]:
     """The usual rule for membranes: every neuron layer."""
     return ((ALL_NEURONS, quantizer),)
+
+
+def _placed(rules: Any, place: str) -> tuple[Rule, ...]:
+    """Rules whose quantizers know their place."""
+    if not isinstance(rules, tuple) or not all(map(_is_rule, rules)):
+        raise InputError(
+            f"{place} is {rules!r}: a tuple of pairs (pattern, quantizer) is needed"
+        )
+    return tuple(
+        (pattern, None if quantizer is None else quantizer.placed(place))
+        for pattern, quantizer in rules
+    )
+
+
+def _is_rule(rule: Any) -> bool:
+    if not isinstance(rule, tuple) or len(rule) != 2:
+        return False
+    return isinstance(rule[0], str) and isinstance(rule[1], Quantizer | None)
 
 
 def to_dict(config: Any) -> Any:

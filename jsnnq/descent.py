@@ -49,7 +49,7 @@ class TrainState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """What decides the compiled step; equal programs share one compilation.
+    """What decides the compiled step; those of one `representative` share it.
 
     Attributes:
         network: the network.
@@ -72,6 +72,11 @@ class Program:
     pad: int = 0
     flip: bool = False
     mesh: Mesh | None = None
+
+    @property
+    def representative(self) -> "Program":
+        """The same one for all that differ in numbers of their quantizers only."""
+        return dataclasses.replace(self, network=self.network.representative)
 
 
 def start(program: Program, variables: dict[str, Any]) -> TrainState:
@@ -273,7 +278,8 @@ _JITTED: dict[Program, Jitted] = {}
 
 
 def jitted(program: Program) -> Jitted:
-    """`update`, `step` and `epoch` of a program; equal programs get the same ones."""
+    """`update`, `step` and `epoch` of a program, the same for a representative."""
+    program = program.representative
     if program not in _JITTED:
         bound = [functools.partial(f, program) for f in (update, step, epoch)]
         _JITTED[program] = Jitted(
@@ -286,4 +292,4 @@ def jitted(program: Program) -> Jitted:
 
 def forget(program: Program) -> None:
     """Drops what was compiled for a program, which may be a few hundred MB."""
-    _JITTED.pop(program, None)
+    _JITTED.pop(program.representative, None)

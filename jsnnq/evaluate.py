@@ -63,6 +63,7 @@ _JITTED: dict[tuple[ResidualNetwork, Pixels, Mesh | None], Any] = {}
 
 def _observer(network: ResidualNetwork, pixels: Pixels, mesh: Mesh | None) -> Any:
     """The compiled function of variables and a batch that counts."""
+    network = network.representative
     key = (network, pixels, mesh)
     if key not in _JITTED:
 
@@ -178,6 +179,7 @@ def compile_ahead(
 def forget(network: ResidualNetwork) -> None:
     """Drops compiled evaluations of a network."""
     # Another thread may be compiling, which adds to it.
+    network = network.representative
     for key in [key for key in list(_JITTED) if key[0] == network]:
         del _JITTED[key]
 

@@ -51,6 +51,23 @@ class Rules:
                 return quantizer
         return identity
 
+    def placed(self, place: str, threshold: float | None = None) -> "Rules":
+        """The same rules, with what their quantizers leave to the place.
+
+        Raises:
+            InputError: a quantizer has no meaning there.
+        """
+        return self.with_each(lambda quantizer: quantizer.placed(place, threshold))
+
+    @property
+    def representative(self) -> "Rules":
+        """The same one for all rules whose layers compile to one program."""
+        return self.with_each(lambda quantizer: quantizer.representative)
+
+    def with_each(self, change: Callable[[Quantizer], Quantizer]) -> "Rules":
+        """The same rules, each quantizer changed."""
+        return Rules(tuple((pattern, change(one)) for pattern, one in self.rules))
+
 
 def fold(
     layer: Callable[[Array], Array], x: Float[Array, "T B *S"]

@@ -17,9 +17,9 @@ would be deployed now. The gradient is that of one training batch which is alway
 same and not augmented.
 """
 
-import dataclasses
 import functools
 import json
+import operator
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from jaxtyping import Array
 
 from jsnnq import batching, data, losses
 from jsnnq.descent import Program, TrainState, loss_and_changes
-from jsnnq.layers import STATE, Rules
+from jsnnq.layers import STATE
 from jsnnq.monitor import appended, read_lines
 from jsnnq.resnet import ResidualNetwork, observe
 from jsnnq.states import at
@@ -42,21 +42,13 @@ IMAGES = 256
 
 def sign_layers(net: ResidualNetwork) -> tuple[str, ...]:
     """Paths of the kernels that become signs, in the order of the data."""
-    return tuple(p for p in net.kernel_layers() if net.weights(p).frozen is not None)
+    return tuple(p for p in net.kernel_layers() if net.weights(p).makes_signs)
 
 
 def as_trained(net: ResidualNetwork) -> ResidualNetwork:
     """The network whose evaluation uses the masks that training uses now."""
-    return net.with_rules(_present(net.weights), _present(net.inner))
-
-
-def _present(rules: Rules) -> Rules:
-    return Rules(
-        tuple(
-            (pattern, dataclasses.replace(one, apply=one.present or one.apply))
-            for pattern, one in rules.rules
-        )
-    )
+    now = operator.attrgetter("present")
+    return net.with_rules(net.weights.with_each(now), net.inner.with_each(now))
 
 
 class Probe:
@@ -87,7 +79,7 @@ class Probe:
 
     def __call__(self, state: TrainState) -> None:
         """Takes one look."""
-        program = self._program
+        program = self._program.representative
         layers = _inside(program, state, self._signs, *self._batch)
         networks = {"present": as_trained(program.network), "binary": program.network}
         # One and the same where training is what evaluation will be, as with STE.
@@ -169,7 +161,7 @@ def _inside(
         }
     for path, shape in _read_by_kernels(program, state, images).items():
         kernel = path.replace("/act", "/conv")
-        if kernel in found and program.network.inner(path).frozen is not None:
+        if kernel in found and program.network.inner(path).makes_signs:
             share = _share(program.network.inner, path, state, shape)
             found[kernel]["activations"] = share
     return found

@@ -215,6 +215,7 @@ class ResidualNetwork(nn.Module):
         choose("block", self.block, self.BLOCKS)
         choose("stem", self.stem, STEMS)
         check_integer("classes", self.classes)
+        self.weights = self.weights.placed("weights")
         super().__post_init__()
 
     # What a family says of itself
@@ -249,6 +250,15 @@ class ResidualNetwork(nn.Module):
     def with_rules(self, weights: Rules, inner: Rules) -> "ResidualNetwork":
         """The same network with these quantizers of kernels and in between."""
         raise AttributeError("a family of networks says what is between convolutions")
+
+    @property
+    def representative(self) -> "ResidualNetwork":
+        """The same one for all networks that compile to one program.
+
+        Quantizers that differ in numbers their states hold, such as bits and clips,
+        share what is compiled for it.
+        """
+        return self.with_rules(self.weights.representative, self.inner.representative)
 
     def layers_in_order(self) -> tuple[str, ...]:
         """Paths of all layers in the order of the data, `fc` last."""

@@ -17,11 +17,13 @@ A still image is convolved and normalised once and its current repeated T times,
 the authors' code; input with a time axis goes through the stem step by step.
 """
 
+import warnings
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jsnnq import encode
@@ -117,6 +119,8 @@ class SEWResNet(ResidualNetwork):
 
     def __post_init__(self):
         choose("connect", self.connect, CONNECTS)
+        threshold = self.neuron.v_threshold
+        self.membranes = self.membranes.placed("membranes", threshold)
         check_integer("timesteps", self.timesteps)
         super().__post_init__()
 
@@ -206,6 +210,29 @@ class SEWResNet(ResidualNetwork):
         return found
 
 
+def warn_of_missing_levels(network: SEWResNet) -> None:
+    """Warns where the neurons' resting value is no level of a membrane quantizer.
+
+    A neuron that sees nothing, or has just fired, then holds the nearest level: a bias
+    that a grid may be chosen for, but not without knowing. Learned levels are not known
+    beforehand.
+    """
+    rest, layers = network.neuron.rest, network.neuron_layers()
+    # The first layer of each quantizer.
+    places = {network.membranes(path): path for path in reversed(layers)}
+    for quantizer, path in places.items():
+        if (levels := quantizer.levels) is None:
+            continue
+        nearest = levels[np.argmin(abs(levels - rest))]
+        if abs(nearest - rest) > 1e-6 * max(abs(levels)):
+            warnings.warn(
+                f"the neurons rest at {rest:g}, which is no level of {quantizer}, the "
+                f"membrane quantizer of {path}: {nearest:g} is held in its place; "
+                "choose a grid that has it, unless this is meant",
+                stacklevel=3,
+            )
+
+
 def init_state(
     network: SEWResNet, variables: dict, frame: Float[Array, "B H W C"]
 ) -> dict:
@@ -272,4 +299,6 @@ def sew_resnet(name: str, *, width: float = 1.0, **fields: Any) -> SEWResNet:
     choose("network", name, SIZES)
     size = SIZES[name]
     channels = widen(name, size.channels, width)
-    return SEWResNet(depths=size.depths, block=size.block, channels=channels, **fields)
+    net = SEWResNet(depths=size.depths, block=size.block, channels=channels, **fields)
+    warn_of_missing_levels(net)
+    return net

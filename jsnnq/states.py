@@ -52,7 +52,7 @@ def quantize(
 
 def kernels(net: ResidualNetwork, variables: Mapping[str, Any]) -> dict[str, Array]:
     """Every kernel as the deployed network multiplies with it, by layer."""
-    found = _kernels(net, dict(variables))
+    found = _kernels(net.representative, dict(variables))
     return dict(zip(net.kernel_layers(), found, strict=True))
 
 

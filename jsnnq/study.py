@@ -133,7 +133,7 @@ class Study:
         }
         first: dict[descent.Program, str] = {}
         self._alike = {
-            name: first.setdefault(program, name)
+            name: first.setdefault(program.representative, name)
             for name, program in self._programs.items()
         }
         every = {name: to_dict(config) for name, config in rows.items()}
@@ -315,8 +315,9 @@ class Study:
 
     def _forget(self, job: Job, following: Iterable[Job]) -> None:
         """Drops what the next jobs do not need: it would only fill the memory."""
-        done = self._programs[job.name]
-        kept = [self._programs[other.name] for other in following][: _AHEAD + 1]
+        done = self._programs[job.name].representative
+        coming = [self._programs[other.name] for other in following][: _AHEAD + 1]
+        kept = [program.representative for program in coming]
         if done not in kept:
             descent.forget(done)
         if done.network not in [program.network for program in kept]:

@@ -5,14 +5,15 @@ s = 1[x >= 0] with x = h - v_threshold, whose derivative is zero almost
 everywhere. Training replaces that derivative by a published bump g(x); the
 forward pass stays the exact step, and an exact tie fires.
 
-Each function below is a factory: `atan(2.0)` returns the function x -> g(x) that
-`spike` uses as its backward rule. Factories are cached, so equal constants give
-the same object and networks that use it compare equal (one compilation). Names and
-default constants are those of SpikingJelly 2.0 (`activation_based.surrogate`).
+`atan(2.0)` is the function x -> g(x) that `spike` uses as its backward rule, and a
+value: equal to another one of the same width, so that networks which use it compare
+equal, and as easily copied and pickled. Any other function of JAX that hashes may
+stand in its place. Names and default constants are those of SpikingJelly 2.0
+(`activation_based.surrogate`).
 """
 
-import functools
-import inspect
+import abc
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jsnnq.errors import InputError
+from jsnnq.errors import check_number
 
 Derivative = Callable[[Float[Array, "..."]], Float[Array, "..."]]
 
@@ -31,7 +32,7 @@ def spike(x: Float[Array, "..."], derivative: Derivative) -> Float[Array, "..."]
 
     Args:
         x: charged membrane minus threshold, any shape.
-        derivative: a surrogate made by one of the factories of this module.
+        derivative: a surrogate, such as those below.
 
     Returns:
         Spikes 0 or 1 in the dtype of `x`.
@@ -58,77 +59,118 @@ def _spike_backward(derivative, x, gradient):
 _spike.defvjp(_spike_forward, _spike_backward)
 
 
-def _factory(make: Callable[[float], Derivative]) -> Callable[..., Derivative]:
-    """Caches a factory and refuses a width that is not a positive number."""
-    cached = functools.cache(make)
-    published = inspect.signature(make).parameters["alpha"].default
+@dataclasses.dataclass(frozen=True)
+class Surrogate(abc.ABC):
+    """A published bump of a certain width.
 
-    @functools.wraps(make)
-    def checked(alpha: Any = published) -> Derivative:
-        if not (isinstance(alpha, int | float) and 0 < alpha < math.inf):
-            raise InputError(
-                f"surrogate {make.__name__} got alpha={alpha!r}: "
-                "a positive number is needed"
-            )
-        return cached(float(alpha))
+    Attributes:
+        alpha: the width's parameter, above 0; by default the published one.
 
-    return checked
+    Raises:
+        InputError: `alpha` is no positive number.
+    """
+
+    alpha: Any
+
+    def __post_init__(self):
+        check_number(f"alpha of {type(self).__name__}", self.alpha, above=0)
+
+    @abc.abstractmethod
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The derivative at a membrane that is above its threshold by `x`."""
 
 
-@_factory
-def sigmoid(alpha: float = 4.0) -> Derivative:
+@dataclasses.dataclass(frozen=True)
+class sigmoid(Surrogate):
     """g(x) = alpha S (1 - S) with S = sigmoid(alpha x)."""
 
-    def derivative(x):
-        s = jax.nn.sigmoid(alpha * x)
-        return alpha * s * (1 - s)
+    alpha: Any = 4.0
 
-    return derivative
+    def __call__(self, x):
+        """See above."""
+        s = jax.nn.sigmoid(self.alpha * x)
+        return self.alpha * s * (1 - s)
 
 
-@_factory
-def atan(alpha: float = 2.0) -> Derivative:
+@dataclasses.dataclass(frozen=True)
+class atan(Surrogate):
     """g(x) = (alpha / 2) / (1 + (pi alpha x / 2)^2); the choice of SEW-ResNet."""
-    return lambda x: (alpha / 2) / (1 + jnp.square(math.pi / 2 * alpha * x))
+
+    alpha: Any = 2.0
+
+    def __call__(self, x):
+        """See above."""
+        return (self.alpha / 2) / (1 + jnp.square(math.pi / 2 * self.alpha * x))
 
 
-@_factory
-def piecewise_quadratic(alpha: float = 1.0) -> Derivative:
+@dataclasses.dataclass(frozen=True)
+class piecewise_quadratic(Surrogate):
     """g(x) = max(0, alpha - alpha^2 |x|)."""
-    return lambda x: jnp.maximum(0, alpha - alpha**2 * jnp.abs(x))
+
+    alpha: Any = 1.0
+
+    def __call__(self, x):
+        """See above."""
+        return jnp.maximum(0, self.alpha - self.alpha**2 * jnp.abs(x))
 
 
-@_factory
-def piecewise_exp(alpha: float = 1.0) -> Derivative:
+@dataclasses.dataclass(frozen=True)
+class piecewise_exp(Surrogate):
     """g(x) = (alpha / 2) exp(-alpha |x|)."""
-    return lambda x: alpha / 2 * jnp.exp(-alpha * jnp.abs(x))
+
+    alpha: Any = 1.0
+
+    def __call__(self, x):
+        """See above."""
+        return self.alpha / 2 * jnp.exp(-self.alpha * jnp.abs(x))
 
 
-@_factory
-def soft_sign(alpha: float = 2.0) -> Derivative:
+@dataclasses.dataclass(frozen=True)
+class soft_sign(Surrogate):
     """g(x) = 1 / (2 alpha (1 / alpha + |x|)^2)."""
-    return lambda x: 1 / (2 * alpha * jnp.square(1 / alpha + jnp.abs(x)))
+
+    alpha: Any = 2.0
+
+    def __call__(self, x):
+        """See above."""
+        return 1 / (2 * self.alpha * jnp.square(1 / self.alpha + jnp.abs(x)))
 
 
-@_factory
-def super_spike(alpha: float = 1.0) -> Derivative:
+@dataclasses.dataclass(frozen=True)
+class super_spike(Surrogate):
     """g(x) = alpha / (1 + |x|)^2 (Zenke and Ganguli, 2018)."""
-    return lambda x: alpha / jnp.square(1 + jnp.abs(x))
+
+    alpha: Any = 1.0
+
+    def __call__(self, x):
+        """See above."""
+        return self.alpha / jnp.square(1 + jnp.abs(x))
 
 
-@_factory
-def erf(alpha: float = 2.0) -> Derivative:
+@dataclasses.dataclass(frozen=True)
+class erf(Surrogate):
     """g(x) = (alpha / sqrt(pi)) exp(-(alpha x)^2)."""
-    return lambda x: alpha / math.sqrt(math.pi) * jnp.exp(-jnp.square(alpha * x))
+
+    alpha: Any = 2.0
+
+    def __call__(self, x):
+        """See above."""
+        return self.alpha / math.sqrt(math.pi) * jnp.exp(-jnp.square(self.alpha * x))
 
 
-@_factory
-def rect(alpha: float = 1.0) -> Derivative:
+@dataclasses.dataclass(frozen=True)
+class rect(Surrogate):
     """g(x) = alpha where |x| < 1 / (2 alpha), else 0."""
-    return lambda x: jnp.where(jnp.abs(x) < 0.5 / alpha, alpha, 0.0).astype(x.dtype)
+
+    alpha: Any = 1.0
+
+    def __call__(self, x):
+        """See above."""
+        inside = jnp.abs(x) < 0.5 / self.alpha
+        return jnp.where(inside, self.alpha, 0.0).astype(x.dtype)
 
 
-SURROGATES: dict[str, Callable[..., Derivative]] = {
+SURROGATES: dict[str, Callable[..., Surrogate]] = {
     "sigmoid": sigmoid,
     "atan": atan,
     "piecewise_quadratic": piecewise_quadratic,

@@ -8,13 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsnnq import cost, states
+from jsnnq import cost, states, ste, stompp
 from jsnnq.bnn import BinaryResNet, binary_resnet, inverted_plans
 from jsnnq.config import BRANCH_ACTIVATIONS, BRANCH_KERNELS
 from jsnnq.cost import Activity
 from jsnnq.errors import InputError
 from jsnnq.layers import Rules
-from jsnnq.quantizers import ste, stompp
 
 _TINY = BinaryResNet(depths=(1, 2), channels=(4, 6), classes=3)
 _FROZEN, _OPEN = (0, 1), (10_000, 1)  # windows long over, and far ahead

@@ -51,33 +51,56 @@ def fields(cls, **drawn):
     )
 
 
-QUANTIZERS = st.one_of(
-    st.none(),
-    fields(
-        Uniform,
-        method=st.just("uniform"),
-        bits=BITS,
-        clip=NUMBERS | st.sampled_from(["max", "percentile"]),
-        grid=st.sampled_from(["even", "symmetric", "unsigned"]),
-        channelwise=st.booleans(),
-    ),
-    fields(LQNet, method=st.just("lqnet"), bits=BITS, clip=st.none() | NUMBERS),
-    fields(SnnTorch, method=st.just("snntorch"), bits=BITS, upper=NUMBERS),
-    fields(Mint, method=st.just("mint"), bits=BITS, shared=st.booleans()),
-    fields(STE, method=st.just("ste"), scaled=st.booleans()),
-    fields(
-        StoMPP,
-        method=st.just("stompp"),
-        order=st.sampled_from(["forward", "global"])
-        | st.permutations(range(3)).map(list),
-        refresh=st.integers(1, 999),
-        tail=st.none() | NUMBERS,
-    ),
-)
-RULES = st.lists(
-    st.tuples(st.text(max_size=8), QUANTIZERS).map(list),
-    max_size=3,
-)
+def quantizers(place):
+    """In JSON, with what the place decides decided."""
+    weights = place == "weights"
+    members = [
+        st.none(),
+        fields(
+            Uniform,
+            method=st.just("uniform"),
+            bits=st.integers(2, 8),
+            clip=NUMBERS | st.sampled_from(["max", "percentile"]),
+            grid=st.sampled_from(["even", "symmetric", "unsigned"]),
+            channelwise=st.booleans(),
+        ),
+        fields(
+            LQNet,
+            method=st.just("lqnet"),
+            bits=BITS,
+            clip=st.none() | NUMBERS if weights else NUMBERS,
+            codes=st.just("signed" if weights else "unsigned"),
+        ),
+    ]
+    if place == "membranes":
+        members += [
+            fields(SnnTorch, method=st.just("snntorch"), bits=BITS, upper=NUMBERS),
+        ]
+    else:
+        members += [
+            fields(STE, method=st.just("ste"), scaled=st.just(weights)),
+            fields(
+                StoMPP,
+                method=st.just("stompp"),
+                masks=st.just("entry" if weights else "sample"),
+                order=st.sampled_from(["forward", "global"])
+                | st.permutations(range(3)).map(list),
+                refresh=st.integers(1, 999),
+                tail=st.none() | NUMBERS,
+            ),
+        ]
+    if place != "activations":
+        shared = st.just(False) if weights else st.booleans()
+        bits = st.integers(2, 8)
+        members.append(fields(Mint, method=st.just("mint"), bits=bits, shared=shared))
+    return st.one_of(members)
+
+
+def rules(place):
+    rule = st.tuples(st.text(max_size=8), quantizers(place)).map(list)
+    return st.lists(rule, max_size=3)
+
+
 CONFIGS = fields(
     Config,
     data=st.text(max_size=8),
@@ -90,9 +113,9 @@ CONFIGS = fields(
     | fields(BinaryNetworkConfig, width=NUMBERS, shortcut=st.text(max_size=8)),
     training=fields(TrainingConfig, rate=NUMBERS, augment=st.booleans()),
     start=st.sampled_from(config.STARTS),
-    weights=RULES,
-    membranes=RULES,
-    activations=RULES,
+    weights=rules("weights"),
+    membranes=rules("membranes"),
+    activations=rules("activations"),
     calibration=st.integers(1, 999),
 )
 
@@ -154,14 +177,12 @@ def test_a_config_written_before_there_were_activations_is_read():
     assert from_dict(values) == QUANTIZED
 
 
-def test_configs_are_plain_python():
-    """An experiment file is read without importing JAX."""
-    code = "import sys, jsnnq.errors; import importlib.util as u\n"
-    code += f"s = u.spec_from_file_location('config', {config.__file__!r})\n"
-    code += "m = u.module_from_spec(s); sys.modules['config'] = m\n"
-    code += "before = set(sys.modules); s.loader.exec_module(m)\n"
-    code += "new = set(sys.modules) - before\n"
-    code += "assert not {n.split('.')[0] for n in new} & {'jax', 'flax', 'numpy'}, new"
+def test_writing_configs_starts_no_device():
+    """Only then may the command line still choose how many there are."""
+    code = "import jax\nfrom jsnnq.config import *\n"
+    code += "Config(weights=kernels(LQNet(2)), membranes=neurons(Uniform(2)))\n"
+    code += "jax.config.update('jax_num_cpu_devices', 3)\n"
+    code += "assert len(jax.devices()) == 3"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -1,5 +1,6 @@
 """Layers against NumPy formulas typed a second time, with quantizers made here."""
 
+import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -32,35 +33,36 @@ class _Count(NamedTuple):
     last: Array  # sum of what it learned from last
 
 
-def _apply_count(x, state, train):
-    x_hat = x * state.factor
-    if train:
-        total = jnp.sum(jax.lax.stop_gradient(x))
-        state = _Count(state.factor / 2, state.updates + 1, total)
-    return x_hat, state
+@dataclasses.dataclass(frozen=True)
+class _Counting(Quantizer):
+    """Multiplies, and counts how often it learned."""
 
+    trainable: bool = False
+    shared: bool = False
+    each_timestep: bool = False
 
-def _counting(**fields):
-    return Quantizer(apply=_apply_count, init=lambda key, x: None, bits=4, **fields)
+    bits = 4
+
+    def init(self, key, x):
+        return None
+
+    def apply(self, x, state, train):
+        x_hat = x * state.factor
+        if train:
+            total = jnp.sum(jax.lax.stop_gradient(x))
+            state = _Count(state.factor / 2, state.updates + 1, total)
+        return x_hat, state
 
 
 def _count(factor):
     return _Count(jnp.float32(factor), jnp.int32(0), jnp.float32(0))
 
 
-def _halve(x, state, train):
-    return x / 2, state
-
-
 # Rules.
 
 
-def _named(number):
-    return Quantizer(apply=functools.partial(_halve), init=lambda k, x: (), bits=number)
-
-
 def test_first_full_match_wins():
-    one, two = _named(1), _named(2)
+    one, two = _Counting(), _Counting(trainable=True)
     rules = Rules(((r"layer1_0/conv\d", one), (r"layer\d_\d/.*", two)))
     assert rules("layer1_0/conv2") is one
     assert rules("layer1_1/conv2") is two
@@ -70,7 +72,7 @@ def test_first_full_match_wins():
 
 @pytest.mark.parametrize("path", ["layer1_0/conv1", "conv12", "aconv1", "conv", ""])
 def test_a_partial_match_is_none(path):
-    assert Rules((("conv1", _named(1)),))(path) is identity
+    assert Rules((("conv1", _Counting()),))(path) is identity
 
 
 def test_no_rules_leave_everything_float():
@@ -204,7 +206,7 @@ def _with_kernel(kind, quantizer, collection, factor):
 
 @pytest.mark.parametrize("kind", _KERNELS)
 def test_the_kernel_is_used_as_its_quantizer_returns_it(kind):
-    layer, x, variables = _with_kernel(kind, _counting(), "quant", 3.0)
+    layer, x, variables = _with_kernel(kind, _Counting(), "quant", 3.0)
     found = layer.apply(variables, x, False)
     plain = layer.clone(quantizer=identity).apply(variables, x, False)
     np.testing.assert_allclose(found, 3 * plain, rtol=1e-5, atol=1e-6)
@@ -212,7 +214,7 @@ def test_the_kernel_is_used_as_its_quantizer_returns_it(kind):
 
 @pytest.mark.parametrize("kind", _KERNELS)
 def test_kernel_quantizers_learn_in_training_only(kind):
-    layer, x, variables = _with_kernel(kind, _counting(), "quant", 3.0)
+    layer, x, variables = _with_kernel(kind, _Counting(), "quant", 3.0)
     y, changed = layer.apply(variables, x, False, mutable=["quant"])
     assert changed["quant"]["quantizer"].updates == 0
     z, changed = layer.apply(variables, x, True, mutable=["quant"])
@@ -227,7 +229,7 @@ def test_kernel_quantizers_learn_in_training_only(kind):
 
 
 def test_a_trainable_state_lives_among_the_parameters_and_gets_gradients():
-    quantizer = _counting(trainable=True)
+    quantizer = _Counting(trainable=True)
     layer, x, variables = _with_kernel("dense", quantizer, "params", 3.0)
 
     def total(params):
@@ -242,9 +244,9 @@ def test_a_trainable_state_lives_among_the_parameters_and_gets_gradients():
 
 def test_initialising_leaves_the_quantizer_alone(key):
     for layer, x in (
-        (Conv(quantizer=_counting()), jnp.zeros((1, 3, 3, 2))),
-        (Dense(quantizer=_counting()), jnp.zeros((1, 2))),
-        (Spiking(quantizer=_counting()), jnp.zeros((2, 1, 2))),
+        (Conv(quantizer=_Counting()), jnp.zeros((1, 3, 3, 2))),
+        (Dense(quantizer=_Counting()), jnp.zeros((1, 2))),
+        (Spiking(quantizer=_Counting()), jnp.zeros((2, 1, 2))),
     ):
         variables = layer.init(key, x, True)
         assert set(variables) <= {"params"}
@@ -516,7 +518,7 @@ def test_a_layer_without_membranes_starts_at_the_reset_value():
 
 def test_the_membrane_quantizer_acts_between_timesteps():
     x = _currents()
-    layer = Spiking(neuron=_IF, quantizer=_counting())
+    layer = Spiking(neuron=_IF, quantizer=_Counting())
     variables = {"quant": {"quantizer": _count(0.25)}}
     spikes, changed = layer.apply(
         variables, x, False, mutable=["membrane", "potentials", "quant"]
@@ -531,7 +533,7 @@ def test_the_membrane_quantizer_acts_between_timesteps():
 
 def test_membrane_quantizers_learn_once_per_call_from_all_timesteps():
     x = _currents()
-    layer = Spiking(neuron=_IF, quantizer=_counting())
+    layer = Spiking(neuron=_IF, quantizer=_Counting())
     variables = {"quant": {"quantizer": _count(0.25)}}
     spikes, changed = layer.apply(variables, x, True, mutable=["quant"])
     expected, potentials, _ = _if_loop(x, lambda v: v / 4)
@@ -545,7 +547,7 @@ def test_membrane_quantizers_learn_once_per_call_from_all_timesteps():
 
 def test_a_membrane_quantizer_may_learn_at_every_timestep():
     x = _currents()
-    layer = Spiking(neuron=_IF, quantizer=_counting(each_timestep=True))
+    layer = Spiking(neuron=_IF, quantizer=_Counting(each_timestep=True))
     variables = {"quant": {"quantizer": _count(0.25)}}
     spikes, changed = layer.apply(variables, x, True, mutable=["quant", "potentials"])
     factors = iter(0.25 / 2**t for t in range(len(x)))
@@ -563,7 +565,7 @@ def test_a_membrane_quantizer_may_learn_at_every_timestep():
 
 def test_a_shared_quantizer_uses_the_kernels_state_and_sends_gradients_there():
     x = _currents()
-    quantizer = _counting(trainable=True, shared=True)
+    quantizer = _Counting(trainable=True, shared=True)
     layer = Spiking(neuron=_IF, quantizer=quantizer)
     spikes = layer.apply({}, x, False, _count(0.25))
     np.testing.assert_array_equal(spikes, _if_loop(x, lambda v: v / 4)[0])
@@ -578,7 +580,7 @@ def test_a_shared_quantizer_uses_the_kernels_state_and_sends_gradients_there():
 
 
 def test_an_own_trainable_quantizer_is_found_among_the_parameters():
-    layer = Spiking(neuron=_IF, quantizer=_counting(trainable=True))
+    layer = Spiking(neuron=_IF, quantizer=_Counting(trainable=True))
     x = _currents()
     spikes = layer.apply({"params": {"quantizer": _count(0.25)}}, x, True)
     np.testing.assert_array_equal(spikes, _if_loop(x, lambda v: v / 4)[0])

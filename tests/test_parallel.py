@@ -11,11 +11,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsnnq import build, data, descent, divergence, layers, parallel, run, train
+from jsnnq import (
+    build,
+    data,
+    descent,
+    divergence,
+    layers,
+    lqnet,
+    mint,
+    parallel,
+    run,
+    train,
+    uniform,
+)
 from jsnnq.binary import binary
 from jsnnq.config import STE, LQNet, Mint, StoMPP, Uniform, kernels, neurons
 from jsnnq.evaluate import evaluate
-from jsnnq.quantizers import lqnet, mint, uniform
 from jsnnq.quantizers.primitives import mean_magnitude
 
 from .test_train import BINARY, assert_same, digits, leaf_at

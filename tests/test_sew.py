@@ -1,8 +1,10 @@
 """SEW-ResNet: published sizes, tables of the joins, streaming, and the wiring."""
 
+import copy
 import functools
 import itertools
 import math
+import pickle
 
 import flax.linen as nn
 import jax
@@ -10,11 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsnnq import states
+from jsnnq import mint, states, uniform
 from jsnnq.errors import InputError
 from jsnnq.layers import Conv, Dense, Rules
 from jsnnq.neurons import Neuron
-from jsnnq.quantizers import mint, uniform
 from jsnnq.sew import CONNECTS, SEWResNet, init_state, join, sew_resnet, step
 
 _IF = Neuron(kind="if")
@@ -548,7 +549,7 @@ def test_every_parameter_is_reached_by_the_gradient():
         assert float(jnp.max(jnp.abs(slope))) > 0, jax.tree_util.keystr(path)
 
 
-def test_equal_networks_are_traced_once():
+def test_networks_of_one_representative_are_traced_once():
     traced = []
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -566,10 +567,14 @@ def test_equal_networks_are_traced_once():
     for bits in (2, 4):  # other numbers, the same program
         net = make(bits)
         variables = states.quantize(net, plain, jax.random.key(0), x)
-        logits.append(run(net, variables, x))
+        logits.append(run(net.representative, variables, x))
+        np.testing.assert_array_equal(logits[-1], net.apply(variables, x)[0])
     assert len(traced) == 1
-    run(make(2).clone(connect="and"), variables, x)
+    run(make(2).clone(connect="and").representative, variables, x)
     assert len(traced) == 2
+    assert make(2) != make(4)
+    assert make(2) == pickle.loads(pickle.dumps(make(2)))
+    assert hash(make(2)) == hash(copy.deepcopy(make(2)))
 
 
 # Bad arguments.

@@ -217,6 +217,7 @@ def test_bits_of_weights_of_two_bits(quantizer, numbers):
         (Mint(4), 4, 1),
     ],
 )
+@pytest.mark.filterwarnings("ignore:the neurons rest at 0")
 def test_bits_of_membranes(quantizer, bits, numbers):
     weights, states = bits_of(with_(membranes=neurons(quantizer)))
     assert weights == bits_of(SMALL)[0]

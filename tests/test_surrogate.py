@@ -1,6 +1,8 @@
 """Each derivative against the slope of its published primitive, and g(0)."""
 
+import copy
 import math
+import pickle
 
 import jax
 import jax.numpy as jnp
@@ -62,12 +64,17 @@ def test_spike_steps_forward_and_bends_backward(name):
     np.testing.assert_allclose(slope, derivative(x), rtol=1e-6)
 
 
-def test_equal_constants_are_the_same_object():
-    assert surrogate.atan() is surrogate.atan(2.0)
-    assert surrogate.atan(2) is surrogate.atan(alpha=2.0)
+def test_a_surrogate_is_a_value():
+    assert surrogate.atan() == surrogate.atan(2.0)
+    assert hash(surrogate.atan(2)) == hash(surrogate.atan(alpha=2.0))
+    assert surrogate.atan() != surrogate.atan(3.0)
+    assert surrogate.atan() != surrogate.erf(2.0)
+    for name in surrogate.SURROGATES:
+        one = surrogate.SURROGATES[name](1.5)
+        assert copy.deepcopy(one) == pickle.loads(pickle.dumps(one)) == one
 
 
 @pytest.mark.parametrize("alpha", [0, -1, float("nan"), float("inf"), "2"])
 def test_refuses_a_width_that_is_no_positive_number(alpha):
-    with pytest.raises(InputError, match="positive number"):
+    with pytest.raises(InputError, match="above 0 is needed"):
         surrogate.atan(alpha)

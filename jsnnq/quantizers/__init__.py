@@ -1,11 +1,14 @@
-"""The family of quantizers; each member can take another's place."""
+"""The family of quantizers; each member can take another's place.
+
+A room for each member, called as its paper or library calls it, over what all of them
+have in common (`base`) and the rounding they do it with (`primitives`).
+"""
 
 from jsnnq.quantizers.base import Quantizer as Quantizer
 from jsnnq.quantizers.base import identity as identity
-from jsnnq.quantizers.lqnet import lqnet as lqnet
-from jsnnq.quantizers.mint import mint as mint
-from jsnnq.quantizers.snntorch import snntorch as snntorch
-from jsnnq.quantizers.ste import ste as ste
-from jsnnq.quantizers.stompp import stompp as stompp
-from jsnnq.quantizers.stompp import windows as windows
-from jsnnq.quantizers.uniform import uniform as uniform
+from jsnnq.quantizers.lqnet import LQNet as LQNet
+from jsnnq.quantizers.mint import Mint as Mint
+from jsnnq.quantizers.snntorch import SnnTorch as SnnTorch
+from jsnnq.quantizers.ste import STE as STE
+from jsnnq.quantizers.stompp import StoMPP as StoMPP
+from jsnnq.quantizers.uniform import Uniform as Uniform

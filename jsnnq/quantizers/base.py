@@ -1,4 +1,4 @@
-"""What a quantizer is: a pair of pure functions with a state you can print.
+"""What a quantizer is: settings, and a pair of pure functions with a printable state.
 
     state = quantizer.init(key, x)
     x_hat, state = quantizer.apply(x, state, train)
@@ -8,44 +8,45 @@ makes the state; `apply` maps values onto the grid the state describes and, in
 training, returns the state of the next step. What is not in the state is not
 remembered, so a resumed run continues exactly.
 
-Numbers such as the clip, the bit-width of a grid or a learned basis live in the
-state as arrays. What decides the compiled program lives in `apply`. Two quantizers
-with the same `apply` therefore compare equal and share one compilation, whatever
-their numbers are: a study compiles once for all its uniform rows.
+A quantizer is a value: a frozen dataclass of its settings, equal to another one when
+all of them are equal, with a hash, and as easily copied, pickled and sent to another
+process. Wrong settings are refused when it is made.
+
+Numbers such as the clip, the bit-width of a grid or a learned basis live in the state
+as arrays; only the settings that `apply` itself reads decide the compiled program.
+`representative` is one quantizer for all that differ in nothing `apply` reads: what is
+compiled for it serves them all, so a study compiles once for all its uniform rows.
 
 Channels are last, as everywhere in jsnnq: a kernel is `H W I O` with one group of
 numbers per output channel O where a quantizer works per channel.
 """
 
+import abc
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float
 
-from jsnnq.errors import InputError
+from jsnnq.errors import InputError, choose
 
 State = Any
 """A NamedTuple of arrays; empty for a quantizer that remembers nothing."""
 
+PLACES = ("weights", "membranes", "activations")
+"""What a quantizer may stand on: kernels, neurons' membranes, what is between
+convolutions in a network without spikes."""
 
-def _no_numbers(state: State) -> int:
-    del state
-    return 0
 
+class Quantizer(abc.ABC):
+    """What all quantizers have in common; a member is a frozen dataclass of settings.
 
-@dataclasses.dataclass(frozen=True)
-class Quantizer:
-    """A named pair of pure functions; equal when it compiles to the same program.
+    A member says how it starts (`init`) and what it does (`apply`), and whatever else
+    of the following is not true of it.
 
     Attributes:
-        apply: `(x, state, train) -> (x_hat, state)`; a module-level function or a
-            cached one, so that equal settings give the same object.
-        init: `(key, x) -> state`; unless it `needs_values`, `x` may be a shape only.
         bits: bits of one stored value.
-        stored_numbers: float32 numbers (scales, bases) a device must keep beside
-            the values, as a function of the state.
         trainable: whether the state is learned by gradient; it then lives among
             the parameters instead of the collection `quant`.
         shared: for a membrane quantizer: it uses the state of the quantizer of the
@@ -53,39 +54,107 @@ class Quantizer:
         needs_values: whether `init` looks at the values and not at their shape only.
         each_timestep: for a membrane quantizer: it learns at every timestep, and not
             once per step from the potentials of all timesteps.
-        frozen: `(x, state) -> mask` of the entries that have become hard signs, for a
-            quantizer that makes signs; shaped like the last axes of `x`.
-        present: for a quantizer whose training is not yet what evaluation will be
-            (StoMPP): an `apply` that evaluates as training does now.
+        makes_signs: whether its values become hard signs; `frozen` says which are.
+        places: where it has a meaning.
     """
 
-    apply: Callable[[Array, State, bool], tuple[Array, State]]
-    init: Callable[[jax.Array, Any], State] = dataclasses.field(compare=False)
-    bits: int = dataclasses.field(compare=False)
-    stored_numbers: Callable[[State], int] = dataclasses.field(
-        compare=False, default=_no_numbers
-    )
+    bits: int
     trainable: bool = False
     shared: bool = False
+    needs_values: bool = True
     each_timestep: bool = False
-    needs_values: bool = dataclasses.field(compare=False, default=True)
-    frozen: Callable[[Array, State], Array] | None = dataclasses.field(
-        compare=False, default=None
-    )
-    present: Callable[[Array, State, bool], tuple[Array, State]] | None = (
-        dataclasses.field(compare=False, default=None)
-    )
+    makes_signs: bool = False
+    places: tuple[str, ...] = PLACES
+
+    @abc.abstractmethod
+    def init(self, key: jax.Array, x: Any) -> State:
+        """The state to start from.
+
+        Args:
+            key: for what is random.
+            x: the values; unless the quantizer `needs_values`, a shape is enough.
+        """
+
+    @abc.abstractmethod
+    def apply(self, x: Array, state: State, train: bool) -> tuple[Array, State]:
+        """The quantized values, and the state of the next step."""
+
+    def __str__(self) -> str:
+        """The settings that are not the usual ones."""
+        given = (
+            (field.name, getattr(self, field.name), field.default)
+            for field in dataclasses.fields(self)  # type: ignore[arg-type]
+        )
+        words = ", ".join(f"{n}={v!r}" for n, v, usual in given if v != usual)
+        return f"{type(self).__name__}({words})"
+
+    @property
+    def representative(self) -> "Quantizer":
+        """The same one for all quantizers whose `apply` is one program."""
+        return self
+
+    @property
+    def levels(self) -> Float[np.ndarray, "L"] | None:
+        """The levels it has whatever it sees, ascending; None if they are learned."""
+        return None
+
+    def placed(self, place: str, threshold: float | None = None) -> "Quantizer":
+        """The quantizer for a place, with the settings that were left to the place.
+
+        Args:
+            place: one of `PLACES`.
+            threshold: the neurons' threshold, where it is known.
+
+        Raises:
+            InputError: it has no meaning there.
+        """
+        del threshold
+        choose("place", place, PLACES)
+        if place not in self.places:
+            raise InputError(
+                f"{self} cannot be used on {place}: it is for "
+                f"{' and '.join(self.places)}"
+            )
+        return self
+
+    def stored_numbers(self, state: State) -> int:
+        """float32 numbers (scales, bases) that a device keeps beside the values."""
+        del state
+        return 0
+
+    def frozen(self, x: Any, state: State) -> Bool[Array, "..."]:
+        """Which entries have become hard signs, shaped like the last axes of `x`.
+
+        For a quantizer that makes signs only.
+        """
+        raise AttributeError(f"{self} makes no signs, so that nothing freezes")
+
+    @property
+    def present(self) -> "Quantizer":
+        """One that evaluates as this one trains now; another for StoMPP only."""
+        return self
 
 
-def _apply_identity(x, state, train):
-    del train  # Identity is the same in training and evaluation.
-    return x, state
+@dataclasses.dataclass(frozen=True)
+class Identity(Quantizer):
+    """Leaves values as they are: the full-precision network, 32 bits a value."""
+
+    bits = 32
+    needs_values = False
+
+    def init(self, key, x):
+        """Nothing to remember."""
+        del key, x
+        return ()
+
+    def apply(self, x, state, train):
+        """The same in training and evaluation."""
+        del train
+        return x, state
 
 
-identity = Quantizer(
-    apply=_apply_identity, init=lambda key, x: (), bits=32, needs_values=False
-)
-"""Leaves values as they are: the full-precision network, 32 bits a value."""
+identity = Identity()
+"""The quantizer of what is not quantized."""
 
 
 def storage_bits(quantizer: Quantizer, size: int, state: State) -> int:
@@ -97,6 +166,11 @@ def storage_bits(quantizer: Quantizer, size: int, state: State) -> int:
         state: the quantizer's state for them.
     """
     return size * quantizer.bits + 32 * quantizer.stored_numbers(state)
+
+
+def places_of_signs(scaled: bool) -> tuple[str, ...]:
+    """Where hard signs have a meaning: with magnitudes in kernels only."""
+    return ("weights",) if scaled else ("weights", "activations")
 
 
 def check_bits(method: str, bits: int, least: int = 1) -> None:

@@ -40,6 +40,7 @@ two differ by at most eps times the change of one step. `ridge=0` solves the nor
 equations as they are, and a group in which they are singular gets NaN.
 """
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -52,7 +53,7 @@ from jaxtyping import Array, Float
 
 from jsnnq import parallel
 from jsnnq.errors import InputError, check_number, choose
-from jsnnq.quantizers.base import Quantizer, check_bits, per_channel
+from jsnnq.quantizers.base import PLACES, Quantizer, check_bits, per_channel
 from jsnnq.quantizers.primitives import nearest, round_to_level
 
 AVERAGE = 0.9
@@ -86,62 +87,126 @@ class LQNetState(NamedTuple):
     clip: Float[Array, ""]
 
 
-def lqnet(
-    bits: int,
-    clip: float | None = None,
-    *,
-    codes: str = "signed",
-    start: str = "qem",
-    debias: bool = True,
-    average: float = AVERAGE,
-    ridge: float = RIDGE,
-    follow: str = "step",
-) -> Quantizer:
+@dataclasses.dataclass(frozen=True)
+class LQNet(Quantizer):
     """An LQ-Net quantizer.
 
-    Args:
+    Attributes:
         bits: K, 1 to 8.
-        clip: values are clipped to [-clip, clip] (weights) or [0, clip] (membrane)
-            before encoding; `None` clips nothing (weights only).
-        codes: `signed` for weights (+-1, a basis per channel), `unsigned` for the
-            membrane (0 and 1, a basis per layer).
+        clip: values are clipped to [-clip, clip] (signed codes) or [0, clip] (unsigned)
+            before encoding; None clips nothing, and for membranes is 1.
         start: `qem` or `published`.
         debias: whether the moving average is debiased.
         average: weight of the past in the moving average, from 0 to below 1.
         ridge: eps above, from 0.
         follow: when a membrane's basis moves, once per `step` or at each `timestep`.
+        codes: `signed` (+-1, a basis per channel) or `unsigned` (0 and 1, a basis per
+            layer); None leaves it to the place, signed for weights and unsigned
+            elsewhere, and is signed where there is none.
 
     Raises:
         InputError: a setting is out of range.
     """
-    check_bits("lqnet", bits)
-    choose("codes", codes, ("signed", "unsigned"))
-    choose("start", start, ("qem", "published"))
-    choose("follow", follow, ("step", "timestep"))
-    if check_number("lqnet average", average, least=0) >= 1:
-        raise InputError(f"lqnet average is {average!r}: below 1 is needed")
-    check_number("lqnet ridge", ridge, least=0)
-    signed = codes == "signed"
-    if clip is None and not signed:
-        raise InputError("lqnet got no clip for unsigned codes: a number is needed")
-    if clip is not None:
-        check_number("lqnet clip", clip, above=0)
-    limit = math.inf if clip is None else clip
 
-    def init(key, x):
-        if not signed and x.size > _ENOUGH:
+    bits: int
+    clip: float | None = None
+    start: str = "qem"
+    debias: bool = True
+    average: float = AVERAGE
+    ridge: float = RIDGE
+    follow: str = "step"
+    codes: str | None = None
+
+    def __post_init__(self):
+        check_bits("lqnet", self.bits)
+        choose("start", self.start, ("qem", "published"))
+        choose("follow", self.follow, ("step", "timestep"))
+        if check_number("lqnet average", self.average, least=0) >= 1:
+            raise InputError(f"lqnet average is {self.average!r}: below 1 is needed")
+        check_number("lqnet ridge", self.ridge, least=0)
+        if self.clip is not None:
+            check_number("lqnet clip", self.clip, above=0)
+        if self.codes is not None:
+            choose("codes", self.codes, ("signed", "unsigned"))
+            if self.codes == "unsigned" and self.clip is None:
+                raise InputError(
+                    "lqnet got no clip for unsigned codes: a number is needed"
+                )
+
+    @property
+    def _signed(self) -> bool:
+        return self.codes != "unsigned"
+
+    @property
+    def each_timestep(self) -> bool:
+        """Whether the basis moves within the timesteps."""
+        return self.follow == "timestep"
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Everywhere, unless it follows timesteps, which membranes alone have."""
+        return ("membranes",) if self.each_timestep else PLACES
+
+    def placed(self, place, threshold=None):
+        """With the codes, and for membranes the clip, that the place asks for."""
+        super().placed(place, threshold)
+        clip = 1.0 if self.clip is None and place == "membranes" else self.clip
+        usual = "signed" if place == "weights" else "unsigned"
+        return dataclasses.replace(self, clip=clip, codes=self.codes or usual)
+
+    @property
+    def representative(self):
+        """The number of bits is a shape, and the clip is in the state."""
+        return LQNet(
+            bits=8,
+            clip=1.0,
+            average=float(self.average),
+            ridge=float(self.ridge),
+            follow=self.follow,
+            codes="signed" if self._signed else "unsigned",
+        )
+
+    def init(self, key, x):
+        """A basis for the values; of many membranes, for a random part of them."""
+        limit = jnp.float32(math.inf if self.clip is None else self.clip)
+        if not self._signed and x.size > _ENOUGH:
             x = x.reshape(-1)[jax.random.randint(key, (_ENOUGH,), 0, x.size)]
-        basis = _start(x, jnp.float32(limit), bits, signed, start)
-        total, weight = (jnp.zeros_like(basis), 0.0) if debias else (basis, 1.0)
-        return LQNetState(basis, total, jnp.float32(weight), jnp.float32(limit))
+        basis = _start(x, limit, self.bits, self._signed, self.start)
+        total, weight = (jnp.zeros_like(basis), 0.0) if self.debias else (basis, 1.0)
+        return LQNetState(basis, total, jnp.float32(weight), limit)
 
-    return Quantizer(
-        apply=_make_apply(signed, float(average), float(ridge)),
-        init=init,
-        bits=bits,
-        stored_numbers=lambda state: state.basis.size,
-        each_timestep=follow == "timestep",
-    )
+    def apply(self, x, state, train):
+        """The nearest levels; in training, the basis takes a step towards the values.
+
+        The forward pass of a step uses the basis stored before it.
+        """
+        levels, _ = sorted_levels(state.basis, self._signed)
+        if self._signed:
+            low, high = -state.clip, state.clip
+        else:
+            levels = levels[:, 0]
+            # Above the largest level the gradient is zero; clipping changes no value.
+            high = jnp.minimum(state.clip, levels[-1])
+            low = jnp.zeros_like(high)
+        x_hat = round_to_level(x, levels, low, high)
+        return x_hat, self._followed(x, state) if train else state
+
+    def stored_numbers(self, state):
+        """The bases."""
+        return state.basis.size
+
+    def _followed(self, x, state):
+        """The state after one QEM iteration on `x` and one step of the average."""
+        x = jax.lax.stop_gradient(x).astype(jnp.float32)
+        values = _clip(_grouped(x, self._signed), state.clip, self._signed)
+        fresh = refit(values, state.basis, self._signed, self.ridge)
+        total = self.average * state.average + (1 - self.average) * fresh
+        weight = self.average * state.weight + (1 - self.average)
+        return LQNetState(total / weight, total, weight, state.clip)
+
+
+lqnet = LQNet
+"""What `jsnnq.lqnet` is: the same, by the name that a function would have."""
 
 
 def code_words(bits: int, signed: bool) -> Float[np.ndarray, "L K"]:
@@ -309,31 +374,3 @@ def _start(x, limit, bits, signed, start):
         # A layer that has not charged yet starts from the whole range.
         reach = jnp.where(reach > 0, reach, limit)
     return minimise(values, powers * reach / (2**bits - 1), signed)
-
-
-@functools.cache
-def _make_apply(signed, average, ridge):
-    """One function for each program, so that equal settings compile once."""
-
-    def apply(x, state, train):
-        levels, _ = sorted_levels(state.basis, signed)
-        if signed:
-            low, high = -state.clip, state.clip
-        else:
-            levels = levels[:, 0]
-            # Above the largest level the gradient is zero; clipping changes no value.
-            high = jnp.minimum(state.clip, levels[-1])
-            low = jnp.zeros_like(high)
-        x_hat = round_to_level(x, levels, low, high)
-        return x_hat, follow(x, state) if train else state
-
-    def follow(x, state):
-        """The state after one QEM iteration on `x` and one step of the average."""
-        x = jax.lax.stop_gradient(x).astype(jnp.float32)
-        values = _clip(_grouped(x, signed), state.clip, signed)
-        fresh = refit(values, state.basis, signed, ridge)
-        total = average * state.average + (1 - average) * fresh
-        weight = average * state.weight + (1 - average)
-        return LQNetState(total / weight, total, weight, state.clip)
-
-    return apply

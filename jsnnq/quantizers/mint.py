@@ -19,7 +19,7 @@ idempotent. `squash=False` leaves the tanh out, and then it is.
 In MINT the membrane is quantized after fire, reset and leak (`stored`).
 """
 
-import functools
+import dataclasses
 import math
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ from jaxtyping import Array, Float
 
 from jsnnq import parallel
 from jsnnq.quantizers.base import Quantizer, check_bits
-from jsnnq.quantizers.primitives import like
+from jsnnq.quantizers.primitives import like, share_of
 
 
 class MintState(NamedTuple):
@@ -38,10 +38,11 @@ class MintState(NamedTuple):
     alpha: Float[Array, ""]
 
 
-def mint(bits: int, *, squash: bool = True, shared: bool = False) -> Quantizer:
+@dataclasses.dataclass(frozen=True)
+class Mint(Quantizer):
     """A MINT quantizer for the weights of a layer, or for its membranes.
 
-    Args:
+    Attributes:
         bits: 2 to 8.
         squash: whether values pass through tanh first, as published.
         shared: for membranes, use the alpha of the kernel that feeds the neurons
@@ -50,32 +51,46 @@ def mint(bits: int, *, squash: bool = True, shared: bool = False) -> Quantizer:
     Raises:
         InputError: `bits` is out of range.
     """
-    check_bits("mint", bits, least=2)
-    count = 2 ** (bits - 1) - 1
 
-    def init(key, x):
-        del key  # Nothing is random here.
-        alpha = 2 * jnp.mean(jnp.abs(x)) / math.sqrt(count)
+    bits: int
+    squash: bool = True
+    shared: bool = False
+
+    trainable = True
+
+    def __post_init__(self):
+        check_bits("mint", self.bits, least=2)
+
+    @property
+    def _count(self) -> int:
+        """n above."""
+        return 2 ** (self.bits - 1) - 1
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Weights, and membranes, which alone can share a scale."""
+        return ("membranes",) if self.shared else ("weights", "membranes")
+
+    def init(self, key, x):
+        """The scale that the mean magnitude asks for; nothing is random here."""
+        del key
+        alpha = 2 * jnp.mean(jnp.abs(x)) / math.sqrt(self._count)
         return MintState(jnp.maximum(alpha.astype(jnp.float32), 1e-6))
 
-    return Quantizer(
-        apply=_make_apply(squash, count),
-        init=init,
-        bits=bits,
-        stored_numbers=lambda state: 0 if shared else 1,
-        trainable=True,
-        shared=shared,
-    )
+    def apply(self, x, state, train):
+        """Values on the grid; alpha is trained by gradient, not here."""
+        del train
+        values = jnp.tanh(x) if self.squash else x
+        return round_to_scale(values, state.alpha, self._count), state
+
+    def stored_numbers(self, state):
+        """The scale, unless it is stored with the kernel."""
+        del state
+        return 0 if self.shared else 1
 
 
-@functools.cache
-def _make_apply(squash, count):
-    def apply(x, state, train):
-        del train  # alpha is trained by gradient, not here.
-        values = jnp.tanh(x) if squash else x
-        return round_to_scale(values, state.alpha, count), state
-
-    return apply
+mint = Mint
+"""What `jsnnq.mint` is: the same, by the name that a function would have."""
 
 
 def round_to_scale(
@@ -93,7 +108,7 @@ def round_to_scale(
 def _on_scale(x: Array, alpha: Array, n: int, size: int) -> Array:
     del size  # Only the backward pass needs it.
     a = like(x, alpha)
-    return (a / n * jnp.round(n * jnp.clip(x / a, -1, 1))).astype(x.dtype)
+    return (a * share_of(jnp.round(n * jnp.clip(x / a, -1, 1)), n)).astype(x.dtype)
 
 
 _round_to_scale = jax.custom_vjp(_on_scale, nondiff_argnums=(2, 3))

@@ -20,7 +20,7 @@ _WRITE_OUT_SHARED, _WRITE_OUT_BY_CHANNEL = 64, 16
 
 
 class Grid(NamedTuple):
-    """Equally spaced values origin + (span / count) k inside a clipping range.
+    """Equally spaced values origin + span (k / count) inside a clipping range.
 
     Every entry is a float32 scalar, or one number per channel (last axis).
 
@@ -49,7 +49,8 @@ def round_to_grid(
 ) -> Float[Array, "..."]:
     """Clips and rounds to the grid, halves to even: straight-through inside the clip.
 
-    q = origin + (span / count) round(count (clip(x, low, high) - origin) / span)
+    k = round(count (clip(x, low, high) - origin) / span)
+    q = origin + span (k / count)
 
     Args:
         x: values, channels last where the grid has one number per channel.
@@ -64,7 +65,17 @@ def _on_grid(x: Array, grid: Grid, outside: float) -> Array:
     del outside  # Only the backward pass needs it.
     low, high, origin, span, count = (like(x, number) for number in grid)
     steps = jnp.round(count * (jnp.clip(x, low, high) - origin) / span)
-    return (origin + span / count * steps).astype(x.dtype)
+    return (origin + span * share_of(steps, count)).astype(x.dtype)
+
+
+def share_of(steps: Float[Array, "..."], count: Array | int) -> Float[Array, "..."]:
+    """`steps / count`, exactly -1 and 1 at the ends.
+
+    XLA multiplies by a rounded reciprocal where it knows `count`, after which 31 steps
+    of 31 are 0.99999994 of the way, and a neuron whose threshold is the clip never
+    fires.
+    """
+    return jnp.where(jnp.abs(steps) >= count, jnp.sign(steps), steps / count)
 
 
 _round_to_grid = jax.custom_vjp(_on_grid, nondiff_argnums=(2,))

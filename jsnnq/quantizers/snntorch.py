@@ -13,6 +13,7 @@ A value goes to its nearest level, and the gradient is the identity everywhere. 
 snnTorch it acts on the membrane before the spike test (`before_fire`).
 """
 
+import dataclasses
 import math
 from typing import NamedTuple
 
@@ -34,47 +35,83 @@ class LevelsState(NamedTuple):
     levels: Float[Array, "L"]
 
 
-def snntorch(
-    bits: int,
-    *,
-    threshold: float = 1.0,
-    lower: float = 0.0,
-    upper: float = 0.2,
-    spacing: str = "exponential",
-    centre: str = "threshold",
-) -> Quantizer:
+@dataclasses.dataclass(frozen=True)
+class SnnTorch(Quantizer):
     """The membrane quantizer of snnTorch.
 
-    Args:
+    Attributes:
         bits: 1 to 8.
-        threshold: the neuron's threshold theta.
         lower: how far the levels reach below -theta, as a share of theta.
         upper: how far they reach above theta, likewise; above 0.
         spacing: `uniform` or `exponential`.
         centre: where exponential levels crowd, `threshold` or `zero`.
+        threshold: theta; None is that of the neurons, and 1 where there are none.
 
     Raises:
         InputError: a setting is out of range.
     """
-    check_bits("snntorch", bits)
-    check_number("snntorch threshold", threshold, above=0)
-    check_number("snntorch upper", upper, above=0)
-    check_number("snntorch lower", lower, least=0)
-    choose("spacing", spacing, ("uniform", "exponential"))
-    choose("centre", centre, ("threshold", "zero"))
-    low, high = -(1 + lower) * threshold, (1 + upper) * threshold
-    if spacing == "uniform":
-        levels = np.linspace(low, high, 2**bits)
-    else:
-        middle = threshold if centre == "threshold" else 0.0
-        levels = crowded_levels(bits, low, middle, high)
-    state = LevelsState(jnp.asarray(levels, jnp.float32))
-    return Quantizer(
-        apply=_apply,
-        init=lambda key, x: state,
-        bits=bits,
-        stored_numbers=lambda state: state.levels.size,
-    )
+
+    bits: int
+    lower: float = 0.0
+    upper: float = 0.2
+    spacing: str = "exponential"
+    centre: str = "threshold"
+    threshold: float | None = None
+
+    needs_values = False
+    places = ("membranes",)
+
+    def __post_init__(self):
+        check_bits("snntorch", self.bits)
+        check_number("snntorch threshold", self._threshold, above=0)
+        check_number("snntorch upper", self.upper, above=0)
+        check_number("snntorch lower", self.lower, least=0)
+        choose("spacing", self.spacing, ("uniform", "exponential"))
+        choose("centre", self.centre, ("threshold", "zero"))
+
+    @property
+    def _threshold(self) -> float:
+        return 1.0 if self.threshold is None else self.threshold
+
+    def placed(self, place, threshold=None):
+        """For membranes, whose threshold it takes unless one is given."""
+        super().placed(place, threshold)
+        if self.threshold is None and threshold is not None:
+            return dataclasses.replace(self, threshold=threshold)
+        return self
+
+    @property
+    def representative(self):
+        """The levels are in the state."""
+        return SnnTorch(8)
+
+    @property
+    def levels(self) -> Float[np.ndarray, "L"]:
+        """All of them, in float64."""
+        low, high = -(1 + self.lower), 1 + self.upper
+        if self.spacing == "uniform":
+            return self._threshold * np.linspace(low, high, 2**self.bits)
+        middle = 1.0 if self.centre == "threshold" else 0.0
+        return self._threshold * crowded_levels(self.bits, low, middle, high)
+
+    def init(self, key, x):
+        """The levels, whatever the values."""
+        del key, x
+        return LevelsState(jnp.asarray(self.levels, jnp.float32))
+
+    def apply(self, x, state, train):
+        """The nearest level, which stays where it is in training."""
+        del train
+        everywhere = jnp.float32(math.inf)
+        return round_to_level(x, state.levels, -everywhere, everywhere), state
+
+    def stored_numbers(self, state):
+        """The levels."""
+        return state.levels.size
+
+
+snntorch = SnnTorch
+"""What `jsnnq.snntorch` is: the same, by the name that a function would have."""
 
 
 def crowded_levels(
@@ -94,9 +131,3 @@ def crowded_levels(
     # The last gap below ends in the middle. With one bit around zero snnTorch makes
     # three levels; the upper two are kept.
     return np.concatenate([lower[:-1], [middle], upper])[-(2**bits) :]
-
-
-def _apply(x, state, train):
-    del train  # The levels are fixed.
-    everywhere = jnp.float32(math.inf)
-    return round_to_level(x, state.levels, -everywhere, everywhere), state

@@ -6,14 +6,14 @@ step, and backward the identity (the baseline of arXiv 2606.27759) or the identi
 where |u| < 1. sign(0) is +1.
 """
 
-import functools
+import dataclasses
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jsnnq.errors import choose
-from jsnnq.quantizers.base import Quantizer
+from jsnnq.quantizers.base import Quantizer, places_of_signs
 from jsnnq.quantizers.primitives import freeze, mean_magnitude
 
 GRADIENTS = ("identity", "clipped")
@@ -29,38 +29,58 @@ class Signs(NamedTuple):
     scale: Float[Array, "C"] | None
 
 
-def ste(gradient: str = "identity", *, scaled: bool = False) -> Quantizer:
+@dataclasses.dataclass(frozen=True)
+class STE(Quantizer):
     """Signs with a straight-through gradient.
 
-    Args:
+    Attributes:
         gradient: `identity`, or `clipped` to pass nothing where |u| >= 1.
-        scaled: multiply the signs by the mean magnitude of their channel, as
-            XNOR-Net does.
+        scaled: multiply the signs by the mean magnitude of their channel, as XNOR-Net
+            does; for weights only, since that of a batch is no number to store.
 
     Raises:
         InputError: the gradient is unknown.
     """
-    choose("gradient", gradient, GRADIENTS)
 
-    def init(key, x):
-        del key  # Nothing is random here.
-        return Signs(mean_magnitude(x) if scaled else None)
+    gradient: str = "identity"
+    scaled: bool = False
 
-    return Quantizer(
-        apply=_make_apply(gradient, scaled),
-        init=init,
-        bits=1,
-        stored_numbers=lambda state: 0 if state.scale is None else state.scale.size,
-        frozen=lambda x, state: jnp.ones(x.shape, bool),
-        needs_values=scaled,
-    )
+    bits = 1
+    makes_signs = True
 
+    def __post_init__(self):
+        choose("gradient", self.gradient, GRADIENTS)
 
-@functools.cache
-def _make_apply(gradient, scaled):
-    def apply(x, state, train):
-        scale = mean_magnitude(x) if scaled else None
-        signs = freeze(x, jnp.ones((), bool), gradient, scale)
+    @property
+    def needs_values(self) -> bool:
+        """Whether the signs have a magnitude."""
+        return self.scaled
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Weights, and activations if the signs have no magnitude."""
+        return places_of_signs(self.scaled)
+
+    def init(self, key, x):
+        """The magnitudes of the values; nothing is random here."""
+        del key
+        return Signs(mean_magnitude(x) if self.scaled else None)
+
+    def apply(self, x, state, train):
+        """The signs of the values, and the magnitudes in use."""
+        scale = mean_magnitude(x) if self.scaled else None
+        signs = freeze(x, jnp.ones((), bool), self.gradient, scale)
         return signs, Signs(scale) if train else state
 
-    return apply
+    def stored_numbers(self, state):
+        """A magnitude per channel, if they have one."""
+        return 0 if state.scale is None else state.scale.size
+
+    def frozen(self, x, state):
+        """All of them, from the first step."""
+        del state
+        return jnp.ones(x.shape, bool)
+
+
+ste = STE
+"""What `jsnnq.ste` is: the same, by the name that a function would have."""

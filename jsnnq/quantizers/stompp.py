@@ -25,6 +25,7 @@ Masks are a function of (seed, step, layer) and are not stored, except for `bern
 whose mask is its own past. Random numbers are drawn for a layer in transition only.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -36,8 +37,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from jsnnq import parallel
-from jsnnq.errors import InputError, check_integer, choose
-from jsnnq.quantizers.base import Quantizer
+from jsnnq.errors import InputError, check_integer, check_number, choose
+from jsnnq.quantizers.base import Quantizer, places_of_signs
 from jsnnq.quantizers.primitives import SURROGATES, freeze, mean_magnitude
 
 LAWS = ("soft", "bernoulli", "full", "fixed")
@@ -80,75 +81,167 @@ class Freezing(NamedTuple):
     scale: Float[Array, "C"] | None
 
 
-def stompp(
-    window: tuple[int, int],
-    *,
-    schedule: str = "cubic",
-    law: str = "soft",
-    refresh: int = 100,
-    surrogate: str = "none",
-    masks: str = "entry",
-    scaled: bool = False,
-) -> Quantizer:
-    """Progressive freezing of one layer's weights, or of the activations it reads.
+@dataclasses.dataclass(frozen=True)
+class StoMPP(Quantizer):
+    """Progressive freezing of weights, or of the activations that kernels read.
 
-    Args:
-        window: first step and number of steps in which the layer is frozen; see
-            `windows`. Before it nothing is frozen, after it everything.
-        schedule: a key of `SCHEDULES`.
-        law: one of `LAWS`.
+    Attributes:
+        window: first step and number of steps in which a layer is frozen. Before it
+            nothing is frozen, after it everything. None leaves it to the layers of a
+            network and the steps of its training, see `windows`.
+        order: `forward`, `reverse`, `global`, or the layers' numbers in the order
+            they freeze. A layer is a kernel and the activation it reads.
+        schedule: expected frozen share over a layer's window, a key of `SCHEDULES`.
+        law: how masks are drawn, one of `LAWS`.
         refresh: r; `fixed` does not use it.
         surrogate: one of `primitives.SURROGATES`, the gradient of frozen entries:
             `none`, or `identity` as the papers' StoMPP+STE has it, or `clipped`.
-        masks: one of `MASKS`: `entry` for weights, the others for activations.
+        masks: one of `MASKS`: `entry` for weights, the others for activations; None
+            leaves it to the place, and is `entry` where there is none.
         scaled: give signs the mean magnitude of their channel, as in XNOR-Net; for
             weights only, since that of a batch is no number to store.
+        warmup: epochs before the first window.
+        tail: epochs after the last one, with all masks closed; by default 5 % of all
+            steps and at least one epoch.
+        evaluates: with `closed` masks as they will be in the end, or as training does
+            at `present`.
 
     Raises:
         InputError: a name is unknown or a number out of range.
     """
-    choose("schedule", schedule, SCHEDULES)
-    choose("law", law, LAWS)
-    choose("masks", masks, MASKS)
-    choose("surrogate", surrogate, SURROGATES)
-    check_integer("refresh", refresh)
-    start, length = window
-    check_integer("start of the window", start, least=0)
-    check_integer("length of the window", length)
-    remembers = law == "bernoulli"
-    if remembers and masks == "sample":
-        raise InputError(
-            "law 'bernoulli' remembers its masks, but masks='sample' belong to images "
-            "that do not come back: use masks='position', or another law"
+
+    window: tuple[int, int] | None = None
+    order: str | tuple[int, ...] = "forward"
+    schedule: str = "cubic"
+    law: str = "soft"
+    refresh: int = 100
+    surrogate: str = "none"
+    masks: str | None = None
+    scaled: bool = False
+    warmup: float = 0.0
+    tail: float | None = None
+    evaluates: str = "closed"
+
+    bits = 1
+    makes_signs = True
+
+    def __post_init__(self):
+        choose("schedule", self.schedule, SCHEDULES)
+        choose("law", self.law, LAWS)
+        choose("masks", self._masks, MASKS)
+        choose("surrogate", self.surrogate, SURROGATES)
+        choose("evaluates", self.evaluates, ("closed", "present"))
+        check_integer("refresh", self.refresh)
+        check_number("warmup", self.warmup, least=0)
+        if self.tail is not None:
+            check_number("tail", self.tail, least=0)
+        if self.window is not None:
+            start, length = self.window
+            check_integer("start of the window", start, least=0)
+            check_integer("length of the window", length)
+        if self._remembers and self._masks == "sample":
+            raise InputError(
+                "law 'bernoulli' remembers its masks, but masks='sample' belong to "
+                "images that do not come back: use masks='position', or another law"
+            )
+        if self.scaled and self._masks != "entry":
+            raise InputError(
+                f"scaled=True gives signs the scale of a kernel, but masks="
+                f"{self._masks!r} are those of activations: leave activations without "
+                "scale"
+            )
+
+    @property
+    def _masks(self) -> str:
+        return self.masks or "entry"
+
+    @property
+    def _remembers(self) -> bool:
+        return self.law == "bernoulli"
+
+    @property
+    def needs_values(self) -> bool:
+        """Whether the signs have a magnitude."""
+        return self.scaled
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Weights, and activations if the signs have no magnitude."""
+        return places_of_signs(self.scaled)
+
+    def placed(self, place, threshold=None):
+        """With the masks of the place: those of weights are by entry."""
+        super().placed(place, threshold)
+        if place == "weights":
+            return dataclasses.replace(self, masks="entry")
+        return dataclasses.replace(self, masks=self.masks or "position")
+
+    @property
+    def representative(self):
+        """Window and refresh are in the state."""
+        return StoMPP(
+            (0, 1),
+            schedule=self.schedule,
+            law=self.law,
+            surrogate=self.surrogate,
+            masks=self._masks,
+            scaled=self.scaled,
+            evaluates=self.evaluates,
         )
 
-    if scaled and masks != "entry":
-        raise InputError(
-            f"scaled=True gives signs the scale of a kernel, but masks={masks!r} are "
-            "those of activations: leave activations without scale"
-        )
+    @property
+    def present(self):
+        """Evaluates with the masks of the training step that comes next."""
+        return dataclasses.replace(self, evaluates="present")
 
-    def init(key, x):
+    def init(self, key, x):
+        """Nothing is frozen yet; the key decides all masks.
+
+        Raises:
+            InputError: the window was left to the steps of a training.
+        """
+        if self.window is None:
+            raise InputError(
+                f"{self} has no window: give the first step and the number of steps, "
+                "or give it to a network whose training is known"
+            )
+        start, length = self.window
+        mask = jnp.zeros(_mask_shape(x, self._masks), bool) if self._remembers else None
         return Freezing(
             key=jax.random.key_data(key),
             step=jnp.int32(0),
             start=jnp.int32(start),
             length=jnp.int32(length),
-            refresh=jnp.int32(refresh),
-            mask=jnp.zeros(_mask_shape(x, masks), bool) if remembers else None,
-            scale=mean_magnitude(x) if scaled else None,
+            refresh=jnp.int32(self.refresh),
+            mask=mask,
+            scale=mean_magnitude(x) if self.scaled else None,
         )
 
-    settings = (SCHEDULES[schedule], law, surrogate, masks, scaled)
-    return Quantizer(
-        apply=_make_apply(*settings, present=False),
-        init=init,
-        bits=1,
-        stored_numbers=lambda state: 0 if state.scale is None else state.scale.size,
-        frozen=functools.partial(_frozen, SCHEDULES[schedule], law, masks),
-        present=_make_apply(*settings, present=True),
-        needs_values=scaled,
-    )
+    def apply(self, x, state, train):
+        """Signs where frozen, clipped values elsewhere; training draws the masks."""
+        scale = mean_magnitude(x) if self.scaled else None
+        if not train:
+            closed = self.evaluates == "closed"
+            frozen = jnp.ones((), bool) if closed else self.frozen(x, state)
+            return freeze(x, frozen, "none", scale), state
+        mask = _advance(self.schedule, self.law, _mask_shape(x, self._masks), state)
+        kept = mask if self._remembers else None
+        mask = parallel.own(mask) if self._masks == "sample" else mask
+        state = state._replace(step=state.step + 1, mask=kept, scale=scale)
+        return freeze(x, mask, self.surrogate, scale), state
+
+    def stored_numbers(self, state):
+        """A magnitude per channel, if the signs have one."""
+        return 0 if state.scale is None else state.scale.size
+
+    def frozen(self, x, state):
+        """The mask that training uses next; under `bernoulli` the one it used last."""
+        shape = _mask_shape(x, self._masks)
+        return _advance(self.schedule, self.law, shape, state, draw=False)
+
+
+stompp = StoMPP
+"""What `jsnnq.stompp` is: the same, by the name that a function would have."""
 
 
 def windows(
@@ -203,30 +296,6 @@ def bernoulli_lag(schedule: str, refresh: int, length: int) -> float:
     return 1 - share
 
 
-@functools.cache
-def _make_apply(schedule, law, surrogate, masks, scaled, present):
-    """One function for each program; `present` keeps the masks in evaluation too."""
-
-    def apply(x, state, train):
-        scale = mean_magnitude(x) if scaled else None
-        if not train:
-            closed = jnp.ones((), bool)
-            frozen = _frozen(schedule, law, masks, x, state) if present else closed
-            return freeze(x, frozen, "none", scale), state
-        mask = _advance(schedule, law, _mask_shape(x, masks), state)
-        mask = parallel.own(mask) if masks == "sample" else mask
-        kept = mask if law == "bernoulli" else None
-        state = state._replace(step=state.step + 1, mask=kept, scale=scale)
-        return freeze(x, mask, surrogate, scale), state
-
-    return apply
-
-
-def _frozen(schedule, law, masks, x, state):
-    """The mask that training uses next; under `bernoulli` the one it used last."""
-    return _advance(schedule, law, _mask_shape(x, masks), state, draw=False)
-
-
 # Outside of a compiled step `cond` would compile its branches anew at every call.
 @functools.partial(jax.jit, static_argnames=("schedule", "law", "shape", "draw"))
 def _advance(schedule, law, shape, state, draw=True):
@@ -238,7 +307,9 @@ def _advance(schedule, law, shape, state, draw=True):
         return jnp.broadcast_to(after, shape)
 
     def moving(state):
-        p = schedule(i.astype(jnp.float32) / state.length.astype(jnp.float32))
+        p = SCHEDULES[schedule](
+            i.astype(jnp.float32) / state.length.astype(jnp.float32)
+        )
         key = jax.random.wrap_key_data(state.key)
         if law != "bernoulli":
             return _thresholds(law, key, i, state.refresh, shape) < p

@@ -10,9 +10,11 @@ the candidates are named:
     unsigned   q = s round(clip(x, 0, c) / s),              s = c / (2^b - 1)
                2^b levels from 0 to c; 1 to 8 bits
 
-`even` is the default for weights: at 2 bits and clip 10 a grid with a zero level would
-put every ordinary weight at zero, and the paper's 51.6 % accuracy there speaks
-against it. Halves are rounded to even.
+The default depends on the place. For weights it is `even`: at 2 bits and clip 10 a grid
+with a zero level would put every ordinary weight at zero, and the paper's 51.6 %
+accuracy there speaks against it. For membranes it is `symmetric`, and with one bit
+`unsigned`, because a membrane rests at 0, which must be a level. Halves are rounded to
+even.
 
 The clip is a number, or taken from the data: `max` is the largest magnitude,
 `percentile` the given percentile of the magnitudes, over the tensor or per channel.
@@ -20,20 +22,16 @@ A clip from the data follows them: it is measured anew in every training step an
 kept as it was last for evaluation.
 """
 
-import functools
-from collections.abc import Callable
+import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jsnnq import parallel
 from jsnnq.errors import InputError, check_number, choose
-from jsnnq.quantizers.base import (
-    Quantizer,
-    check_bits,
-    per_channel,
-)
+from jsnnq.quantizers.base import Quantizer, check_bits, per_channel
 from jsnnq.quantizers.primitives import Grid, round_to_grid
 
 GRIDS = ("even", "symmetric", "unsigned")
@@ -41,21 +39,15 @@ GRIDS = ("even", "symmetric", "unsigned")
 _LEAST_CLIP = 1e-30
 
 
-def uniform(
-    bits: int,
-    clip: float | str = 1.0,
-    *,
-    grid: str = "even",
-    channelwise: bool = False,
-    outside: float = 0.0,
-    percentile: float = 99.9,
-) -> Quantizer:
+@dataclasses.dataclass(frozen=True)
+class Uniform(Quantizer):
     """A uniform quantizer.
 
-    Args:
+    Attributes:
         bits: 1 to 8 (`symmetric`: 2 to 8).
         clip: c above, or `max` or `percentile` to take it from the data.
-        grid: `even`, `symmetric` or `unsigned`.
+        grid: `even`, `symmetric` or `unsigned`; None leaves it to the place, and is
+            `even` where there is none.
         channelwise: one clip per channel (last axis) where it comes from the data.
         outside: gradient outside the clip, 0 or 1.
         percentile: which percentile of the magnitudes `clip="percentile"` means.
@@ -63,31 +55,102 @@ def uniform(
     Raises:
         InputError: a setting is out of range.
     """
-    choose("grid", grid, GRIDS)
-    check_bits(f"uniform ({grid})", bits, least=2 if grid == "symmetric" else 1)
-    if isinstance(clip, str):
-        choose("clip", clip, ("max", "percentile"))
-    else:
-        check_number("uniform clip", clip, above=0)
-    if check_number("percentile", percentile, above=0) > 100:
-        raise InputError(f"percentile is {percentile!r}: at most 100 is possible")
-    if outside not in (0, 1):
-        raise InputError(f"uniform got outside={outside!r}: 0 or 1 is needed")
-    measure = None
-    if isinstance(clip, str):
-        measure = _measure(100.0 if clip == "max" else float(percentile), channelwise)
 
-    def init(key, x):
-        del key  # Nothing is random here.
-        return make_grid(bits, measure(x) if measure else jnp.float32(clip), grid)
+    bits: int
+    clip: float | str = 1.0
+    grid: str | None = None
+    channelwise: bool = False
+    outside: float = 0.0
+    percentile: float = 99.9
 
-    return Quantizer(
-        apply=_make_apply(float(outside), measure),
-        init=init,
-        bits=bits,
-        # An offset and a step for each clip.
-        stored_numbers=lambda state: 2 * state.high.size,
-    )
+    def __post_init__(self):
+        if self.grid is not None:
+            choose("grid", self.grid, GRIDS)
+        least = 2 if self.grid == "symmetric" else 1
+        check_bits(f"uniform ({self._grid})", self.bits, least=least)
+        if isinstance(self.clip, str):
+            choose("clip", self.clip, ("max", "percentile"))
+        else:
+            check_number("uniform clip", self.clip, above=0)
+        if check_number("percentile", self.percentile, above=0) > 100:
+            raise InputError(
+                f"percentile is {self.percentile!r}: at most 100 is possible"
+            )
+        if self.outside not in (0, 1):
+            raise InputError(f"uniform got outside={self.outside!r}: 0 or 1 is needed")
+
+    @property
+    def _grid(self) -> str:
+        return self.grid or "even"
+
+    @property
+    def needs_values(self) -> bool:
+        """Whether the clip is taken from them."""
+        return isinstance(self.clip, str)
+
+    def placed(self, place, threshold=None):
+        """With the grid that the place asks for, unless one is given."""
+        super().placed(place, threshold)
+        if self.grid is not None:
+            return self
+        resting = "symmetric" if self.bits > 1 else "unsigned"
+        grid = resting if place == "membranes" else "even"
+        return dataclasses.replace(self, grid=grid)
+
+    @property
+    def representative(self):
+        """All numbers of a grid are in the state."""
+        return Uniform(
+            bits=8,
+            clip=self.clip if isinstance(self.clip, str) else 1.0,
+            grid="even",
+            channelwise=self.channelwise and self.needs_values,
+            outside=float(self.outside),
+            percentile=self.percentile if self.clip == "percentile" else 100.0,
+        )
+
+    @property
+    def levels(self) -> Float[np.ndarray, "L"] | None:
+        """Those of the grid, unless the clip comes from the data."""
+        if isinstance(self.clip, str):
+            return None
+        low = 0 if self._grid == "unsigned" else -1
+        count = 2**self.bits - (self._grid == "symmetric")
+        return self.clip * np.linspace(low, 1, count)
+
+    def init(self, key, x):
+        """The numbers of the grid; nothing is random here."""
+        del key
+        clip = (
+            self._measure(x) if isinstance(self.clip, str) else jnp.float32(self.clip)
+        )
+        return make_grid(self.bits, clip, self._grid)
+
+    def apply(self, x, state, train):
+        """Values on the grid; in training one that follows them, if it is to."""
+        if train and self.needs_values:
+            scale = self._measure(x) / state.high
+            low, high, origin, span = (number * scale for number in state[:4])
+            state = Grid(low, high, origin, span, state.count)
+        return round_to_grid(x, state, float(self.outside)), state
+
+    def stored_numbers(self, state):
+        """An offset and a step for each clip."""
+        return 2 * state.high.size
+
+    def _measure(self, x: Array) -> Float[Array, "*C"]:
+        """The clip that data ask for, never zero: an all-zero tensor stays all zero."""
+        magnitude = jnp.abs(jax.lax.stop_gradient(x)).astype(jnp.float32)
+        values = per_channel(magnitude) if self.channelwise else magnitude.reshape(-1)
+        if self.clip == "max" or self.percentile == 100:
+            clip = parallel.largest(jnp.max(values, axis=0))
+        else:
+            clip = jnp.percentile(parallel.gathered(values), self.percentile, axis=0)
+        return jnp.maximum(clip, _LEAST_CLIP)
+
+
+uniform = Uniform
+"""What `jsnnq.uniform` is: the same, by the name that a function would have."""
 
 
 def make_grid(bits: int, clip: Float[Array, "*C"], grid: str) -> Grid:
@@ -98,33 +161,3 @@ def make_grid(bits: int, clip: Float[Array, "*C"], grid: str) -> Grid:
     if grid == "symmetric":
         return Grid(-clip, clip, zero, clip, jnp.float32(2 ** (bits - 1) - 1))
     return Grid(-clip, clip, -clip, 2 * clip, jnp.float32(2**bits - 1))
-
-
-@functools.cache
-def _measure(percentile: float, channelwise: bool) -> Callable[[Array], Array]:
-    """The clip that data ask for, never zero: an all-zero tensor stays all zero."""
-
-    def measure(x):
-        magnitude = jnp.abs(jax.lax.stop_gradient(x)).astype(jnp.float32)
-        values = per_channel(magnitude) if channelwise else magnitude.reshape(-1)
-        if percentile == 100:
-            clip = parallel.largest(jnp.max(values, axis=0))
-        else:
-            clip = jnp.percentile(parallel.gathered(values), percentile, axis=0)
-        return jnp.maximum(clip, _LEAST_CLIP)
-
-    return measure
-
-
-@functools.cache
-def _make_apply(outside, measure):
-    """One function for each program, so that equal settings compile once."""
-
-    def apply(x, state, train):
-        if train and measure is not None:
-            scale = measure(x) / state.high
-            low, high, origin, span = (number * scale for number in state[:4])
-            state = Grid(low, high, origin, span, state.count)
-        return round_to_grid(x, state, outside), state
-
-    return apply

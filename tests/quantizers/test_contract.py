@@ -1,6 +1,9 @@
 """The questions every present and future member of the family must answer."""
 
+import copy
 import dataclasses
+import functools
+import pickle
 from collections.abc import Callable
 
 import jax
@@ -11,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from jsnnq.quantizers import Quantizer, lqnet, mint, snntorch, ste, stompp, uniform
+from jsnnq import Quantizer, lqnet, mint, snntorch, ste, stompp, uniform
+from jsnnq.errors import InputError
+from jsnnq.quantizers.mint import MintState
 
 SHAPE = (3, 3, 4, 6)
 
@@ -62,14 +67,15 @@ def magnitude(x, state):
     return np.broadcast_to(np.abs(x).mean((0, 1, 2)), x.shape)
 
 
-def halfway(**options):
+@dataclasses.dataclass(frozen=True)
+class Halfway(stompp):
     """StoMPP in the middle of a window: half of the entries are frozen."""
-    quantizer = stompp((0, 4), schedule="linear", **options)
 
-    def init(key, x):
-        return quantizer.init(key, x)._replace(step=jnp.int32(2))
+    window: tuple = (0, 4)
+    schedule: str = "linear"
 
-    return dataclasses.replace(quantizer, init=init)
+    def init(self, key, x):
+        return super().init(key, x)._replace(step=jnp.int32(2))
 
 
 def mixed(hard):
@@ -80,7 +86,7 @@ def mixed(hard):
 
     def slope(x, state):
         half = jnp.full(x.shape, 0.5)
-        frozen = np.asarray(halfway().apply(half, state, True)[0]) != 0.5
+        frozen = np.asarray(Halfway().apply(half, state, True)[0]) != 0.5
         assert 0.3 < frozen.mean() < 0.7
         return np.where(frozen, hard(x, state), np.abs(x) < 1)
 
@@ -145,12 +151,12 @@ MEMBERS = {
     "stompp-before": Member(
         lambda: stompp((9, 4)), zeros, 1, slope_in_training=clipped
     ),
-    "stompp-inside": Member(halfway, zeros, 1, slope_in_training=mixed(zeros)),
+    "stompp-inside": Member(Halfway, zeros, 1, slope_in_training=mixed(zeros)),
     "stompp+ste": Member(
-        lambda: halfway(surrogate="identity"), zeros, 1, slope_in_training=mixed(ones)
+        lambda: Halfway(surrogate="identity"), zeros, 1, slope_in_training=mixed(ones)
     ),
     "stompp-scaled": Member(
-        lambda: halfway(surrogate="identity", scaled=True),
+        lambda: Halfway(surrogate="identity", scaled=True),
         zeros,
         1,
         slope_in_training=mixed(magnitude),
@@ -302,13 +308,191 @@ def test_zero_and_constant_input_stay_finite(parts):
         assert len(np.unique(quantizer.apply(x, state, False)[0])) == 1
 
 
-def test_equal_programs_compare_equal_whatever_their_numbers():
-    assert uniform(2, 1.0) == uniform(4, 10.0)
-    assert hash(uniform(2, 1.0)) == hash(uniform(8, 3.0, grid="unsigned"))
-    assert uniform(2, 1.0) != uniform(2, 1.0, outside=1)
-    assert uniform(2, 1.0) != uniform(2, "max")
-    assert lqnet(2) == lqnet(2, 10.0)
-    assert lqnet(2, 1.0) != lqnet(2, 1.0, codes="unsigned")
-    assert ste() != ste("clipped")
-    assert stompp((0, 9)) == stompp((9, 4), refresh=7)
-    assert stompp((0, 9)) != stompp((0, 9), surrogate="identity")
+# A quantizer is a value
+
+SETTINGS = {
+    "bits": uniform(2),
+    "other bits": uniform(8),
+    "clip": uniform(2, 0.5),
+    "grid": uniform(2, grid="unsigned"),
+    "passing": uniform(2, outside=1),
+    "measured": uniform(2, "max"),
+    "by channel": uniform(2, "max", channelwise=True),
+    "percentile": uniform(2, "percentile", percentile=99.0),
+    "lqnet": lqnet(2),
+    "lqnet start": lqnet(2, start="published"),
+    "lqnet plain": lqnet(2, debias=False),
+    "lqnet codes": lqnet(2, 1.0, codes="unsigned"),
+    "lqnet signed clip": lqnet(2, 1.0),
+    "lqnet average": lqnet(2, average=0.5),
+    "lqnet ridge": lqnet(2, ridge=0.0),
+    "lqnet timestep": lqnet(2, 1.0, codes="unsigned", follow="timestep"),
+    "mint": mint(2),
+    "mint straight": mint(2, squash=False),
+    "mint shared": mint(2, shared=True),
+    "snntorch": snntorch(2),
+    "snntorch threshold": snntorch(2, threshold=2.0),
+    "snntorch lower": snntorch(2, lower=0.5),
+    "snntorch upper": snntorch(2, upper=0.5),
+    "snntorch zero": snntorch(2, spacing="exponential", centre="zero"),
+    "ste": ste(),
+    "ste clipped": ste("clipped"),
+    "ste scaled": ste(scaled=True),
+    "stompp": stompp((0, 9)),
+    "stompp window": stompp((9, 4)),
+    "stompp refresh": stompp((0, 9), refresh=7),
+    "stompp surrogate": stompp((0, 9), surrogate="identity"),
+    "stompp law": stompp((0, 9), law="fixed"),
+    "stompp present": stompp((0, 9)).present,
+}
+
+
+def test_quantizers_are_equal_where_every_setting_is_and_nowhere_else():
+    for name, one in SETTINGS.items():
+        for other_name, other in SETTINGS.items():
+            assert (one == other) == (name == other_name), (name, other_name)
+    assert len(set(SETTINGS.values())) == len(SETTINGS)
+    assert hash(uniform(2)) == hash(uniform(2, 1.0))
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_it_comes_through_copy_pickle_and_another_process_as_it_was(name):
+    quantizer = SETTINGS[name]
+    for same in (
+        copy.copy(quantizer),
+        copy.deepcopy(quantizer),
+        pickle.loads(pickle.dumps(quantizer)),
+    ):
+        assert same == quantizer
+        assert hash(same) == hash(quantizer)
+
+
+def test_a_static_argument_of_jit_keeps_its_bits():
+    @functools.partial(jax.jit, static_argnums=0)
+    def quantized(quantizer, x):
+        return quantizer.apply(x, quantizer.init(jax.random.key(0), x), False)[0]
+
+    x = jnp.linspace(-1, 1, 4001)
+    for bits in (2, 8):
+        assert len(np.unique(quantized(uniform(bits), x))) == 2**bits
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_its_representative_does_the_same_with_its_state(parts, train):
+    quantizer, state = parts
+    found = quantizer.representative.apply(values(1), state, train)
+    expected = quantizer.apply(values(1), state, train)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert quantizer.representative.representative == quantizer.representative
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        (uniform(2, 1.0), uniform(4, 10.0, grid="unsigned"), True),
+        (uniform(2, 1.0), uniform(2, 1.0, outside=1), False),
+        (uniform(2, 1.0), uniform(2, "max"), False),
+        (uniform(2, "max"), uniform(3, "percentile", percentile=100), False),
+        (uniform(2, "max"), uniform(2, "max", channelwise=True), False),
+        (lqnet(2), lqnet(4, 10.0, start="published", debias=False), True),
+        (lqnet(2, 1.0), lqnet(2, 1.0, codes="unsigned"), False),
+        (lqnet(2), lqnet(2, ridge=0.0), False),
+        (snntorch(2), snntorch(8, lower=0.3, threshold=2.0), True),
+        (mint(2), mint(3), False),
+        (ste(), ste("clipped"), False),
+        (stompp((0, 9)), stompp((9, 4), refresh=7, order="global"), True),
+        (stompp((0, 9)), stompp((0, 9), surrogate="identity"), False),
+        (stompp((0, 9)), stompp((0, 9)).present, False),
+    ],
+)
+def test_what_may_share_a_compilation_has_one_representative(one, other, alike):
+    assert (one.representative == other.representative) == alike
+
+
+def test_levels_are_those_it_rounds_to(member, parts):
+    quantizer, state = parts
+    if quantizer.levels is None:
+        assert quantizer.needs_values or quantizer.trainable or quantizer.makes_signs
+        return
+    near = np.concatenate([quantizer.levels, np.linspace(-3, 3, 20_000)])
+    column = jnp.tile(jnp.asarray(near, jnp.float32)[:, None], (1, SHAPE[-1]))
+    found = np.unique(quantizer.apply(column, state, False)[0])
+    np.testing.assert_allclose(found, quantizer.levels, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "place"),
+    [
+        (snntorch(2), "weights"),
+        (snntorch(2), "activations"),
+        (mint(2, shared=True), "weights"),
+        (mint(2), "activations"),
+        (lqnet(2, 1.0, follow="timestep"), "weights"),
+        (ste(), "membranes"),
+        (ste(scaled=True), "activations"),
+        (stompp(), "membranes"),
+    ],
+)
+def test_it_is_refused_where_it_has_no_meaning(quantizer, place):
+    with pytest.raises(InputError, match=f"cannot be used on {place}: it is for"):
+        quantizer.placed(place)
+
+
+def test_what_is_left_to_the_place_is_what_the_place_needs():
+    assert uniform(2).placed("weights") == uniform(2, grid="even")
+    assert uniform(2).placed("activations") == uniform(2, grid="even")
+    assert uniform(2).placed("membranes") == uniform(2, grid="symmetric")
+    assert uniform(1).placed("membranes") == uniform(1, grid="unsigned")
+    assert uniform(2, grid="even").placed("membranes") == uniform(2, grid="even")
+    assert lqnet(2).placed("weights") == lqnet(2, codes="signed")
+    assert lqnet(2).placed("membranes") == lqnet(2, 1.0, codes="unsigned")
+    assert lqnet(2, 1.0, codes="signed").placed("membranes").codes == "signed"
+    assert snntorch(2).placed("membranes", 0.5) == snntorch(2, threshold=0.5)
+    assert snntorch(2, threshold=2.0).placed("membranes", 0.5).threshold == 2.0
+    assert stompp().placed("weights").masks == "entry"
+    assert stompp().placed("activations").masks == "position"
+    assert stompp(masks="sample").placed("activations").masks == "sample"
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_resting_membranes_rest_at_zero(bits):
+    quantizer = uniform(bits).placed("membranes")
+    zero = jnp.zeros((4,))
+    state = quantizer.init(jax.random.key(0), zero)
+    assert np.all(np.asarray(quantizer.apply(zero, state, False)[0]) == 0)
+
+
+# The ends of grids
+
+
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("grid", ["even", "symmetric", "unsigned"])
+def test_the_ends_of_a_uniform_grid_are_the_clip_exactly(grid, constant):
+    """Whether XLA knows the numbers of the grid or is given them."""
+    draw = np.random.default_rng(0)
+    for bits in range(2 if grid == "symmetric" else 1, 9):
+        for clip in (1.0, 10.0, *draw.uniform(0.01, 5, 4)):
+            quantizer = uniform(bits, float(clip), grid=grid)
+            x = jnp.asarray([-1e3, 1e3, -clip, clip], jnp.float32)
+            state = quantizer.init(jax.random.key(0), x)
+            if constant:
+                found = jax.jit(lambda x: quantizer.apply(x, state, False)[0])(x)  # noqa: B023
+            else:
+                found = jax.jit(lambda x, s: quantizer.apply(x, s, False)[0])(x, state)  # noqa: B023
+            low = 0 if grid == "unsigned" else -np.float32(clip)
+            high = np.float32(clip)
+            np.testing.assert_array_equal(found, [low, high, low, high])
+
+
+@pytest.mark.parametrize("constant", [False, True])
+def test_the_ends_of_mints_grid_are_its_scale_exactly(constant):
+    for bits in range(2, 9):
+        quantizer = mint(bits, squash=False)
+        for alpha in np.random.default_rng(1).uniform(0.01, 5, 4).astype(np.float32):
+            state = MintState(jnp.asarray(alpha))
+            x = jnp.asarray([-1e3, 1e3], jnp.float32)
+            if constant:
+                found = jax.jit(lambda x: quantizer.apply(x, state, False)[0])(x)  # noqa: B023
+            else:
+                found = jax.jit(lambda x, s: quantizer.apply(x, s, False)[0])(x, state)  # noqa: B023
+            np.testing.assert_array_equal(found, [-alpha, alpha])

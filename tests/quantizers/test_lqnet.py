@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jsnnq import lqnet
 from jsnnq.errors import InputError
-from jsnnq.quantizers import lqnet
 from jsnnq.quantizers.lqnet import (
     _at_once,
     _in_blocks,

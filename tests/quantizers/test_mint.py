@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jsnnq import mint
 from jsnnq.errors import InputError
-from jsnnq.quantizers import mint
 from jsnnq.quantizers.mint import MintState
 
 X = np.random.default_rng(0).normal(0, 0.4, (3, 3, 4, 5)).astype(np.float32)

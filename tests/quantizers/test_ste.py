@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jsnnq import ste
 from jsnnq.errors import InputError
-from jsnnq.quantizers import ste
 
 SIGNS = np.array([1, 1, 1, 1, 1, -1, -1, -1, -1, 1], np.float32)
 U = np.array([0.0, -0.0, 1e-30, 0.3, 1.0, -1e-30, -0.3, -1.0, -2.5, 2.5], np.float32)

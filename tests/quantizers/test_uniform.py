@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jsnnq import uniform
 from jsnnq.errors import InputError
-from jsnnq.quantizers import uniform
 
 
 def formula(x, bits, c, grid):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jsnnq import hugepages
-from jsnnq.errors import InputError, choose
+from jsnnq.errors import InputError, check_compiler, choose
 
 EPILOG = """\
 examples:
@@ -56,6 +56,7 @@ def _run(typed: Sequence[str]) -> int:
     try:
         options = _parser().parse_args(typed)
         options.typed = shlex.join(["jsnnq", *typed])
+        check_compiler()
         status = options.command(options)
         sys.stdout.flush()  # A closed pipe shows here, not when Python ends.
         return status

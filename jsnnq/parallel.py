@@ -33,6 +33,11 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
+from jsnnq.errors import check_compiler
+
+# Everything that trains, evaluates or quantizes comes past here.
+check_compiler()
+
 AXIS = "batch"
 
 Devices = Sequence[Any]

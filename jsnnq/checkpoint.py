@@ -26,8 +26,7 @@ import json
 import os
 import re
 import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jsnnq.errors import InputError
+from jsnnq.paths import plainly_named
 
 _STEP = "jsnnq_checkpoint_"  # no one else's name: such directories are removed
 _UNFINISHED = ".{}-{}.jsnnq_unfinished"
@@ -373,7 +373,7 @@ def _write_arrays(step: Path, plain: Any) -> None:
         plain, save_args=pieces, ocdbt_target_data_file_size=FILE_BYTES // 2
     )
     with (
-        _plainly_named(step) as place,
+        plainly_named(step) as place,
         contextlib.closing(ocp.PyTreeCheckpointer()) as checkpointer,
     ):
         checkpointer.save(place / _TREE, args=arguments)
@@ -383,7 +383,7 @@ def _read_arrays(step: Path) -> Any:
     import orbax.checkpoint as ocp
 
     with (
-        _plainly_named(step) as place,
+        plainly_named(step) as place,
         contextlib.closing(ocp.PyTreeCheckpointer()) as checkpointer,
     ):
         return checkpointer.restore(place / _TREE)
@@ -402,36 +402,6 @@ def _readable_arrays(step: Path) -> Any:
             f"the checkpoint {step} was not written whole, Orbax cannot read it "
             f"({reason}): delete the checkpoint and make it again"
         ) from error
-
-
-_PLAIN = re.compile(r"[\w. -]+", re.ASCII)
-
-
-@contextlib.contextmanager
-def _plainly_named(directory: Path) -> Iterator[Path]:
-    """A directory under a path that is nothing but a path to the libraries below.
-
-    Orbax finds its own files by a pattern that has the whole path in it, where brackets
-    and stars stand for something else; TensorStore takes a backslash for a slash, and
-    `gs:` for a server. Such a directory is called by a link in the temporary folder.
-    """
-    if _is_plain(directory):
-        yield directory
-        return
-    with tempfile.TemporaryDirectory(prefix="jsnnq-") as folder:
-        link = Path(folder).absolute() / "step"
-        if not _is_plain(link):
-            raise InputError(
-                f"the path {directory} has characters that Orbax takes for more, "
-                f"and so has the temporary folder {folder}: give another directory, "
-                "or a temporary folder of letters and digits as TMPDIR"
-            )
-        link.symlink_to(directory, target_is_directory=True)
-        yield link
-
-
-def _is_plain(path: Path) -> bool:
-    return all(_PLAIN.fullmatch(part) for part in path.parts[1:])
 
 
 def _system_reason(error: Exception) -> str | None:

@@ -9,6 +9,7 @@ that prepares it. Batches are made of them by `jsnnq.batching`.
 import dataclasses
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -329,7 +330,7 @@ def _imagenet(directory: Path) -> DataSet:
 
 def _root(data_dir: str | os.PathLike[str] | None) -> Path | None:
     named = data_dir or os.environ.get("TFDS_DATA_DIR")
-    return Path(named).expanduser() if named else None
+    return Path(named) if named else None
 
 
 def _arrays_of(name: str, data_dir: Any) -> Path | None:
@@ -362,14 +363,15 @@ def _prepared(name: str, data_dir: str | os.PathLike[str] | None) -> Path:
 
 
 def _how_to_prepare(name: str, root: str) -> str:
+    typed = shlex.quote(root)
     if name == "imagenet2012":
         return (
             "preparing it needs TensorFlow: put ILSVRC2012_img_train.tar and "
             f"ILSVRC2012_img_val.tar into {root}/downloads/manual and run `pip install "
-            f"tensorflow && tfds build imagenet2012 --data_dir {root} --file_format "
+            f"tensorflow && tfds build imagenet2012 --data_dir {typed} --file_format "
             "array_record`"
         )
-    return f"run `jsnnq prepare {name} --data-dir {root}`"
+    return f"run `jsnnq prepare {name} --data-dir {typed}`"
 
 
 def _source(directory: Path, split: str) -> Source:
@@ -377,7 +379,8 @@ def _source(directory: Path, split: str) -> Source:
     import tensorflow_datasets as tfds
 
     with intact(directory):
-        builder: Any = tfds.builder_from_directory(directory)
+        # TFDS would take a folder called ~ for the home of the user.
+        builder: Any = tfds.builder_from_directory(directory.absolute())
         if split not in builder.info.splits:
             raise InputError(f"{directory} has no {split} split: prepare it again")
         for file in builder.info.splits[split].filepaths:

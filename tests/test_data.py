@@ -1,4 +1,5 @@
 import io
+import shlex
 import shutil
 import sys
 
@@ -271,6 +272,15 @@ def test_unprepared_set_names_the_command_without_asking_tfds(
     command = f"`jsnnq prepare cifar10 --data-dir {tmp_path}`"
     with pytest.raises(InputError, match=command):
         data.load("cifar10", data_dir=given)
+
+
+def test_the_command_that_prepares_a_set_can_be_typed(tmp_path):
+    folder = tmp_path / "my sets [1]"
+    for name in ("cifar10", "imagenet2012"):
+        with pytest.raises(InputError) as caught:
+            data.load(name, data_dir=folder)
+        command = str(caught.value).split("`")[1].rpartition("&& ")[2]
+        assert str(folder) in shlex.split(command)
 
 
 def test_unprepared_set_without_directory_names_the_option():

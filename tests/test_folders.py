@@ -1,4 +1,4 @@
-"""Every command in folders of any name: a path is a path, whatever is in it."""
+"""Every command in a folder of any name: a path is a path, whatever is in it."""
 
 import json
 import os
@@ -21,7 +21,7 @@ NAMES = {
     "question": "q?",
     "backslash": "back\\slash",
     "home": "~",
-    "user": "~root",
+    "user": "~no such user",
     "format": "%d",
     "blanks": " two  blanks ",
     "dash": "-x",

@@ -63,25 +63,25 @@ def claim(folder: Path, marker: str, identity: dict[str, Any]) -> None:
     Raises:
         InputError: it is a file, holds something else, or cannot be written.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{str(folder)!r} is a file: give a folder as --out")
     path = folder / marker
-    if path.exists():
-        check_same(folder, read_json(path), identity)
-        return
     try:
-        if folder.exists() and any(not _is_left_over(x) for x in folder.iterdir()):
-            raise InputError(
-                f"{str(folder)!r} is not empty and has no {marker}: "
-                "give an empty or new folder as --out"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, identity)
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{str(folder)!r} is a file: give a folder as --out")
+        if not path.exists():
+            if folder.exists() and any(not _is_left_over(x) for x in folder.iterdir()):
+                raise InputError(
+                    f"{str(folder)!r} is not empty and has no {marker}: "
+                    "give an empty or new folder as --out"
+                )
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(path, identity)
+            return
     except OSError as error:
         raise InputError(
             f"cannot write into {str(folder)!r} ({error.strerror}): "
             "give a folder you may write to as --out"
         ) from error
+    check_same(folder, read_json(path), identity)
 
 
 @contextlib.contextmanager

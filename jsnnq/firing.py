@@ -234,13 +234,34 @@ def _shares(rates: Float[np.ndarray, "N"]) -> Shares:
     return Shares(mean_rate(rates), dead_share(rates), saturated_share(rates))
 
 
+_LARGEST = 64
+"""No value is larger: a join is the sum of at most 37 spikes (the 36 blocks of
+SEW-ResNet152's longest stage and its shortcut), which leaves room to spare."""
+
+
+def check_fits(timesteps: int, images: int) -> None:
+    """Refuses a split whose counts, added up in int32, might overflow.
+
+    Args:
+        timesteps: timesteps per image.
+        images: images of the split.
+
+    Raises:
+        InputError: a count might reach 2^31.
+    """
+    if timesteps * images * _LARGEST >= 2**31:
+        raise InputError(
+            f"{timesteps} timesteps x {images} images: their product must be below "
+            f"{2**31 // _LARGEST} for exact counts, so evaluate a smaller split"
+        )
+
+
 def _check_exact(timesteps: int, images: int) -> None:
-    # A join is the sum of at most 37 spikes (the 36 blocks of SEW-ResNet152's
-    # longest stage and its shortcut), so 64 bounds every value with room to spare.
-    if timesteps * images * 64 >= 2**24:
+    if timesteps * images * _LARGEST >= 2**24:
         raise InputError(
             f"{timesteps} timesteps x {images} images in one batch: their product "
-            f"must be below {2**24 // 64} for exact counts, so take a smaller batch"
+            f"must be below {2**24 // _LARGEST} for exact counts, so take a smaller "
+            "batch"
         )
 
 

@@ -272,7 +272,7 @@ def train_one(
     program = build.program(config, dataset, devices)
     files.claim(folder, "run.json", {"config": to_dict(config), "seed": seed})
     done = folder / "row.json"
-    if done.exists():
+    if done.exists() and (folder / "checkpoint").is_dir():
         return files.read_json(done)
     row, _ = execute(
         program, config, dataset, folder, seed=seed, label=folder.name, quiet=quiet

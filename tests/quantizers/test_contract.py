@@ -133,7 +133,9 @@ MEMBERS = {
         for spacing in ("uniform", "exponential")
         for bits in (1, 2, 4, 8)
     },
-    "snntorch-zero": Member(lambda: snntorch(3, centre="zero"), ones, 3),
+    "snntorch-zero": Member(
+        lambda: snntorch(3, spacing="exponential", centre="zero"), ones, 3
+    ),
     **{
         f"mint-{bits}bit": Member(
             lambda bits=bits: mint(bits), through_tanh, bits, idempotent=False

@@ -217,7 +217,7 @@ def test_quantizers_out_of_range_are_refused(what, quantizer, says):
         (lambda: SnnTorch(9), "bits=9"),
         (lambda: SnnTorch(2, spacing="log"), "unknown spacing 'log'.*'uniform'"),
         (lambda: SnnTorch(2, centre="reset"), "unknown centre 'reset'.*'threshold'"),
-        (lambda: SnnTorch(2, upper=0.0), "upper is 0.0"),
+        (lambda: SnnTorch(2, upper=-0.1), "upper is -0.1"),
         (lambda: SnnTorch(2, lower=math.nan), "lower is nan"),
     ],
 )
@@ -379,7 +379,7 @@ def test_every_surrogate_can_be_named_with_and_without_its_width(surrogate):
     ("neuron", "quantizer", "held"),
     [
         (NeuronConfig(), Uniform(2, grid="even"), "rest at 0, .*: -?0.333333 is"),
-        (NeuronConfig(), SnnTorch(2, spacing="uniform"), "rest at 0, .*: -0.266667 is"),
+        (NeuronConfig(), SnnTorch(2), "rest at 0, .*: -0.266667 is"),
         (
             NeuronConfig(v_reset=-0.5),
             Uniform(4, grid="unsigned"),

@@ -50,7 +50,7 @@ QUANTIZED = {
         "weights": ((".*", LQNet(2)),),  # without a clip: infinity in its state
         "membranes": neurons(LQNet(2)),
     },
-    "snntorch": {"membranes": neurons(SnnTorch(2))},
+    "snntorch": {"membranes": neurons(SnnTorch(2, upper=1.0))},  # 0 is a level
     "mint": {"weights": kernels(Mint(4)), "membranes": neurons(Mint(3))},
     "mint shared": {"weights": kernels(Mint(4)), "membranes": MINT},
     "float": {},

@@ -150,7 +150,7 @@ def test_lqnet_kernels_are_the_nearest_levels():
 
 
 def test_mint_kernels_use_the_alpha_among_the_parameters():
-    net, variables = quantized(with_(weights=kernels(Mint(4))))
+    net, variables = quantized(with_(weights=kernels(Mint(4, start="published"))))
     assert variables["quant"] == {}
     for path in HIDDEN:
         w = kernel(path)

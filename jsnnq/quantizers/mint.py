@@ -6,17 +6,32 @@ learnable alpha,
 
     q = (alpha / n) round(n clip(tanh(x) / alpha, -1, 1))
 
-Because weights and membrane share alpha, integer inference needs no multiplication:
-the threshold becomes an integer compare. The gradient is straight-through inside the
-clip, through the tanh, and alpha is learned with its gradient scaled by
-1 / sqrt(N n), N values (papers' notes on the code; as in LSQ). The start is
-alpha = 2 mean|w| / sqrt(n).
+The formula is even in alpha, and only |alpha| counts: an optimizer may carry alpha
+through zero, and the layer is as it was. At alpha = 0 every value is 0.
+
+The gradient is straight-through inside the clip, through the tanh. That of alpha is
+scaled by 1 / sqrt(N n), N values: as in LSQ (arXiv 1902.08153, section 2.2), and as in
+the authors' training loop (`train_snn.py`), which takes N and n of the kernel for all
+of it; here membranes that share alpha scale their part by their own.
+
+**The start.** The authors start from alpha = 2 mean|w| / sqrt(n), which is LSQ's start
+of a step, where alpha is n steps: from 3 bits on it clips more with every bit, and at 8
+bits most of a layer (`start="published"`). Here alpha starts where the squared error of
+the grid is least, among 128 scales from the largest magnitude down to a 245th of it.
+The best scale errs less with each bit, for a grid of n steps is part of one of 2 n + 1
+that reaches half a step further. Where all values are zero alpha is 1, the range of
+tanh.
+
+**Membranes.** Since they share alpha with the weights that feed them (`shared`),
+integer inference needs no multiplication: the threshold becomes an integer compare
+(`lif_forward` in the authors' code). A learned alpha of their own is jsnnq's: where
+nothing is shared, the authors take max|tanh(x)| of the values at hand. They quantize a
+membrane after fire, reset and leak; `stored` does after fire and reset, for a neuron of
+jsnnq leaks when it charges.
 
 The tanh sits before the grid, so this quantizer applied to its own output moves it
 again wherever tanh bends by more than half a step: the published formula is not
 idempotent. `squash=False` leaves the tanh out, and then it is.
-
-In MINT the membrane is quantized after fire, reset and leak (`stored`).
 """
 
 import dataclasses
@@ -28,8 +43,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jsnnq import parallel
+from jsnnq.errors import choose
 from jsnnq.quantizers.base import Quantizer, check_bits
 from jsnnq.quantizers.primitives import like, share_of
+
+_ENOUGH = 2**18
+"""Values that the start is fitted to: more would take longer and change little."""
 
 
 class MintState(NamedTuple):
@@ -47,19 +66,27 @@ class Mint(Quantizer):
         squash: whether values pass through tanh first, as published.
         shared: for membranes, use the alpha of the kernel that feeds the neurons
             (which must be quantized by MINT too) instead of an own one.
+        start: `fitted` or `published`.
 
     Raises:
-        InputError: `bits` is out of range.
+        InputError: a setting is out of range.
     """
 
     bits: int
     squash: bool = True
     shared: bool = False
+    start: str = "fitted"
 
     trainable = True
 
     def __post_init__(self):
         check_bits("mint", self.bits, least=2)
+        choose("start", self.start, ("fitted", "published"))
+
+    @property
+    def representative(self):
+        """Where it starts is in the state."""
+        return dataclasses.replace(self, start="fitted")
 
     @property
     def _count(self) -> int:
@@ -72,10 +99,15 @@ class Mint(Quantizer):
         return ("membranes",) if self.shared else ("weights", "membranes")
 
     def init(self, key, x):
-        """The scale that the mean magnitude asks for; nothing is random here."""
-        del key
-        alpha = 2 * jnp.mean(jnp.abs(x)) / math.sqrt(self._count)
-        return MintState(jnp.maximum(alpha.astype(jnp.float32), 1e-6))
+        """The scale for the values; for many, from a random part of them."""
+        if self.start == "published":
+            alpha = 2 * jnp.mean(jnp.abs(x)) / math.sqrt(self._count)
+            return MintState(alpha.astype(jnp.float32))
+        if x.size > _ENOUGH:
+            x = x.reshape(-1)[jax.random.randint(key, (_ENOUGH,), 0, x.size)]
+        x = x.reshape(-1).astype(jnp.float32)
+        values = jnp.tanh(x) if self.squash else x
+        return MintState(least_error(values, jnp.float32(self._count)))
 
     def apply(self, x, state, train):
         """Values on the grid; alpha is trained by gradient, not here."""
@@ -93,22 +125,43 @@ mint = Mint
 """What `jsnnq.mint` is: the same, by the name that a function would have."""
 
 
+@jax.jit
+def least_error(x: Float[Array, "N"], n: Float[Array, ""]) -> Float[Array, ""]:
+    """The alpha with the least squared error of max|x| 2^(-k/16), k = 0 to 127.
+
+    Args:
+        x: values, after the tanh if there is one; of zeros alone alpha is 1.
+        n: steps on either side; an array, so that all bits are one program.
+    """
+    reach = jnp.max(jnp.abs(x))
+    shares = jnp.exp2(-jnp.arange(128, dtype=x.dtype) / 16)
+    alphas = jnp.where(reach > 0, reach, 1) * shares
+    error = lambda alpha: jnp.sum(jnp.square(x - _on_scale(x, alpha, n, x.size)))
+    return alphas[jnp.argmin(jax.lax.map(error, alphas))]
+
+
 def round_to_scale(
     x: Float[Array, "..."], alpha: Float[Array, ""], n: int
 ) -> Float[Array, "..."]:
-    """q = (alpha / n) round(n clip(x / alpha, -1, 1)), with MINT's gradients.
+    """q = (a / n) round(n clip(x / a, -1, 1)), a = |alpha|, with MINT's gradients.
 
-    Straight-through for x inside [-alpha, alpha], zero outside. For alpha,
-    dq/dalpha = round(n y) / n - y 1[inside] with y = clip(x / alpha, -1, 1), summed
-    and scaled by 1 / sqrt(N n).
+    Straight-through for x inside [-a, a], zero outside. For alpha, sign(alpha) times
+    dq/da = round(n y) / n - y 1[inside] with y = clip(x / a, -1, 1), summed and scaled
+    by 1 / sqrt(N n). The sign of 0 is +1, so that alpha leaves it.
     """
     return _round_to_scale(x, alpha, n, x.size * parallel.parts())
 
 
-def _on_scale(x: Array, alpha: Array, n: int, size: int) -> Array:
+def _inside_scale(x, alpha):
+    """a and y above; where alpha is 0, y is the sign of x."""
+    a = like(x, jnp.abs(alpha))
+    return a, jnp.clip(x / jnp.maximum(a, jnp.finfo(a.dtype).tiny), -1, 1)
+
+
+def _on_scale(x: Array, alpha: Array, n: Array | int, size: int) -> Array:
     del size  # Only the backward pass needs it.
-    a = like(x, alpha)
-    return (a * share_of(jnp.round(n * jnp.clip(x / a, -1, 1)), n)).astype(x.dtype)
+    a, y = _inside_scale(x, alpha)
+    return (a * share_of(jnp.round(n * y), n)).astype(x.dtype)
 
 
 _round_to_scale = jax.custom_vjp(_on_scale, nondiff_argnums=(2, 3))
@@ -120,11 +173,11 @@ def _round_to_scale_forward(x, alpha, n, size):
 
 def _round_to_scale_backward(n, size, residual, gradient):
     x, alpha = residual
-    a = like(x, alpha)
+    a, y = _inside_scale(x, alpha)
     inside = jnp.abs(x) <= a
-    y = jnp.clip(x / a, -1, 1)
-    for_alpha = jnp.sum(gradient * (jnp.round(n * y) / n - jnp.where(inside, y, 0)))
-    return jnp.where(inside, gradient, 0), for_alpha / math.sqrt(size * n)
+    for_a = jnp.sum(gradient * (jnp.round(n * y) / n - jnp.where(inside, y, 0)))
+    for_alpha = jnp.where(alpha < 0, -for_a, for_a) / math.sqrt(size * n)
+    return jnp.where(inside, gradient, 0), for_alpha
 
 
 _round_to_scale.defvjp(_round_to_scale_forward, _round_to_scale_backward)

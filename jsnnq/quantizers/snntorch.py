@@ -1,16 +1,24 @@
 """snnTorch's state quantization: fixed levels spread around the firing threshold.
 
 Eshraghian, Lammie, Azghadi and Lu (arXiv 2202.07221), and SQUAT (arXiv 2404.19668);
-the levels are those of `snntorch.functional.quant.state_quant`. They span
-[-(1 + lower) theta, (1 + upper) theta], 2^b of them, and are spaced
+levels and defaults are those of `snntorch.functional.quant.state_quant` in snnTorch
+1.0.0, and the same in 0.9.4. They lie in [-(1 + lower) theta, (1 + upper) theta], 2^b
+of them, and are spaced
 
-    uniform      equally;
+    uniform      equally, both ends included;
     exponential  ever closer towards the threshold from both sides (or towards 0):
                  neighbouring gaps shrink by the factor `base` below it and grow
                  by it above it.
 
-A value goes to its nearest level, and the gradient is the identity everywhere. In
-snnTorch it acts on the membrane before the spike test (`before_fire`).
+The centre of exponential levels is none of them: those below stop one gap short of it,
+and those above begin one gap past it. A side whose share of the range is less than one
+level has none: around 0 one bit is two positive levels.
+
+A value goes to its nearest level, halfway to the lower one, and the gradient is the
+identity everywhere. In snnTorch it acts on the membrane before the spike test
+(`before_fire`). A neuron of snnTorch fires above its threshold, one of jsnnq already
+at it, which matters where a level is the threshold: with `upper=0` the highest one is,
+spaced uniformly or around 0, and around the threshold none reaches it.
 """
 
 import dataclasses
@@ -42,7 +50,7 @@ class SnnTorch(Quantizer):
     Attributes:
         bits: 1 to 8.
         lower: how far the levels reach below -theta, as a share of theta.
-        upper: how far they reach above theta, likewise; above 0.
+        upper: how far they reach above theta, likewise; from 0.
         spacing: `uniform` or `exponential`.
         centre: where exponential levels crowd, `threshold` or `zero`.
         threshold: theta; None is that of the neurons, and 1 where there are none.
@@ -54,7 +62,7 @@ class SnnTorch(Quantizer):
     bits: int
     lower: float = 0.0
     upper: float = 0.2
-    spacing: str = "exponential"
+    spacing: str = "uniform"
     centre: str = "threshold"
     threshold: float | None = None
 
@@ -64,7 +72,7 @@ class SnnTorch(Quantizer):
     def __post_init__(self):
         check_bits("snntorch", self.bits)
         check_number("snntorch threshold", self._threshold, above=0)
-        check_number("snntorch upper", self.upper, above=0)
+        check_number("snntorch upper", self.upper, least=0)
         check_number("snntorch lower", self.lower, least=0)
         choose("spacing", self.spacing, ("uniform", "exponential"))
         choose("centre", self.centre, ("threshold", "zero"))
@@ -88,11 +96,12 @@ class SnnTorch(Quantizer):
     @property
     def levels(self) -> Float[np.ndarray, "L"]:
         """All of them, in float64."""
-        low, high = -(1 + self.lower), 1 + self.upper
+        theta = self._threshold
+        low, high = -(theta + theta * self.lower), theta + theta * self.upper
         if self.spacing == "uniform":
-            return self._threshold * np.linspace(low, high, 2**self.bits)
-        middle = 1.0 if self.centre == "threshold" else 0.0
-        return self._threshold * crowded_levels(self.bits, low, middle, high)
+            return np.linspace(low, high, 2**self.bits)
+        middle = theta if self.centre == "threshold" else 0.0
+        return crowded_levels(self.bits, low, middle, high)
 
     def init(self, key, x):
         """The levels, whatever the values."""
@@ -120,14 +129,14 @@ def crowded_levels(
     """2^bits levels from `low` to `high` whose gaps shrink towards `middle`.
 
     The levels are shared out in proportion to the two ranges. Below, gaps are
-    proportional to base^0, base^1, ...; above, to ..., base^1, base^0.
+    proportional to base^0, base^1, ..., and the last of them would end in `middle`;
+    above, to ..., base^1, base^0, and the first of them begins there.
     """
     base = BASES[bits]
-    below = math.floor(2**bits * (middle - low) / (high - low))
+    # In snnTorch's order, whose rounding decides where the share is a whole number.
+    below = math.floor(2**bits * ((middle - low) / (high - low)))
     falling = base ** np.arange(below)
     rising = base ** np.arange(2**bits - below)[::-1]
     lower = low + (middle - low) * (np.cumsum(falling) - falling) / np.sum(falling)
     upper = middle + (high - middle) * np.cumsum(rising) / np.sum(rising)
-    # The last gap below ends in the middle. With one bit around zero snnTorch makes
-    # three levels; the upper two are kept.
-    return np.concatenate([lower[:-1], [middle], upper])[-(2**bits) :]
+    return np.concatenate([lower, upper])

@@ -53,7 +53,8 @@ def through_levels(x, state):
 
 
 def through_tanh(x, state):
-    inner = np.abs(np.tanh(x)) <= float(state.alpha)
+    # The largest value is on the edge, where NumPy rounds another way.
+    inner = np.abs(np.tanh(x)) <= (1 + 1e-6) * abs(float(state.alpha))
     return inner * (1 - np.tanh(x) ** 2)
 
 
@@ -133,13 +134,18 @@ MEMBERS = {
         for spacing in ("uniform", "exponential")
         for bits in (1, 2, 4, 8)
     },
-    "snntorch-zero": Member(lambda: snntorch(3, centre="zero"), ones, 3),
+    "snntorch-zero": Member(
+        lambda: snntorch(3, spacing="exponential", centre="zero"), ones, 3
+    ),
     **{
         f"mint-{bits}bit": Member(
             lambda bits=bits: mint(bits), through_tanh, bits, idempotent=False
         )
         for bits in (2, 4, 8)
     },
+    "mint-published": Member(
+        lambda: mint(4, start="published"), through_tanh, 4, idempotent=False
+    ),
     "mint-straight": Member(
         lambda: mint(4, squash=False),
         lambda x, state: (np.abs(x) <= float(state.alpha)).astype(np.float32),
@@ -262,7 +268,7 @@ def test_gradient_is_the_published_one(member, parts):
         return jnp.sum(weights * quantizer.apply(x, state, train)[0])
 
     expected = np.asarray(weights) * member.slope(np.asarray(x), state)
-    np.testing.assert_allclose(jax.grad(loss)(x, False), expected, rtol=1e-5)
+    np.testing.assert_allclose(jax.grad(loss)(x, False), expected, rtol=2e-5)
 
 
 def test_gradient_in_training_is_the_same_rule(member, parts):
@@ -270,7 +276,7 @@ def test_gradient_in_training_is_the_same_rule(member, parts):
     x = values(2)
     slope = jax.grad(lambda x: jnp.sum(quantizer.apply(x, state, True)[0]))(x)
     published = member.slope_in_training or member.slope
-    np.testing.assert_allclose(slope, published(np.asarray(x), state), rtol=1e-5)
+    np.testing.assert_allclose(slope, published(np.asarray(x), state), rtol=2e-5)
 
 
 @pytest.mark.parametrize("train", [False, True])
@@ -330,6 +336,7 @@ SETTINGS = {
     "mint": mint(2),
     "mint straight": mint(2, squash=False),
     "mint shared": mint(2, shared=True),
+    "mint start": mint(2, start="published"),
     "snntorch": snntorch(2),
     "snntorch threshold": snntorch(2, threshold=2.0),
     "snntorch lower": snntorch(2, lower=0.5),
@@ -398,6 +405,7 @@ def test_its_representative_does_the_same_with_its_state(parts, train):
         (lqnet(2, 1.0), lqnet(2, 1.0, codes="unsigned"), False),
         (lqnet(2), lqnet(2, ridge=0.0), False),
         (snntorch(2), snntorch(8, lower=0.3, threshold=2.0), True),
+        (mint(2), mint(2, start="published"), True),
         (mint(2), mint(3), False),
         (ste(), ste("clipped"), False),
         (stompp((0, 9)), stompp((9, 4), refresh=7, order="global"), True),

@@ -178,6 +178,83 @@ def test_degenerate_channels_keep_their_levels(size):
         np.testing.assert_allclose(x_hat, w, atol=1e-7)
 
 
+def degenerate_channels(size=4608):
+    """Channels whose codes are collinear, or all but for a few values."""
+    rng = np.random.default_rng(0)
+    normal = rng.normal(0, 0.05, size)
+    few = np.array([-0.04, 0.02, 0.3, -0.7, 0.11])
+    return np.stack(
+        [
+            np.zeros(size),
+            np.full(size, 0.04),
+            rng.choice([-0.03, 0.03], size),
+            rng.choice([-0.01, 0.05], size),
+            rng.choice([-0.03, 0.0, 0.05], size),
+            np.append(np.full(size - 1, 0.04), 1.7),
+            np.append(normal[1:], 3.0),
+            np.append(normal[1:] * 1e-3, 3.0),
+            np.append(np.full(size - 5, 0.04), few),
+            normal,
+        ],
+        axis=1,
+    ).astype(np.float32)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("size", [36, 4608])
+def test_degenerate_channels_move_as_in_float64(bits, signed, size):
+    """Of float32 sums: the system itself is solved in float64, without JAX's x64."""
+    assert not jax.config.jax_enable_x64
+    x = degenerate_channels(size)
+    x = x if signed else np.abs(x)
+    reach = np.abs(x).max(axis=0)
+    basis = 2.0 ** np.arange(bits)[:, None] * np.where(reach > 0, reach, 1)
+    basis = (basis / (2**bits - 1)).astype(np.float32)
+    step = jax.jit(refit, static_argnums=2)
+    for _ in range(3):
+        found = np.asarray(step(jnp.asarray(x), jnp.asarray(basis), signed))
+        alphabet = (-1, 1) if signed else (0, 1)
+        expected = np.stack(
+            [
+                solved(column.astype(float), old.astype(float), alphabet)
+                for column, old in zip(x.T, basis.T, strict=True)
+            ],
+            axis=1,
+        )
+        scale = np.maximum(np.abs(expected), np.abs(basis)).max(axis=0)
+        assert np.max(np.abs(found - expected) / scale) < 1e-5
+        basis = expected.astype(np.float32)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_a_step_is_the_authors_but_for_the_ridges_share(bits):
+    """Theirs adds eps to the sums, ours to the means: see the docstring's bound."""
+    rng = np.random.default_rng(0)
+    normal = rng.normal(0, 0.05, 4608).astype(np.float32)
+    outlier = np.append(normal[1:], np.float32(3))
+    start = 2.0 ** np.arange(bits) / (2**bits - 1)
+    for x, old in ((normal, 0.15 * start), (normal, 3 * start), (outlier, 3 * start)):
+        old = old.astype(np.float32).astype(float)
+        codes, _ = nearest(x.astype(float), old, (-1, 1))
+        gram, right = codes.T @ codes, codes.T @ x.astype(float)
+        theirs = np.linalg.solve(gram + 1e-4 * np.eye(bits), right + 1e-4 * old) - old
+        ours = refit(jnp.asarray(x)[:, None], jnp.asarray(old, "f4")[:, None], True)
+        ours = np.asarray(ours, float)[:, 0] - old
+        least = np.linalg.eigvalsh(gram / len(x))[0]
+        most = 1e-4 / (1e-4 + max(least, 0)) * np.linalg.norm(theirs)
+        assert np.linalg.norm(ours - theirs) < 1.001 * most + 1e-5 * old.max()
+
+
+@pytest.mark.parametrize(("bits", "share"), [(1, 1), (2, 1.5), (3, 2.1), (4, 3)])
+def test_the_ridges_share_on_normal_weights_is_a_few_eps(bits, share):
+    x = np.random.default_rng(0).normal(0, 0.05, (4608, 1)).astype(np.float32)
+    basis = lqnet(bits).init(None, jnp.asarray(x)).basis
+    codes, _ = nearest(x[:, 0].astype(float), np.asarray(basis, float)[:, 0], (-1, 1))
+    least = np.linalg.eigvalsh(codes.T @ codes / len(x))[0]
+    np.testing.assert_allclose(1 / least, share, rtol=0.05)
+
+
 @pytest.mark.parametrize("ridge", [0.0, 1e-2])
 def test_another_ridge_is_that_of_its_system(ridge):
     w = kernel()

@@ -80,13 +80,13 @@ def _add(sums: _Totals, seen: _Totals) -> _Totals:
 
 def _count(network, pixels, variables, images, labels, valid):
     """The counts of this device's part of a batch."""
-    logits, seen = observe(network, variables, batching.normalise(images, *pixels))
+    inputs = batching.normalise(images, *pixels, dtype=network.dtype)
+    logits, seen = observe(network, variables, inputs)
     logits = losses.readout(logits)
-    weight = valid.astype(jnp.float32)
     between = {**seen.joins, **seen.pooled, **seen.activations}
     return _Totals(
         correct=jnp.sum(losses.correct(logits, labels) & valid, dtype=jnp.int32),
-        loss=jnp.sum(losses.cross_entropy(logits, labels) * weight),
+        loss=jnp.sum(losses.cross_entropy(logits, labels) * valid),
         counts={name: firing.count(s, valid) for name, s in seen.spikes.items()},
         nonzero={n: firing.count_nonzero(v, valid) for n, v in between.items()},
         total={name: firing.count(v, valid) for name, v in seen.joins.items()},

@@ -52,6 +52,7 @@ from jaxtyping import Array, Float
 
 from jsnnq import parallel
 from jsnnq.errors import InputError, check_number, choose
+from jsnnq.precision import accumulation, at_least_float32
 from jsnnq.quantizers.base import Quantizer, check_bits, per_channel
 from jsnnq.quantizers.primitives import nearest, round_to_level
 
@@ -130,10 +131,12 @@ def lqnet(
 
     def init(key, x):
         if not signed and x.size > _ENOUGH:
-            x = x.reshape(-1)[jax.random.randint(key, (_ENOUGH,), 0, x.size)]
-        basis = _start(x, jnp.float32(limit), bits, signed, start)
+            drawn = jax.random.randint(key, (_ENOUGH,), 0, x.size, jnp.int32)
+            x = x.reshape(-1)[drawn]
+        as_array = functools.partial(jnp.asarray, dtype=accumulation(x.dtype))
+        basis = _start(x, as_array(limit), bits, signed, start)
         total, weight = (jnp.zeros_like(basis), 0.0) if debias else (basis, 1.0)
-        return LQNetState(basis, total, jnp.float32(weight), jnp.float32(limit))
+        return LQNetState(basis, total, as_array(weight), as_array(limit))
 
     return Quantizer(
         apply=_make_apply(signed, float(average), float(ridge)),
@@ -154,7 +157,7 @@ def sorted_levels(
     basis: Float[Array, "K G"], signed: bool
 ) -> tuple[Float[Array, "L G"], Float[Array, "L K G"]]:
     """The levels in ascending order and the code behind each (section 3.1)."""
-    words = jnp.asarray(code_words(len(basis), signed))
+    words = jnp.asarray(code_words(len(basis), signed), basis.dtype)
     levels = jnp.sum(words[:, :, None] * basis[None], axis=1)
     order = jnp.argsort(levels, axis=0)
     return jnp.take_along_axis(levels, order, axis=0), words[order].swapaxes(1, 2)
@@ -176,9 +179,9 @@ def refit(
     word = nearest(x, levels, _as_integers(codes)).astype(jnp.uint8)
     terms = functools.partial(_terms, bits=len(basis), signed=signed)
     sums = _column_sums(terms, word, x - nearest(x, levels, levels))
-    means = parallel.mean(sums / len(x))
+    means = parallel.mean(sums / x.shape[0])
     right, products = means[: len(basis)], means[len(basis) :]
-    gram = jnp.zeros((len(basis), *basis.shape))
+    gram = jnp.zeros((len(basis), *basis.shape), means.dtype)
     for (i, j), mean in zip(_pairs(len(basis)), products, strict=True):
         gram = gram.at[i, j].set(mean).at[j, i].set(mean)
     return basis + _solve_with_ridge(gram, right, ridge)
@@ -228,6 +231,8 @@ def _in_blocks(terms, *arrays):
     all in one pass; they are nearer to the truth than one sum after the other, too.
     """
     rows, groups = arrays[0].shape
+    if not isinstance(rows, int):
+        return _at_once(terms, *arrays)  # A symbol (`jax.export`) has no divisors.
     most = max(1, _AT_ONCE // groups)
     block = max(n for n in range(1, min(rows, most) + 1) if rows % n == 0)
     if block == rows:
@@ -257,10 +262,10 @@ def minimise(
     def iterate(carry):
         basis, _, iteration = carry
         new = refit(x, basis, signed)
-        scale = jnp.maximum(jnp.max(jnp.abs(new)), jnp.finfo(jnp.float32).tiny)
+        scale = jnp.maximum(jnp.max(jnp.abs(new)), jnp.finfo(new.dtype).tiny)
         return new, jnp.max(jnp.abs(new - basis)) / scale, iteration + 1
 
-    start = (basis, jnp.float32(jnp.inf), jnp.int32(0))
+    start = (basis, jnp.asarray(jnp.inf, basis.dtype), jnp.int32(0))
     return jax.lax.while_loop(moving, iterate, start)[0]
 
 
@@ -296,8 +301,8 @@ def _clip(x, limit, signed):
 @functools.partial(jax.jit, static_argnames=("bits", "signed", "start"))
 def _start(x, limit, bits, signed, start):
     """The basis before the first step."""
-    powers = 2.0 ** jnp.arange(bits)[:, None]
-    values = _clip(_grouped(x, signed).astype(jnp.float32), limit, signed)
+    values = _clip(at_least_float32(_grouped(x, signed)), limit, signed)
+    powers = 2 ** jnp.arange(bits, dtype=values.dtype)[:, None]
     if start == "published" and signed:
         fan_out = x.size // x.shape[-2]  # k k C_out of a kernel H W I O
         scale = NORMAL_QUARTILE * math.sqrt(2 / fan_out) / 2 ** (bits - 1)
@@ -329,7 +334,7 @@ def _make_apply(signed, average, ridge):
 
     def follow(x, state):
         """The state after one QEM iteration on `x` and one step of the average."""
-        x = jax.lax.stop_gradient(x).astype(jnp.float32)
+        x = at_least_float32(jax.lax.stop_gradient(x))
         values = _clip(_grouped(x, signed), state.clip, signed)
         fresh = refit(values, state.basis, signed, ridge)
         total = average * state.average + (1 - average) * fresh

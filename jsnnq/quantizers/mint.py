@@ -21,13 +21,14 @@ In MINT the membrane is quantized after fire, reset and leak (`stored`).
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jsnnq import parallel
+from jsnnq.precision import at_least_float32
 from jsnnq.quantizers.base import Quantizer, check_bits
 from jsnnq.quantizers.primitives import like
 
@@ -56,7 +57,7 @@ def mint(bits: int, *, squash: bool = True, shared: bool = False) -> Quantizer:
     def init(key, x):
         del key  # Nothing is random here.
         alpha = 2 * jnp.mean(jnp.abs(x)) / math.sqrt(count)
-        return MintState(jnp.maximum(alpha.astype(jnp.float32), 1e-6))
+        return MintState(jnp.maximum(at_least_float32(alpha), 1e-6))
 
     return Quantizer(
         apply=_make_apply(squash, count),
@@ -90,7 +91,7 @@ def round_to_scale(
     return _round_to_scale(x, alpha, n, x.size * parallel.parts())
 
 
-def _on_scale(x: Array, alpha: Array, n: int, size: int) -> Array:
+def _on_scale(x: Array, alpha: Array, n: int, size: Any) -> Array:
     del size  # Only the backward pass needs it.
     a = like(x, alpha)
     return (a / n * jnp.round(n * jnp.clip(x / a, -1, 1))).astype(x.dtype)
@@ -109,7 +110,9 @@ def _round_to_scale_backward(n, size, residual, gradient):
     inside = jnp.abs(x) <= a
     y = jnp.clip(x / a, -1, 1)
     for_alpha = jnp.sum(gradient * (jnp.round(n * y) / n - jnp.where(inside, y, 0)))
-    return jnp.where(inside, gradient, 0), for_alpha / math.sqrt(size * n)
+    # The size may be a symbol (`jax.export`), of which `math` knows no root.
+    root = jnp.sqrt(jnp.asarray(size * n, for_alpha.dtype))
+    return jnp.where(inside, gradient, 0), for_alpha / root
 
 
 _round_to_scale.defvjp(_round_to_scale_forward, _round_to_scale_backward)

@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jsnnq.errors import check_number, choose
+from jsnnq.precision import accumulation
 from jsnnq.quantizers.base import Quantizer, check_bits
 from jsnnq.quantizers.primitives import round_to_level
 
@@ -68,10 +69,14 @@ def snntorch(
     else:
         middle = threshold if centre == "threshold" else 0.0
         levels = crowded_levels(bits, low, middle, high)
-    state = LevelsState(jnp.asarray(levels, jnp.float32))
+
+    def init(key, x):
+        del key  # Nothing is random here.
+        return LevelsState(jnp.asarray(levels, accumulation(x.dtype)))
+
     return Quantizer(
         apply=_apply,
-        init=lambda key, x: state,
+        init=init,
         bits=bits,
         stored_numbers=lambda state: state.levels.size,
     )
@@ -98,5 +103,5 @@ def crowded_levels(
 
 def _apply(x, state, train):
     del train  # The levels are fixed.
-    everywhere = jnp.float32(math.inf)
+    everywhere = jnp.asarray(math.inf, state.levels.dtype)
     return round_to_level(x, state.levels, -everywhere, everywhere), state

@@ -29,6 +29,7 @@ from jaxtyping import Array, Float
 
 from jsnnq import parallel
 from jsnnq.errors import InputError, check_number, choose
+from jsnnq.precision import accumulation, at_least_float32
 from jsnnq.quantizers.base import (
     Quantizer,
     check_bits,
@@ -79,7 +80,8 @@ def uniform(
 
     def init(key, x):
         del key  # Nothing is random here.
-        return make_grid(bits, measure(x) if measure else jnp.float32(clip), grid)
+        limit = measure(x) if measure else jnp.asarray(clip, accumulation(x.dtype))
+        return make_grid(bits, limit, grid)
 
     return Quantizer(
         apply=_make_apply(float(outside), measure),
@@ -92,12 +94,12 @@ def uniform(
 
 def make_grid(bits: int, clip: Float[Array, "*C"], grid: str) -> Grid:
     """The numbers of a grid of `bits` bits on the range that `clip` spans."""
-    zero = jnp.zeros_like(clip)
+    zero, count = jnp.zeros_like(clip), functools.partial(jnp.asarray, dtype=clip.dtype)
     if grid == "unsigned":
-        return Grid(zero, clip, zero, clip, jnp.float32(2**bits - 1))
+        return Grid(zero, clip, zero, clip, count(2**bits - 1))
     if grid == "symmetric":
-        return Grid(-clip, clip, zero, clip, jnp.float32(2 ** (bits - 1) - 1))
-    return Grid(-clip, clip, -clip, 2 * clip, jnp.float32(2**bits - 1))
+        return Grid(-clip, clip, zero, clip, count(2 ** (bits - 1) - 1))
+    return Grid(-clip, clip, -clip, 2 * clip, count(2**bits - 1))
 
 
 @functools.cache
@@ -105,7 +107,7 @@ def _measure(percentile: float, channelwise: bool) -> Callable[[Array], Array]:
     """The clip that data ask for, never zero: an all-zero tensor stays all zero."""
 
     def measure(x):
-        magnitude = jnp.abs(jax.lax.stop_gradient(x)).astype(jnp.float32)
+        magnitude = at_least_float32(jnp.abs(jax.lax.stop_gradient(x)))
         values = per_channel(magnitude) if channelwise else magnitude.reshape(-1)
         if percentile == 100:
             clip = parallel.largest(jnp.max(values, axis=0))

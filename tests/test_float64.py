@@ -1,11 +1,13 @@
 """Training in double precision, against the same steps in NumPy (`witness`)."""
 
+import dataclasses
 import functools
 import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy.special import log_softmax
 
@@ -176,11 +178,6 @@ def test_two_steps_of_training_are_those_of_numpy(kind, placement, kernels, memb
     trace = dict.fromkeys(witness.by_path(state.params), 0)
     for number in range(2):
         expected = _witnessed(neuron, theirs, state, images, labels)
-        found = _gradient(program, state, images, labels)
-        assert set(found) == set(expected.gradients)
-        for path, gradient in expected.gradients.items():
-            assert gradient.any(), path
-            _close(found[path], gradient, path)
         before = state
         state, numbers = descent.jitted(program).update(
             state, images, labels, jax.random.key(number)
@@ -189,9 +186,14 @@ def test_two_steps_of_training_are_those_of_numpy(kind, placement, kernels, memb
         # L2 on kernels, momentum, and half a cosine over six steps.
         rate = RATE * (1 + np.cos(np.pi * number / 6)) / 2
         updated = witness.by_path(state.params)
+        traced = witness.by_path(optax.tree_utils.tree_get(state.opt_state, "trace"))
+        assert set(traced) == set(expected.gradients)
         for path, leaf in witness.by_path(before.params).items():
-            decay = DECAY * leaf if path.endswith("kernel") else 0
-            trace[path] = expected.gradients[path] + decay + MOMENTUM * trace[path]
+            gradient = expected.gradients[path]
+            assert gradient.any(), path
+            past = MOMENTUM * trace[path] + DECAY * leaf * path.endswith("kernel")
+            _close(traced[path] - past, gradient, path)
+            trace[path] = past + gradient
             _close(updated[path], leaf - rate * trace[path], path)
         for bn, moments in expected.moments.items():
             now, old = (states.at(one.batch_stats, bn) for one in (state, before))
@@ -205,24 +207,6 @@ def test_two_steps_of_training_are_those_of_numpy(kind, placement, kernels, memb
             for name, number in zip(after[path]._fields, numbers, strict=True):
                 exact = getattr(after[path], name).astype(np.float64)
                 _close(exact, number, f"{path}/{name}")
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _jitted_gradient(program, state, images, labels):
-    return jax.grad(
-        lambda params: descent.loss_and_changes(program, state, params, images, labels)[
-            0
-        ]
-    )(state.params)
-
-
-def _gradient(program, *arguments):
-    found = _jitted_gradient(program, *map(_as_arrays, arguments))
-    return witness.by_path(found)
-
-
-def _as_arrays(tree):
-    return jax.tree.map(jnp.asarray, tree)
 
 
 # Everything else.
@@ -262,22 +246,19 @@ def test_nothing_on_the_way_has_fewer_bits(name):
     """No number of a step comes from or goes to a shorter float, and none is kept."""
     make, *settings = PROGRAMS[name]
     program = make(*settings)
-    state = _start(program)
-    images, labels = map(jnp.asarray, _images())
-    text = descent.jitted(program).update.lower(
-        state, images, labels, jax.random.key(0)
-    )
+    state = jax.eval_shape(lambda: _start(program))  # shapes are enough
+    given = (state, *map(jnp.asarray, _images()), jax.random.key(0))
+    text = descent.jitted(program).update.lower(*given).as_text()
     converted = re.findall(
         r"stablehlo\.convert .*tensor<(?:\S+x)?(\w+)>\) -> tensor<(?:\S+x)?(\w+)>",
-        text.as_text(),
+        text,
     )
     assert ("ui8", "f64") in converted  # the images
     # Whether a class is right, and the numbers of masks with JAX's own bounds for them.
     expected = {("i1", "f32"), ("i32", "f32"), ("ui32", "f32")}
     expected |= {("f64", "f32")} if name == "stompp" else set()
     assert {pair for pair in converted if "f32" in pair} <= expected
-    advance = descent.jitted(program).update
-    after, _ = advance(state, images, labels, jax.random.key(0))
+    after, _ = jax.eval_shape(functools.partial(descent.update, program), *given)
     kept = jax.tree.leaves((state, after))
     assert {x.dtype for x in kept if jnp.issubdtype(x.dtype, jnp.floating)} == {
         jnp.dtype("float64")
@@ -347,3 +328,19 @@ def test_float64_is_refused_where_jax_computes_in_32_bits(make):
         make(name, classes=3, dtype=jnp.int32)
     with pytest.raises(InputError, match="dtype is 'quadruple': give a float"):
         make(name, classes=3, dtype="quadruple")
+
+
+@pytest.mark.parametrize("kind", ["if", "lif", "plif"])
+def test_a_float32_network_computes_in_float32_whatever_its_parameters(kind):
+    program = _program(Neuron(kind), None, None)
+    state = _start(program)
+    network = program.network.clone(dtype=jnp.float32)
+    short = dataclasses.replace(program, network=network)
+    images, labels = map(jnp.asarray, _images())
+    after, numbers = descent.jitted(short).update(
+        state, images, labels, jax.random.key(0)
+    )
+    assert {x.dtype for x in jax.tree.leaves(after.params)} == {jnp.dtype("float64")}
+    assert numbers["loss"].dtype == jnp.float32
+    exact = descent.loss_and_changes(program, state, state.params, images, labels)[0]
+    assert 0 < abs(numbers["loss"] - exact) < 1e-5

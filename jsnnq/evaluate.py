@@ -83,11 +83,11 @@ def _add(sums: _Totals, seen: _Totals) -> _Totals:
 
 def _count(network, pixels, variables, images, labels, valid):
     """The loss and the counts of this device's part of a batch."""
-    logits, seen = observe(network, variables, batching.normalise(images, *pixels))
+    inputs = batching.normalise(images, *pixels, dtype=network.dtype)
+    logits, seen = observe(network, variables, inputs)
     logits = losses.readout(logits)
-    weight = valid.astype(jnp.float32)
     between = {**seen.joins, **seen.pooled, **seen.activations}
-    loss = jnp.sum(losses.cross_entropy(logits, labels) * weight)
+    loss = jnp.sum(losses.cross_entropy(logits, labels) * valid)
     return loss, _Totals(
         correct=jnp.sum(losses.correct(logits, labels) & valid, dtype=jnp.int32),
         counts={name: firing.count(s, valid) for name, s in seen.spikes.items()},

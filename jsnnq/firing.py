@@ -59,7 +59,8 @@ def count(
     The sum is a product with ones in float32, which XLA's CPU backend reads 70 times
     faster than a sum over the leading axes, and it is exact all the same: a float32
     holds every integer up to 2^24, and a sum that could pass it is refused before
-    anything is computed.
+    anything is computed. Where the number of images is a symbol (`jax.export`), which
+    has no bound, integers are summed.
 
     Args:
         spikes: values of a layer, `T B H W C` or any other shape after `T B`;
@@ -74,6 +75,9 @@ def count(
         InputError: the sum of so large a batch might not be exact.
     """
     timesteps, images, *neuron = spikes.shape
+    if not isinstance(images, int):
+        counted = valid.reshape(-1, *(1 for _ in neuron))[None]
+        return jnp.sum(jnp.where(counted, spikes, 0), axis=(0, 1), dtype=jnp.int32)
     _check_exact(timesteps, images)
     weight = jnp.tile(valid.astype(jnp.float32), timesteps)
     values = spikes.astype(jnp.float32).reshape(timesteps * images, -1)

@@ -257,17 +257,16 @@ def _before_block(learns, block):
 
 
 def _frozen_at(pattern, surrogate="none", **fields):
-    return _TINY.clone(activations=Rules(((pattern, _closed(surrogate)),)), **fields)
+    closed = _Closed(_FROZEN, surrogate=surrogate)
+    return _TINY.clone(activations=Rules(((pattern, closed),)), **fields)
 
 
-def _closed(surrogate):
+@dataclasses.dataclass(frozen=True)
+class _Closed(stompp):
     """StoMPP in a step after its window."""
-    quantizer = stompp(_FROZEN, masks="position", surrogate=surrogate)
 
-    def init(key, x):
-        return quantizer.init(key, x)._replace(step=jnp.int32(5))
-
-    return dataclasses.replace(quantizer, init=init)
+    def init(self, key, x):
+        return super().init(key, x)._replace(step=jnp.int32(5))
 
 
 def test_a_frozen_block_input_closes_everything_before_it():

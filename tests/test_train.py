@@ -376,7 +376,7 @@ def signatures(rows):
         state = run.start(program, row, digits(), seed=0)
         for _ in range(3):
             state, _ = jitted.eval_shape(
-                program,
+                program.representative,
                 state,
                 split.images,
                 split.labels,

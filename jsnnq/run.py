@@ -26,7 +26,7 @@ from jsnnq import (
     train,
 )
 from jsnnq.budget import Budget, OutOfTime
-from jsnnq.config import Config, to_dict
+from jsnnq.config import Config, from_dict, to_dict
 from jsnnq.errors import InputError
 from jsnnq.evaluate import Evaluation, evaluate
 from jsnnq.evaluate import compile_ahead as evaluate_ahead
@@ -288,7 +288,8 @@ def train_one(
         _given(None, config)
     dataset = data.load(config.data, data_dir=data_dir)
     program = build.program(config, dataset, devices)
-    files.claim(folder, "run.json", {"config": to_dict(config), "seed": seed})
+    identity = {"config": to_dict(config), "seed": seed}
+    files.claim(folder, "run.json", identity, _rewritten)
     done = folder / "row.json"
     if done.exists() and (folder / "checkpoint").is_dir():
         return files.read_json(done)
@@ -298,3 +299,8 @@ def train_one(
     files.write_json(done, row)
     tidy(folder)
     return row
+
+
+def _rewritten(identity: dict[str, Any]) -> dict[str, Any]:
+    """What an older version of jsnnq wrote, with every setting of today."""
+    return {**identity, "config": to_dict(from_dict(identity["config"]))}

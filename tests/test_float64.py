@@ -11,7 +11,22 @@ import optax
 import pytest
 from scipy.special import log_softmax
 
-from jsnnq import batching, build, data, descent, evaluate, run, states, stored
+from jsnnq import (
+    batching,
+    build,
+    data,
+    descent,
+    evaluate,
+    lqnet,
+    mint,
+    run,
+    snntorch,
+    states,
+    ste,
+    stompp,
+    stored,
+    uniform,
+)
 from jsnnq.bnn import binary_resnet
 from jsnnq.config import (
     ALL_NEURONS,
@@ -26,7 +41,6 @@ from jsnnq.errors import InputError
 from jsnnq.layers import Rules
 from jsnnq.neurons import Neuron
 from jsnnq.optimizer import optimizer
-from jsnnq.quantizers import lqnet, mint, snntorch, ste, stompp, uniform
 from jsnnq.resnet import observe
 from jsnnq.sew import init_state, sew_resnet, step
 from tests import witness

@@ -11,6 +11,16 @@ in `__init__.pyi`, each beside the room it is made in, and one is imported when 
 first used; every room of the package can be imported for more.
 """
 
+from typing import Any
+
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from jsnnq.errors import check_compiler
+
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        check_compiler()
+    return _load(name)

@@ -10,16 +10,19 @@ floats of them:
     x = normalise(images, mean, std, scale)
 
 Everything random is a function of a key and a position, so a resumed run needs no
-iterator state.
+iterator state. Random numbers have 32 bits whether or not JAX computes in 64, where it
+would draw others.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Int32, Key, UInt8
 
 from jsnnq.errors import InputError
+from jsnnq.precision import accumulation
 
 
 def steps_per_epoch(size: int, batch: int) -> int:
@@ -38,9 +41,10 @@ def steps_per_epoch(size: int, batch: int) -> int:
 
 def epoch_order(
     key: Key[Array, ""], epoch: Int[ArrayLike, ""], size: int
-) -> Int[Array, "{size}"]:
+) -> Int32[Array, "{size}"]:
     """The order in which an epoch visits the images: a function of (key, epoch)."""
-    return jax.random.permutation(jax.random.fold_in(key, epoch), size)
+    numbers = jnp.arange(size, dtype=jnp.int32)
+    return jax.random.permutation(jax.random.fold_in(key, epoch), numbers)
 
 
 def take(
@@ -88,7 +92,7 @@ def augment(
     if pad:
         images = _shift(shift_key, images, pad)
     if flip:
-        coins = jax.random.bernoulli(flip_key, shape=(len(images),))
+        coins = jax.random.bernoulli(flip_key, jnp.float32(0.5), images.shape[:1])
         images = jnp.where(_per_image(coins), images[:, :, ::-1], images)
     return images
 
@@ -98,12 +102,21 @@ def normalise(
     mean: Sequence[float],
     std: Sequence[float],
     scale: float,
+    dtype: Any = jnp.float32,
 ) -> Float[Array, "B H W C"]:
-    """(pixel / scale - mean) / std, channel by channel, in float32."""
-    per_channel = (1, 1, 1, -1)
-    centre = jnp.asarray(mean, jnp.float32).reshape(per_channel)
-    spread = jnp.asarray(std, jnp.float32).reshape(per_channel)
-    return (images.astype(jnp.float32) / scale - centre) / spread
+    """(pixel / scale - mean) / std, channel by channel.
+
+    Args:
+        images: pixels.
+        mean: subtracted from scaled pixels.
+        std: divides them.
+        scale: the largest pixel value.
+        dtype: of the network; the result has its accumulation dtype.
+    """
+    dtype, per_channel = accumulation(dtype), (1, 1, 1, -1)
+    centre = jnp.asarray(mean, dtype).reshape(per_channel)
+    spread = jnp.asarray(std, dtype).reshape(per_channel)
+    return (images.astype(dtype) / scale - centre) / spread
 
 
 def _per_image(values: Bool[Array, " B"]) -> Bool[Array, "B 1 1 1"]:
@@ -117,8 +130,8 @@ def _shift(
     # gather with computed indices; one-hot products take 0.9 ms and chains of
     # selects 4 ms.
     padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    corners = jax.random.randint(key, (len(images), 2), 0, 2 * pad + 1)
+    corners = jax.random.randint(key, (images.shape[0], 2), 0, 2 * pad + 1, jnp.int32)
     window = lambda image, corner: jax.lax.dynamic_slice(
-        image, (corner[0], corner[1], 0), images.shape[1:]
+        image, (*corner, jnp.int32(0)), images.shape[1:]
     )
     return jax.vmap(window)(padded, corners)

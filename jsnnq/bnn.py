@@ -203,7 +203,7 @@ class BinaryResNet(ResidualNetwork):
                     f"{name}/act{unit.suffix}",
                     unit.stride,
                     (unit.size - 1) // 2,
-                    unit.depthwise,
+                    unit.features if unit.depthwise else 1,
                 )
                 for unit in units
             ]

@@ -25,7 +25,7 @@ from jsnnq.quantizers.stompp import bernoulli_lag, windows
 from jsnnq.resnet import ResidualNetwork
 from jsnnq.sew import SEWResNet
 
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
 
 
 def neuron(config: NeuronConfig) -> Neuron:

@@ -15,8 +15,9 @@ Everything is written into a hidden directory beside PATH and then renamed: the 
 of it to PATH the first time, so that PATH exists only with a checkpoint in it; later
 its step into PATH, after which the old step is removed. A process killed at any
 moment therefore leaves the old checkpoint or the new one, and the next save removes
-what it left unfinished. (Data the operating system still holds when the power fails
-can be lost; the digests notice.)
+what it left unfinished. Nothing is renamed before it was read back: whatever a library
+below made of a path or of a disk, a checkpoint that is there holds its arrays. (Data
+the operating system still holds when the power fails can be lost; the digests notice.)
 """
 
 import contextlib
@@ -34,9 +35,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jsnnq.errors import InputError
+from jsnnq.paths import plainly_named
 
 _STEP = "jsnnq_checkpoint_"  # no one else's name: such directories are removed
-_UNFINISHED = ".{}.jsnnq_unfinished"
+_UNFINISHED = ".{}-{}.jsnnq_unfinished"
 FILE_BYTES = 16 * 2**20
 """No file of a checkpoint is larger: some places take no large files."""
 
@@ -58,8 +60,9 @@ def save(path: str | os.PathLike[str], tree: Any, metadata: dict[str, Any]) -> N
         metadata: anything `json.dumps` takes.
 
     Raises:
-        InputError: the directory cannot be made or written, or the disk is full.
-            The checkpoint that was there is then as it was.
+        InputError: the directory cannot be made or written, the disk is full, or what
+            was written does not come back. The checkpoint that was there is then as it
+            was.
     """
     path = Path(path).absolute()
     plain = _plain(tree, np.asarray)
@@ -105,8 +108,9 @@ def restore(
     if like is not None:
         _check_fit(path, manifest["leaves"], like)
     _verify_files(step, manifest["files"])
-    plain = _read_arrays(step / _TREE)
-    _verify_leaves(step, manifest["leaves"], plain)
+    plain = _readable_arrays(step)
+    if difference := _difference(manifest["leaves"], plain):
+        raise _damaged(step / _TREE, difference)
     tree = plain if like is None else _fill(like, plain)
     return tree, manifest["metadata"]
 
@@ -224,16 +228,16 @@ def _verify_files(step: Path, digests: dict[str, str]) -> None:
             raise _damaged(step / name, "its content")
 
 
-def _verify_leaves(step: Path, leaves: Any, plain: Any) -> None:
-    """Compares what Orbax gave back with what it was given, leaf by leaf."""
+def _difference(leaves: Any, plain: Any) -> str:
+    """What is not as it was when it was given to Orbax, or nothing."""
     found = _plain(plain, _fingerprint)
     if found == leaves:
-        return
+        return ""
     names = _by_name(found)
     for name, fingerprint in _by_name(leaves).items():
         if names.get(name) != fingerprint:
-            raise _damaged(step / _TREE, f"the leaf {'/'.join(name)}")
-    raise _damaged(step / _TREE, "the structure of the tree")
+            return f"the leaf {'/'.join(name)}"
+    return "the structure of the tree"
 
 
 def _damaged(file: Path, what: str) -> InputError:
@@ -309,7 +313,9 @@ def _replace(path: Path, plain: Any, content: dict[str, Any]) -> None:
     """Writes the next step and, once it is complete, removes those before it."""
     replaced = _finished(path)
     number = 1 + (_number(replaced[-1]) or 0) if replaced else 0
-    unfinished = path.with_name(_UNFINISHED.format(path.name))
+    # The whole name might leave no room: a file system has 255 bytes for one.
+    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+    unfinished = path.with_name(_UNFINISHED.format(path.name[:32], digest))
     shutil.rmtree(unfinished, ignore_errors=True)  # left by a save that was killed
     try:
         step = unfinished / f"{_STEP}{number}"
@@ -327,7 +333,13 @@ def _replace(path: Path, plain: Any, content: dict[str, Any]) -> None:
 def _write_step(step: Path, plain: Any, content: dict[str, Any]) -> None:
     step.mkdir(parents=True)
     _try_room(step / "trial", _room(plain))
-    _write_arrays(step / _TREE, plain)
+    _write_arrays(step, plain)
+    if difference := _difference(content["leaves"], _read_arrays(step)):
+        raise InputError(
+            f"cannot write the checkpoint {step}: {difference} does not come back as "
+            "it was written; nothing that existed was changed, so give a directory on "
+            "another disk"
+        )
     _write_manifest(step, content)
 
 
@@ -350,7 +362,7 @@ def _try_room(file: Path, size: int) -> None:
     file.unlink()
 
 
-def _write_arrays(directory: Path, plain: Any) -> None:
+def _write_arrays(step: Path, plain: Any) -> None:
     import orbax.checkpoint as ocp
 
     # Orbax begins another file once one holds as much as it was told; the pieces of
@@ -360,15 +372,36 @@ def _write_arrays(directory: Path, plain: Any) -> None:
     arguments = ocp.args.PyTreeSave(
         plain, save_args=pieces, ocdbt_target_data_file_size=FILE_BYTES // 2
     )
-    with contextlib.closing(ocp.PyTreeCheckpointer()) as checkpointer:
-        checkpointer.save(directory, args=arguments)
+    with (
+        plainly_named(step) as place,
+        contextlib.closing(ocp.PyTreeCheckpointer()) as checkpointer,
+    ):
+        checkpointer.save(place / _TREE, args=arguments)
 
 
-def _read_arrays(directory: Path) -> Any:
+def _read_arrays(step: Path) -> Any:
     import orbax.checkpoint as ocp
 
-    with contextlib.closing(ocp.PyTreeCheckpointer()) as checkpointer:
-        return checkpointer.restore(directory)
+    with (
+        plainly_named(step) as place,
+        contextlib.closing(ocp.PyTreeCheckpointer()) as checkpointer,
+    ):
+        return checkpointer.restore(place / _TREE)
+
+
+def _readable_arrays(step: Path) -> Any:
+    """The arrays of a step whose files are as they were saved."""
+    try:
+        return _read_arrays(step)
+    except InputError:
+        raise
+    # Before it read back what it wrote, jsnnq kept what Orbax had left unmerged.
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).partition("\n")[0][:200]
+        raise InputError(
+            f"the checkpoint {step} was not written whole, Orbax cannot read it "
+            f"({reason}): delete the checkpoint and make it again"
+        ) from error
 
 
 def _system_reason(error: Exception) -> str | None:

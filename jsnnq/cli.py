@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jsnnq import hugepages
-from jsnnq.errors import InputError, choose
+from jsnnq.errors import InputError, check_compiler, choose
 
 EPILOG = """\
 examples:
@@ -54,8 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(typed: Sequence[str]) -> int:
     """A command's exit status; whatever went wrong is a sentence."""
     try:
+        _check_text(typed)
         options = _parser().parse_args(typed)
         options.typed = shlex.join(["jsnnq", *typed])
+        check_compiler()
         status = options.command(options)
         sys.stdout.flush()  # A closed pipe shows here, not when Python ends.
         return status
@@ -77,6 +79,17 @@ def _run(typed: Sequence[str]) -> int:
         if not isinstance(error, Diverged):
             raise
         return _complain(str(error), 1)
+
+
+def _check_text(typed: Sequence[str]) -> None:
+    """Refuses bytes that no report could quote and several libraries cannot take."""
+    for word in typed:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"{word!r} has bytes that are no UTF-8: rename what it names"
+            ) from error
 
 
 def _leave(status: int) -> None:

@@ -268,7 +268,10 @@ def _quantizer(values):
         name: tuple(value) if isinstance(value, list) else value
         for name, value in values.items()
     }
-    return METHODS[str(fields.pop("method"))](**fields)
+    method = str(fields.pop("method"))
+    if method == "mint":  # It had no other start before it had this setting.
+        fields.setdefault("start", "published")
+    return METHODS[method](**fields)
 
 
 class Experiment(NamedTuple):

@@ -147,7 +147,9 @@ def _is_worth_parting(x, kernel, stride):
     count, height, width, _ = x.shape
     size, _, inputs, features = kernel.shape
     return (
-        x.dtype == jnp.float32
+        # Of a batch whose size is a symbol (`jax.export`) no part can be cut.
+        isinstance(count, int)
+        and x.dtype == jnp.float32
         and size == 3
         and stride in (1, 2)
         and height % 2 == width % 2 == 0

@@ -59,14 +59,15 @@ class Synapse(NamedTuple):
             `features`.
         stride: of the convolution, in both directions.
         padding: zeros on each side of the image.
-        depthwise: whether each channel meets a kernel of its own only.
+        groups: into how many the channels are cut, each of which meets kernels of its
+            own only; as many as there are channels is depthwise.
     """
 
     name: str
     source: str
     stride: int
     padding: int
-    depthwise: bool = False
+    groups: int = 1
 
 
 class Activity(NamedTuple):
@@ -225,7 +226,7 @@ def synaptic_operations(
     Args:
         synapses: the network's connections.
         kernels: for each synapse its kernel as the network multiplies with it:
-            `H W I O`, or `I O` for a classifier.
+            `H W I O`, or `I O` for a classifier; I are the inputs of a group.
         activity: for each source what was counted, summed over timesteps and images.
             That of `image` is counted over the images alone; where it is missing,
             every pixel counts as nonzero, as normalised pixels are.
@@ -358,8 +359,10 @@ def _feed(
     """Operations caused by what arrives at a kernel; a dense one has one position."""
     arriving = arriving.reshape((1,) * (3 - arriving.ndim) + arriving.shape)
     weights = weights.reshape((1,) * (4 - weights.ndim) + weights.shape)
-    if synapse.depthwise:
-        weights = np.swapaxes(weights, 2, 3)
+    # Each input with the outputs of its group.
+    *sides, inputs, outputs = weights.shape
+    weights = weights.reshape(*sides, inputs, synapse.groups, outputs // synapse.groups)
+    weights = np.swapaxes(weights, 2, 3).reshape(*sides, -1, weights.shape[-1])
     fan = fan_out(
         weights,
         arriving.shape[:2],

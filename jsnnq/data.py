@@ -9,6 +9,7 @@ that prepares it. Batches are made of them by `jsnnq.batching`.
 import dataclasses
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -231,17 +232,19 @@ def _arrays(
 def _statistics(
     images: UInt8[np.ndarray, "N H W C"], scale: float
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    # From the histogram of each channel: exact, and without a float copy of the
-    # images (600 MB for CIFAR).
+    # From the histogram of each channel, without a float copy of the images (600 MB
+    # for CIFAR). In grey levels the mean of a channel that never varies is exact, and
+    # centred values have no difference of squares, so its variance is exactly 0.
     counts = np.zeros((images.shape[-1], 256), np.int64)
     for start in range(0, len(images), 1000):
         block = images[start : start + 1000]
         for channel, count in enumerate(counts):
             count += np.bincount(block[..., channel].ravel(), minlength=256)
-    values = np.arange(256) / scale
-    mean = counts @ values / counts.sum(1)
-    std = np.sqrt(counts @ values**2 / counts.sum(1) - mean**2)
-    return tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist())
+    grey, size = np.arange(256), counts.sum(axis=1)
+    mean = counts @ grey / size
+    variance = (counts * (grey - mean[:, None]) ** 2).sum(axis=1) / size
+    std = np.where(variance > 0, np.sqrt(variance) / scale, 1.0)
+    return tuple((mean / scale).tolist()), tuple(std.tolist())
 
 
 def _shuffled(count: int) -> Int[np.ndarray, " N"]:
@@ -327,7 +330,7 @@ def _imagenet(directory: Path) -> DataSet:
 
 def _root(data_dir: str | os.PathLike[str] | None) -> Path | None:
     named = data_dir or os.environ.get("TFDS_DATA_DIR")
-    return Path(named).expanduser() if named else None
+    return Path(named) if named else None
 
 
 def _arrays_of(name: str, data_dir: Any) -> Path | None:
@@ -360,14 +363,15 @@ def _prepared(name: str, data_dir: str | os.PathLike[str] | None) -> Path:
 
 
 def _how_to_prepare(name: str, root: str) -> str:
+    typed = shlex.quote(root)
     if name == "imagenet2012":
         return (
             "preparing it needs TensorFlow: put ILSVRC2012_img_train.tar and "
             f"ILSVRC2012_img_val.tar into {root}/downloads/manual and run `pip install "
-            f"tensorflow && tfds build imagenet2012 --data_dir {root} --file_format "
+            f"tensorflow && tfds build imagenet2012 --data_dir {typed} --file_format "
             "array_record`"
         )
-    return f"run `jsnnq prepare {name} --data-dir {root}`"
+    return f"run `jsnnq prepare {name} --data-dir {typed}`"
 
 
 def _source(directory: Path, split: str) -> Source:
@@ -375,7 +379,8 @@ def _source(directory: Path, split: str) -> Source:
     import tensorflow_datasets as tfds
 
     with intact(directory):
-        builder: Any = tfds.builder_from_directory(directory)
+        # TFDS would take a folder called ~ for the home of the user.
+        builder: Any = tfds.builder_from_directory(directory.absolute())
         if split not in builder.info.splits:
             raise InputError(f"{directory} has no {split} split: prepare it again")
         for file in builder.info.splits[split].filepaths:

@@ -78,6 +78,11 @@ class Program:
         """The same one for all that differ in numbers of their quantizers only."""
         return dataclasses.replace(self, network=self.network.representative)
 
+    def inputs(self, images: UInt8[Array, "B H W C"]) -> Float[Array, "B H W C"]:
+        """What the network reads where these images are shown."""
+        dtype = self.network.dtype
+        return batching.normalise(images, self.mean, self.std, self.scale, dtype)
+
 
 def start(program: Program, variables: dict[str, Any]) -> TrainState:
     """The state before the first step.
@@ -120,7 +125,7 @@ def loss_and_changes(
         images: as they are shown, augmented.
         labels: their classes.
     """
-    inputs = batching.normalise(images, program.mean, program.std, program.scale)
+    inputs = program.inputs(images)
     found: Any = program.network.apply(
         {**state.variables(), "params": params},
         inputs,
@@ -193,7 +198,8 @@ def is_sound(loss: Float[Array, ""], state: TrainState) -> Bool[Array, ""]:
     """
     # As one array: looking at each of a hundred would be a hundred kernels.
     finite = jnp.all(jnp.isfinite(ravel_pytree((loss, state[1:3]))[0]))
-    learned = [x for x in jax.tree.leaves(state.quant) if x.dtype == jnp.float32]
+    leaves = jax.tree.leaves(state.quant)
+    learned = [x for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
     return finite & ~jnp.any(jnp.isnan(ravel_pytree(learned)[0]))
 
 

@@ -64,7 +64,7 @@ def explain(
 
 
 def _first_bad_output(program, state, images):
-    inputs = batching.normalise(images, program.mean, program.std, program.scale)
+    inputs = program.inputs(images)
     found: Any = program.network.apply(
         state.variables(),
         inputs,

@@ -35,6 +35,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Integer, UInt32
 
 from jsnnq.errors import InputError, choose
+from jsnnq.precision import at_least_float32
 
 METHODS = ("auto", "counts", "uniform", "quantile")
 """The ways to a distance; `wasserstein` says which takes what."""
@@ -558,7 +559,7 @@ def _floats(name: str, values: ArrayLike) -> Float[Array, "..."]:
         )
     if _known(floats) and not np.isfinite(floats).all():
         raise InputError(f"{name} has values that are NaN or infinite: remove them")
-    return floats.astype(jnp.promote_types(floats.dtype, jnp.float32))
+    return at_least_float32(floats)
 
 
 def _weights(name: str, weights: ArrayLike | None, size: int) -> Float[Array, "N"]:

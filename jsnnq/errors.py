@@ -6,12 +6,37 @@ to do. The command line prints that sentence and exits with status 2; any other
 exception is a defect of jsnnq and keeps its traceback.
 """
 
+import importlib.metadata
 import math
 from collections.abc import Iterable
 
 
 class InputError(ValueError):
     """What was given cannot be used; the message says why and what to do."""
+
+
+WRONG_COMPILERS = {
+    "0.10.2": "computes wrong sums on CPUs (jax-ml/jax issue 39103)",
+    "0.11.0": "crashes in sums of many axes on CPUs (jax-ml/jax issue 39257)",
+}
+"""Releases of jaxlib that no number of this library may come from."""
+
+
+def check_compiler(version: str | None = None) -> None:
+    """Refuses a jaxlib that is known to compute wrong numbers.
+
+    Args:
+        version: of jaxlib; by default that of the one that is installed.
+
+    Raises:
+        InputError: it is one of `WRONG_COMPILERS`.
+    """
+    version = version or importlib.metadata.version("jaxlib")
+    if version in WRONG_COMPILERS:
+        raise InputError(
+            f"jaxlib {version} {WRONG_COMPILERS[version]}: install another release, "
+            f"with `pip install 'jax!={version}' 'jaxlib!={version}'`"
+        )
 
 
 def choose(what: str, given: object, accepted: Iterable[str]) -> None:

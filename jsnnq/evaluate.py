@@ -4,6 +4,7 @@ Counts are integers and accumulate on the device, inside the jitted evaluation, 
 the whole split; spikes never leave it.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -47,8 +48,9 @@ class Evaluation(NamedTuple):
 
 
 class _Totals(NamedTuple):
+    """Whole numbers, which add up exactly; `graded` counts calls with such a value."""
+
     correct: Array
-    loss: Array
     counts: dict[str, Array]
     nonzero: dict[str, Array]
     total: dict[str, Array]
@@ -80,19 +82,19 @@ def _add(sums: _Totals, seen: _Totals) -> _Totals:
 
 
 def _count(network, pixels, variables, images, labels, valid):
-    """The counts of this device's part of a batch."""
-    logits, seen = observe(network, variables, batching.normalise(images, *pixels))
+    """The loss and the counts of this device's part of a batch."""
+    inputs = batching.normalise(images, *pixels, dtype=network.dtype)
+    logits, seen = observe(network, variables, inputs)
     logits = losses.readout(logits)
-    weight = valid.astype(jnp.float32)
     between = {**seen.joins, **seen.pooled, **seen.activations}
-    return _Totals(
+    loss = jnp.sum(losses.cross_entropy(logits, labels) * valid)
+    return loss, _Totals(
         correct=jnp.sum(losses.correct(logits, labels) & valid, dtype=jnp.int32),
-        loss=jnp.sum(losses.cross_entropy(logits, labels) * weight),
         counts={name: firing.count(s, valid) for name, s in seen.spikes.items()},
         nonzero={n: firing.count_nonzero(v, valid) for n, v in between.items()},
         total={name: firing.count(v, valid) for name, v in seen.joins.items()},
         graded={
-            name: jnp.sum((v != 0) & (jnp.abs(v) != 1), dtype=jnp.int32)
+            name: jnp.any((v != 0) & (jnp.abs(v) != 1)).astype(jnp.int32)
             for name, v in seen.activations.items()
         },
     )
@@ -119,24 +121,28 @@ def evaluate(
         mesh: the devices that share a batch, from `parallel.mesh`; None is one.
 
     Raises:
-        InputError: the split is unknown, or the batch is too small or too large.
+        InputError: the split is unknown, the batch is too small or too large, or there
+            are so many images that their counts might not fit.
     """
     choose("split", split, ("test", "train"))
     check_integer("batch", batch)
     images = getattr(dataset, split)
+    firing.check_fits(network.timesteps, len(images))
     pixels = (dataset.mean, dataset.std, dataset.scale)
     batch = _whole_batch(batch, len(images), mesh)
     observe_batch = _observer(network, pixels, mesh)
     variables = parallel.everywhere(variables, mesh)
-    sums = None
+    sums, lost = None, []
     for one in _batches(images, batch):
-        seen = observe_batch(variables, one)
+        loss, seen = observe_batch(variables, one)
         sums = seen if sums is None else _add(sums, seen)
+        lost.append(loss)
     assert sums is not None
     sums = jax.device_get(sums)
     return Evaluation(
         accuracy=int(sums.correct) / len(images),
-        loss=float(sums.loss) / len(images),
+        # In float32 a sum over a million images would lose their last digits.
+        loss=math.fsum(map(float, jax.device_get(lost))) / len(images),
         # `jit` sorts dictionaries by name; the order of the data is easier to read.
         counts={name: sums.counts[name] for name in network.neuron_layers()},
         nonzero=sums.nonzero,
@@ -194,8 +200,11 @@ def _batches(
     split: data.Split | records.Records, batch: int
 ) -> Iterator[tuple[Array, Array, Array]]:
     """All images once, in order; the last batch repeats its first image to fill up."""
-    for first in range(0, len(split), batch):
-        index = np.arange(first, first + batch)
-        valid = index < len(split)
-        images, labels = split.read(np.where(valid, index, first))
-        yield jnp.asarray(images), jnp.asarray(labels), jnp.asarray(valid)
+    size = len(split)
+    first = np.arange(0, size, batch)
+    index = first[:, None] + np.arange(batch)
+    valid = index < size
+    order = np.where(valid, index, first[:, None]).ravel()
+    read = records.batches(split, order, batch)
+    for (images, labels), known in zip(read, valid, strict=True):
+        yield jnp.asarray(images), jnp.asarray(labels), jnp.asarray(known)

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,34 +54,45 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
-def claim(folder: Path, marker: str, identity: dict[str, Any]) -> None:
+def claim(
+    folder: Path,
+    marker: str,
+    identity: dict[str, Any],
+    rewritten: Callable[[Any], Any] = lambda known: known,
+) -> None:
     """Takes a folder for what `identity` says, or refuses it.
 
     The first time the identity is written into the folder as the file `marker`; later
     the same identity is accepted, so that a command can go on where it stopped.
 
+    Args:
+        folder: made if it does not exist.
+        marker: name of the file.
+        identity: JSON values.
+        rewritten: an identity that an older version wrote, as it is written today.
+
     Raises:
         InputError: it is a file, holds something else, or cannot be written.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{str(folder)!r} is a file: give a folder as --out")
     path = folder / marker
-    if path.exists():
-        check_same(folder, read_json(path), identity)
-        return
     try:
-        if folder.exists() and any(not _is_left_over(x) for x in folder.iterdir()):
-            raise InputError(
-                f"{str(folder)!r} is not empty and has no {marker}: "
-                "give an empty or new folder as --out"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, identity)
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{str(folder)!r} is a file: give a folder as --out")
+        if not path.exists():
+            if folder.exists() and any(not _is_left_over(x) for x in folder.iterdir()):
+                raise InputError(
+                    f"{str(folder)!r} is not empty and has no {marker}: "
+                    "give an empty or new folder as --out"
+                )
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(path, identity)
+            return
     except OSError as error:
         raise InputError(
             f"cannot write into {str(folder)!r} ({error.strerror}): "
             "give a folder you may write to as --out"
         ) from error
+    check_same(folder, rewritten(read_json(path)), identity)
 
 
 @contextlib.contextmanager

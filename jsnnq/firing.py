@@ -59,7 +59,8 @@ def count(
     The sum is a product with ones in float32, which XLA's CPU backend reads 70 times
     faster than a sum over the leading axes, and it is exact all the same: a float32
     holds every integer up to 2^24, and a sum that could pass it is refused before
-    anything is computed.
+    anything is computed. Where the number of images is a symbol (`jax.export`), which
+    has no bound, integers are summed.
 
     Args:
         spikes: values of a layer, `T B H W C` or any other shape after `T B`;
@@ -74,6 +75,9 @@ def count(
         InputError: the sum of so large a batch might not be exact.
     """
     timesteps, images, *neuron = spikes.shape
+    if not isinstance(images, int):
+        counted = valid.reshape(-1, *(1 for _ in neuron))[None]
+        return jnp.sum(jnp.where(counted, spikes, 0), axis=(0, 1), dtype=jnp.int32)
     _check_exact(timesteps, images)
     weight = jnp.tile(valid.astype(jnp.float32), timesteps)
     values = spikes.astype(jnp.float32).reshape(timesteps * images, -1)
@@ -234,13 +238,34 @@ def _shares(rates: Float[np.ndarray, "N"]) -> Shares:
     return Shares(mean_rate(rates), dead_share(rates), saturated_share(rates))
 
 
+_LARGEST = 64
+"""No value is larger: a join is the sum of at most 37 spikes (the 36 blocks of
+SEW-ResNet152's longest stage and its shortcut), which leaves room to spare."""
+
+
+def check_fits(timesteps: int, images: int) -> None:
+    """Refuses a split whose counts, added up in int32, might overflow.
+
+    Args:
+        timesteps: timesteps per image.
+        images: images of the split.
+
+    Raises:
+        InputError: a count might reach 2^31.
+    """
+    if timesteps * images * _LARGEST >= 2**31:
+        raise InputError(
+            f"{timesteps} timesteps x {images} images: their product must be below "
+            f"{2**31 // _LARGEST} for exact counts, so evaluate a smaller split"
+        )
+
+
 def _check_exact(timesteps: int, images: int) -> None:
-    # A join is the sum of at most 37 spikes (the 36 blocks of SEW-ResNet152's
-    # longest stage and its shortcut), so 64 bounds every value with room to spare.
-    if timesteps * images * 64 >= 2**24:
+    if timesteps * images * _LARGEST >= 2**24:
         raise InputError(
             f"{timesteps} timesteps x {images} images in one batch: their product "
-            f"must be below {2**24 // 64} for exact counts, so take a smaller batch"
+            f"must be below {2**24 // _LARGEST} for exact counts, so take a smaller "
+            "batch"
         )
 
 

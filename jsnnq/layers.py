@@ -27,6 +27,7 @@ from jaxtyping import Array, Float
 from jsnnq import parallel
 from jsnnq.convolve import convolve
 from jsnnq.neurons import Neuron, initial_decay, unroll
+from jsnnq.precision import accumulation, at_least_float32
 from jsnnq.quantizers.base import Quantizer, State, identity
 
 STATE = "quantizer"
@@ -122,7 +123,8 @@ class Conv(QuantizedLayer):
         size: side of the square kernel.
         stride: step in both directions.
         depthwise: whether every channel is convolved with a kernel of its own.
-        dtype: in which the products are computed; parameters stay float32.
+        dtype: in which the products are computed; parameters have its accumulation
+            dtype.
     """
 
     features: int = 1
@@ -136,13 +138,20 @@ class Conv(QuantizedLayer):
         """Currents `N H' W' features`."""
         groups = x.shape[-1] if self.depthwise else 1
         shape = (self.size, self.size, x.shape[-1] // groups, self.features)
-        kernel = self.quantized(self.param("kernel", fan_out_normal, shape), train)
+        dtype = accumulation(self.dtype)
+        kernel = self.param("kernel", fan_out_normal, shape, dtype)
+        kernel = self.quantized(kernel, train)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         return convolve(x, kernel, self.stride, groups)
 
 
 class Dense(QuantizedLayer):
-    """Classifier with bias, started as in torch: uniform within 1 / sqrt(inputs)."""
+    """Classifier with bias, started as in torch: uniform within 1 / sqrt(inputs).
+
+    Attributes:
+        features: outputs.
+        dtype: as in `Conv`.
+    """
 
     features: int = 1
     dtype: Any = jnp.float32
@@ -152,11 +161,12 @@ class Dense(QuantizedLayer):
         """Logits `N features`."""
         reach = 1 / math.sqrt(x.shape[-1])
 
-        def start(key, shape):
-            return jax.random.uniform(key, shape, minval=-reach, maxval=reach)
+        def start(key, *shape):
+            dtype = accumulation(self.dtype)
+            return jax.random.uniform(key, shape, dtype, minval=-reach, maxval=reach)
 
-        kernel = self.param("kernel", start, (x.shape[-1], self.features))
-        bias = self.param("bias", start, (self.features,))
+        kernel = self.param("kernel", start, x.shape[-1], self.features)
+        bias = self.param("bias", start, self.features)
         kernel = self.quantized(kernel, train).astype(self.dtype)
         y = x.astype(self.dtype) @ kernel
         return y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
@@ -165,12 +175,12 @@ class Dense(QuantizedLayer):
 def moments(
     x: Float[Array, "N H W C"],
 ) -> tuple[Float[Array, "C"], Float[Array, "C"]]:
-    """Mean and biased variance of each channel over the whole batch, in float32.
+    """Mean and biased variance of each channel, over the whole batch.
 
     In two passes on each device; the parts are then joined exactly (Chan, Golub and
     LeVeque 1979): the variance is that inside the parts plus that of their means.
     """
-    values = x.astype(jnp.float32)
+    values = at_least_float32(x)
     mean = jnp.mean(values, axis=(0, 1, 2))
     var = jnp.mean(jnp.square(values - mean[None, None, None]), axis=(0, 1, 2))
     means, variances = parallel.gathered(jnp.stack([mean, var])[None]).swapaxes(0, 1)
@@ -204,8 +214,8 @@ def _normalise_forward(x, gain, shift, epsilon):
 def _normalise_backward(epsilon, residual, gradients):
     del epsilon  # It is in the inverse of the deviation.
     x, gain, mean, inverse = residual
-    g = _computed_once(gradients[0]).astype(jnp.float32)
-    standard = scaled(x.astype(jnp.float32), inverse, -mean * inverse)
+    g = at_least_float32(_computed_once(gradients[0]))
+    standard = scaled(at_least_float32(x), inverse, -mean * inverse)
     sums = jnp.stack([g.sum(axis=(0, 1, 2)), (g * standard).sum(axis=(0, 1, 2))])
     size = x.size // x.shape[-1] * parallel.parts()
     of_g, of_both = parallel.total(sums) / size
@@ -241,7 +251,7 @@ class BatchNorm(nn.Module):
     """Batch normalisation as torch keeps it: the running variance is unbiased.
 
     Flax's own keeps the biased one and cannot be told that an image was seen T
-    times. Statistics are float32 and taken in two passes.
+    times. Statistics have the accumulation dtype and are taken in two passes.
 
     Attributes:
         scale: start of the scale (0 for a branch that starts silent).
@@ -268,12 +278,11 @@ class BatchNorm(nn.Module):
                 computed once on a still image. Mean and variance do not change by
                 it, the correction n / (n - 1) of the running variance does.
         """
-        channels = (x.shape[-1],)
-        filled = lambda start: lambda key: jnp.full(channels, start, jnp.float32)
-        gain = self.param("scale", filled(self.scale))
-        shift = self.param("bias", filled(self.bias))
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
-        running_var = self.variable("batch_stats", "var", jnp.ones, channels)
+        filled = functools.partial(jnp.full, x.shape[-1:], dtype=accumulation(x.dtype))
+        gain = self.param("scale", lambda key: filled(self.scale))
+        shift = self.param("bias", lambda key: filled(self.bias))
+        running_mean = self.variable("batch_stats", "mean", filled, 0)
+        running_var = self.variable("batch_stats", "var", filled, 1)
         if train:
             found: Any = normalise(x, gain, shift, self.epsilon)
             y, mean, var = found
@@ -340,9 +349,10 @@ class Spiking(QuantizedLayer):
             shared: state of the feeding kernel's quantizer, for a quantizer that
                 shares it.
         """
-        decay = None
+        decay, dtype = None, accumulation(x.dtype)
         if self.neuron.kind == "plif":
-            decay = self.param("w", lambda key: jnp.float32(initial_decay(self.neuron)))
+            start = initial_decay(self.neuron)
+            decay = self.param("w", lambda key: jnp.asarray(start, dtype))
         quantizes = self.quantizer != identity and not self.is_initializing()
         state = self.quantizer_state(shared) if quantizes else ()
         inside = train and self.quantizer.each_timestep
@@ -355,7 +365,7 @@ class Spiking(QuantizedLayer):
             return _computed_once(v), state
 
         spikes, seen, v, after = unroll(
-            self.neuron, x, self._membrane(x.shape[1:]), decay, quantize, state
+            self.neuron, x, self._membrane(x.shape[1:], dtype), decay, quantize, state
         )
         if not self.is_initializing():
             # Kept only where the caller asks, by making the collection mutable.
@@ -370,7 +380,7 @@ class Spiking(QuantizedLayer):
             )
         return spikes
 
-    def _membrane(self, shape):
+    def _membrane(self, shape, dtype):
         if self.has_variable("membrane", "v"):
             return self.get_variable("membrane", "v")
-        return jnp.full(shape, self.neuron.rest, jnp.float32)
+        return jnp.full(shape, self.neuron.rest, dtype)

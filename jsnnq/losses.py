@@ -4,10 +4,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from jsnnq.precision import at_least_float32
+
 
 def readout(logits: Float[Array, "T B K"]) -> Float[Array, "B K"]:
     """Averages the logits over time, the readout of SEW-ResNet (section 4)."""
-    return jnp.mean(logits.astype(jnp.float32), axis=0)
+    return jnp.mean(at_least_float32(logits), axis=0)
 
 
 def cross_entropy(

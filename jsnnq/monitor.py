@@ -49,7 +49,9 @@ class Monitor:
 
             self._directory.mkdir(parents=True, exist_ok=True)
             self._lines = appended(self._directory / "log.jsonl")
-            self._events = SummaryWriter(str(self._directory), write_to_disk=True)
+            # A relative path that begins with gs: or s3: would be taken for a server.
+            place = str(self._directory.absolute())
+            self._events = SummaryWriter(place, write_to_disk=True)
         return self
 
     def __exit__(
@@ -150,7 +152,7 @@ def _bar():
     )
 
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # It may name a folder x[1].
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TextColumn("{task.fields[numbers]}"),

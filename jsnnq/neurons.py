@@ -116,12 +116,19 @@ def charge(
         v: stored membrane.
         x: current of this timestep.
         decay: PLIF's w, needed for `plif` only.
+
+    Raises:
+        InputError: PLIF has no `decay`.
     """
     if neuron.kind == "if":
         return v + x
     if neuron.kind == "plif":
-        assert decay is not None
-        rate = jax.nn.sigmoid(decay)
+        if decay is None:
+            raise InputError(
+                "a plif neuron got no decay: give its parameter w, which starts at "
+                "`initial_decay(neuron)`"
+            )
+        rate = jax.nn.sigmoid(decay).astype(v.dtype)
     else:
         rate = 1 / neuron.tau
     leak = v - neuron.rest
@@ -154,7 +161,7 @@ def unroll(
     Args:
         neuron: the equations.
         x: currents, time first.
-        v: membranes before the first timestep.
+        v: membranes before the first timestep; all later ones have their dtype.
         decay: PLIF's w.
         quantize: the membrane quantizer, applied where `neuron.placement` says: from
             values and its state to values and its state of the next timestep. One
@@ -165,6 +172,9 @@ def unroll(
         Spikes `T *N` in the dtype of `x`; the values that were given to `quantize`
         (`T *N`, for the quantizer's own statistics; dropped by `jit` if unused); the
         membranes and the quantizer's state after the last timestep.
+
+    Raises:
+        InputError: PLIF has no `decay`.
     """
 
     def step(carry, x_t):

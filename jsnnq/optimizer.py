@@ -49,8 +49,10 @@ def _kept_within(rule, bound: float, latent: tuple[str, ...]):
         updates, state = rule.update(updates, state, params)
 
         def shorten(path, change, value):
-            *layer, name = (key.key for key in path)
-            if name != "kernel" or "/".join(layer) not in latent:
+            # What a quantizer learns is a leaf too, and no dictionary's.
+            place = jax.tree_util.keystr(path, simple=True, separator="/")
+            layer, _, name = place.rpartition("/")
+            if name != "kernel" or layer not in latent:
                 return change
             return jnp.clip(value + change, -bound, bound) - value
 

@@ -33,6 +33,11 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
+from jsnnq.errors import check_compiler
+
+# Everything that trains, evaluates or quantizes comes past here.
+check_compiler()
+
 AXIS = "batch"
 
 Devices = Sequence[Any]
@@ -152,7 +157,7 @@ def own(x: Array) -> Array:
     """This device's part, along the first axis, of an array for the whole batch."""
     if not (axes := _axes()):
         return x
-    size = len(x) // parts()
+    size = x.shape[0] // parts()
     first = jax.lax.axis_index(axes) * size
     return jax.lax.dynamic_slice_in_dim(x, first, size)
 

@@ -37,6 +37,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from jsnnq.errors import InputError, choose
+from jsnnq.paths import plainly_named
 
 Progress = Callable[[str, int, int], object]
 """Called with what is being done, how far it is, and how far it goes."""
@@ -160,7 +161,7 @@ def prepare(
     choose("data set to prepare", name, PUBLISHED)
     published = published or PUBLISHED[name]
     report = progress or (lambda what, done, total: None)
-    root = Path(data_dir).expanduser()
+    root = Path(data_dir)
     place = root / name / _version(name)
     if (place / "dataset_info.json").is_file():
         return Prepared(place, f"{name} is prepared already and was kept")
@@ -169,11 +170,7 @@ def prepare(
             f"{place} exists and is not a prepared set: move it away and prepare again"
         )
     with _room_on_disk(root), _workshop(root) as workshop:
-        file = (
-            Path(archive).expanduser()
-            if archive
-            else _download(published, workshop, report)
-        )
+        file = Path(archive) if archive else _download(published, workshop, report)
         members, note = _read_archive(file, published)
         sets, names = _parse(members, published.labels)
         del members
@@ -393,23 +390,40 @@ def _build(
     import tensorflow_datasets as tfds
 
     tfds.disable_progress_bar()
-    builder: Any = tfds.builder(
-        name, data_dir=workshop, file_format="array_record", try_gcs=False
-    )
+    with plainly_named(workshop) as place:
+        builder: Any = tfds.builder(
+            name, data_dir=place, file_format="array_record", try_gcs=False
+        )
+        _hand_over(builder, sets, names, report)
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+        )
+        for split, part in sets.items():
+            if (found := len(builder.as_data_source(split))) != len(part.images):
+                raise InputError(
+                    f"{found:,} of {len(part.images):,} {split} images come back from "
+                    f"the disk of {workshop.parent}: name another directory with "
+                    "--data-dir"
+                )
+        return workshop / Path(builder.data_path).relative_to(place)
+
+
+def _hand_over(
+    builder: Any,
+    sets: Mapping[str, _Images],
+    names: Mapping[str, list[str]],
+    report: Progress,
+) -> None:
+    """Gives this one builder examples instead of a download."""
 
     def split_generators(dl_manager: object) -> dict[str, Iterator[Any]]:
         for feature, classes in names.items():
             builder.info.features[feature].names = classes
         return {split: _examples(split, part, report) for split, part in sets.items()}
 
-    # On this one object: examples instead of a download, and no announcements,
-    # which TFDS prints to stdout.
     builder._split_generators = split_generators
+    # No announcements, which TFDS prints to stdout.
     builder._log_download_bytes = builder._log_download_done = lambda: None
-    builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-    )
-    return Path(builder.data_path)
 
 
 def _examples(

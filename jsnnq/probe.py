@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jsnnq import batching, data, losses
+from jsnnq import data, losses
 from jsnnq.descent import Program, TrainState, loss_and_changes
 from jsnnq.layers import STATE
 from jsnnq.monitor import appended, read_lines
@@ -171,7 +171,7 @@ def _read_by_kernels(program, state, images):
     """Shapes of the activations, without computing them."""
     if not program.network.activation_layers():
         return {}
-    inputs = batching.normalise(images, program.mean, program.std, program.scale)
+    inputs = program.inputs(images)
     seen = jax.eval_shape(
         functools.partial(observe, program.network), state.variables(), inputs
     )[1]
@@ -194,6 +194,6 @@ def _accuracy(
     images: Array,
     labels: Array,
 ) -> Array:
-    inputs = batching.normalise(images, program.mean, program.std, program.scale)
+    inputs = program.inputs(images)
     logits, _ = observe(network, state.variables(), inputs)
     return jnp.mean(losses.correct(losses.readout(logits), labels).astype(jnp.float32))

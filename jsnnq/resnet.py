@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 from jsnnq.cost import Synapse
 from jsnnq.errors import InputError, check_integer, check_number, choose
 from jsnnq.layers import BatchNorm, Conv, Dense, Rules, fold
+from jsnnq.precision import at_least_float32, check_dtype
 
 STEMS = ("cifar", "imagenet")
 
@@ -195,10 +196,12 @@ class ResidualNetwork(nn.Module):
         block: one of the family's `BLOCKS`.
         stem: `cifar` (3x3, stride 1) or `imagenet` (7x7, stride 2, max-pool).
         weights: quantizers of the kernels.
-        dtype: in which convolutions are computed; parameters stay float32.
+        dtype: in which convolutions are computed; parameters, statistics and
+            membranes have its accumulation dtype (`jsnnq.precision`).
 
     Raises:
-        InputError: a name is unknown or a number out of range.
+        InputError: a name is unknown, a number out of range, or `dtype` is float64
+            without JAX's 64-bit mode.
     """
 
     depths: tuple[int, ...]
@@ -215,6 +218,7 @@ class ResidualNetwork(nn.Module):
         choose("block", self.block, self.BLOCKS)
         choose("stem", self.stem, STEMS)
         check_integer("classes", self.classes)
+        check_dtype(self.dtype)
         self.weights = self.weights.placed("weights")
         super().__post_init__()
 
@@ -291,7 +295,7 @@ class ResidualNetwork(nn.Module):
         self, x: Float[Array, "T B H W C"], train: bool, seen: Seen
     ) -> Float[Array, "T B K"]:
         """Logits of the mean over positions."""
-        features = jnp.mean(x.astype(jnp.float32), axis=(2, 3))
+        features = jnp.mean(at_least_float32(x), axis=(2, 3))
         seen.pooled["features"] = features
         layer = Dense(
             quantizer=self.weights("fc"),

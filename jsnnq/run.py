@@ -26,7 +26,7 @@ from jsnnq import (
     train,
 )
 from jsnnq.budget import Budget, OutOfTime
-from jsnnq.config import Config, to_dict
+from jsnnq.config import Config, from_dict, to_dict
 from jsnnq.errors import InputError
 from jsnnq.evaluate import Evaluation, evaluate
 from jsnnq.evaluate import compile_ahead as evaluate_ahead
@@ -53,6 +53,9 @@ def start(
         dataset: its images.
         seed: of the run.
         parent: checkpoint of the float network it starts from, unless from scratch.
+
+    Raises:
+        InputError: the row starts from a checkpoint, and none is given.
     """
     streams = descent.keys(seed)
     bare = build.float_network(config.network, dataset.classes)
@@ -60,13 +63,23 @@ def start(
     if config.start == "scratch":
         variables = build.initial_variables(bare, streams.init, shape)
     else:
-        assert parent is not None
         like = {**build.abstract_variables(bare, shape), "quant": {}}
-        variables, _ = checkpoint.restore(parent, like)
+        variables, _ = checkpoint.restore(_given(parent, config), like)
     if config.kind == "quantized":
-        images = calibration_images(dataset, config.calibration, streams.order)
+        images = calibration_images(
+            dataset, config.calibration, streams.order, program.network.dtype
+        )
         variables = states.quantize(program.network, variables, streams.init, images)
     return descent.start(program, variables)
+
+
+def _given(parent: Path | None, config: Config) -> Path:
+    if parent is None:
+        raise InputError(
+            f"the row starts from {config.start!r} and no checkpoint is given: take "
+            "start='scratch', or a study, which trains the float network first"
+        )
+    return parent
 
 
 def compile_ahead(
@@ -221,13 +234,16 @@ def _probe(program, config, dataset, folder, start):
     return probe.Probe(program, start, dataset, folder / "looks.jsonl", windows)
 
 
-def calibration_images(dataset: data.DataSet, count: int, key: jax.Array) -> jax.Array:
+def calibration_images(
+    dataset: data.DataSet, count: int, key: jax.Array, dtype: Any = jnp.float32
+) -> jax.Array:
     """The first training images of the run's own order, normalised, not augmented.
 
     Args:
         dataset: whose training images.
         count: how many; all of them if there are fewer.
         key: the run's stream of orders.
+        dtype: of the network.
 
     Returns:
         Images `B H W C`, floats.
@@ -235,7 +251,7 @@ def calibration_images(dataset: data.DataSet, count: int, key: jax.Array) -> jax
     order = np.asarray(batching.epoch_order(key, 0, len(dataset.train)))
     images, _ = dataset.train.read(order[: min(count, len(order))])
     return batching.normalise(
-        jnp.asarray(images), dataset.mean, dataset.std, dataset.scale
+        jnp.asarray(images), dataset.mean, dataset.std, dataset.scale, dtype
     )
 
 
@@ -268,11 +284,14 @@ def train_one(
     """
     if not 0 <= seed < 2**32:  # JAX would take a larger one modulo 2^32
         raise InputError(f"seed is {seed}: an integer from 0 to {2**32 - 1} is needed")
+    if config.start != "scratch":
+        _given(None, config)
     dataset = data.load(config.data, data_dir=data_dir)
     program = build.program(config, dataset, devices)
-    files.claim(folder, "run.json", {"config": to_dict(config), "seed": seed})
+    identity = {"config": to_dict(config), "seed": seed}
+    files.claim(folder, "run.json", identity, _rewritten)
     done = folder / "row.json"
-    if done.exists():
+    if done.exists() and (folder / "checkpoint").is_dir():
         return files.read_json(done)
     row, _ = execute(
         program, config, dataset, folder, seed=seed, label=folder.name, quiet=quiet
@@ -280,3 +299,8 @@ def train_one(
     files.write_json(done, row)
     tidy(folder)
     return row
+
+
+def _rewritten(identity: dict[str, Any]) -> dict[str, Any]:
+    """What an older version of jsnnq wrote, with every setting of today."""
+    return {**identity, "config": to_dict(from_dict(identity["config"]))}

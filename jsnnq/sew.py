@@ -103,7 +103,7 @@ class SEWResNet(ResidualNetwork):
     Attributes:
         timesteps: T.
         connect: `add`, `and` or `iand`.
-        neuron: the neurons' equations; membranes are float32 whatever `dtype` is.
+        neuron: the neurons' equations.
         membranes: quantizers of the membranes.
         zero_init: start every branch silent (AND: firing).
 
@@ -239,7 +239,7 @@ def init_state(
     """Membranes at rest, for `step` on frames shaped like `frame`.
 
     Returns:
-        A tree of `B H W C` float32 membranes, one leaf per neuron layer.
+        A tree of `B H W C` membranes, one leaf per neuron layer.
     """
     _, state = jax.eval_shape(
         lambda: network.apply(variables, frame[None], mutable=["membrane"])

@@ -75,7 +75,11 @@ class Network(NamedTuple):
         """
         known = self.dataset
         return batching.normalise(
-            jnp.asarray(images), known.mean, known.std, known.scale
+            jnp.asarray(images),
+            known.mean,
+            known.std,
+            known.scale,
+            self.network.dtype,
         )
 
 

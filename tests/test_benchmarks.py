@@ -54,7 +54,7 @@ def test_the_name_of_a_row_says_what_is_not_as_usual():
 
 def test_what_is_evaluated_with_counts_and_without_is_the_same():
     config = ours.spiking(4, 1 / 16)
-    counted = ours.evaluating(config)()
+    _, counted = ours.evaluating(config)()
     assert int(counted.correct) == int(ours.predicting(config)())
     shapes = {counts.shape for counts in counted.counts.values()}
     assert (32, 32, 4) in shapes

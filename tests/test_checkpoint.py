@@ -1,12 +1,14 @@
 """A checkpoint comes back bit for bit, or is refused in one sentence."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -449,6 +451,151 @@ def test_a_file_in_the_way_is_left_as_it_is(tmp_path, below):
     (tmp_path / "file").write_text("mine")
     _refused_write(f"{tmp_path}/file{below}", "Not a directory")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+# Names that a library below takes for more than a name
+
+_NAMES = {
+    "brackets": "x[1]",
+    "braces": "{a,b}",
+    "star": "a*b",
+    "stars": "a**b",
+    "question": "q?",
+    "backslash": "back\\slash",
+    "home": "~",
+    "format": "%d",
+    "blanks": " two  blanks ",
+    "newline": "a\nb",
+    "dash": "-x",
+    "quotes": "'\"",
+    "dollar": "$HOME",
+    "server": "gs:",
+    "unicode": "網絡 é 📦",
+    "undecodable": "\udcff",
+    "long": "n" * 200,
+    "longest": "é" * 127 + "n",
+}
+
+
+@pytest.mark.parametrize("below", [".", "net"])
+@pytest.mark.parametrize("absolute", [False, True])
+@pytest.mark.parametrize("name", _NAMES.values(), ids=_NAMES)
+def test_a_path_is_a_path_whatever_is_in_it(
+    tmp_path, monkeypatch, name, absolute, below
+):
+    monkeypatch.chdir(tmp_path)
+    path = (tmp_path if absolute else Path()) / name / below
+    for version in (1, 2):
+        checkpoint.save(path, {"a": np.full(3, float(version))}, {"v": version})
+        tree, metadata = checkpoint.restore(path)
+        np.testing.assert_array_equal(tree["a"], [version] * 3)
+        assert metadata == checkpoint.read_metadata(path) == {"v": version}
+    assert os.listdir(tmp_path) == [name]
+    assert len(os.listdir(path)) == 1
+
+
+def test_siblings_of_one_beginning_do_not_share_what_is_unfinished(tmp_path):
+    """Long names differ in their ends; one is saved while the other was killed."""
+    one, other = (tmp_path / ("n" * 240 + end) for end in "ab")
+    checkpoint.save(one, {"a": np.ones(3)}, {})
+    (left,) = _unfinished_of(one)
+    assert _unfinished_of(other) != [left]
+    left.mkdir()
+    checkpoint.save(other, {"a": np.ones(3)}, {})
+    assert left.exists()
+    checkpoint.save(one, {"a": np.ones(3)}, {})
+    assert not left.exists()
+
+
+def _unfinished_of(path):
+    """Where a save of this path works, seen while it writes."""
+    seen = []
+
+    def look(self, directory, args):
+        seen.extend(path.parent.glob(".*.jsnnq_unfinished"))
+        raise RuntimeError("seen")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ocp.PyTreeCheckpointer, "save", look)
+        with pytest.raises(RuntimeError, match="seen"):
+            checkpoint.save(path, {"a": np.ones(3)}, {})
+    return seen
+
+
+@pytest.mark.parametrize("place", ["x[1]", "plain"])
+def test_a_name_that_is_too_long_is_a_sentence(tmp_path, place):
+    path = tmp_path / place / ("é" * 200)
+    for use in (checkpoint.restore, checkpoint.read_metadata):
+        with pytest.raises(InputError, match="no complete checkpoint"):
+            use(path)
+    _refused_write(path, "File name too long")
+    assert not list((tmp_path / place).iterdir())
+
+
+def test_a_temporary_folder_of_such_a_name_is_a_sentence(tmp_path, monkeypatch):
+    (tmp_path / "[t]").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "[t]"))
+    with pytest.raises(InputError, match="TMPDIR"):
+        checkpoint.save(tmp_path / "x[1]", {"a": np.ones(3)}, {})
+    checkpoint.save(tmp_path / "plain", {"a": np.ones(3)}, {})
+    assert sorted(os.listdir(tmp_path)) == ["[t]", "plain"]
+    assert not os.listdir(tmp_path / "[t]")
+
+
+# What was written is read back
+
+
+def test_arrays_that_do_not_come_back_are_no_checkpoint(copy, tmp_path, monkeypatch):
+    write = ocp.PyTreeCheckpointer.save
+
+    def wrong(self, directory, args):
+        changed = {**args.item, "b": args.item["b"] + 1}
+        write(self, directory, args=dataclasses.replace(args, item=changed))
+
+    monkeypatch.setattr(ocp.PyTreeCheckpointer, "save", wrong)
+    tree = {"a": np.ones(3), "b": np.ones(3)}
+    for path in (copy, tmp_path / "new"):
+        with pytest.raises(InputError, match="the leaf b does not come back"):
+            checkpoint.save(path, tree, {})
+    monkeypatch.undo()
+    assert _restored_or_refused(copy)
+    assert os.listdir(tmp_path) == ["copy"]
+    assert os.listdir(copy) == ["jsnnq_checkpoint_0"]
+
+
+@contextlib.contextmanager
+def _nothing_merged():
+    """Orbax leaves its pieces as they are, as it did in a folder with brackets."""
+
+    async def skip(*_, **__):
+        pass
+
+    room = "orbax.checkpoint._src.serialization.ocdbt_utils"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"{room}.merge_ocdbt_per_process_files", skip)
+        yield patch
+
+
+def test_arrays_that_were_never_merged_are_no_checkpoint(copy, tmp_path):
+    with _nothing_merged():
+        for path in (copy, tmp_path / "new"):
+            with pytest.raises(ValueError, match="does not exist"):
+                checkpoint.save(path, {"a": np.ones(3)}, {})
+    assert _restored_or_refused(copy)
+    assert os.listdir(tmp_path) == ["copy"]
+
+
+def test_a_checkpoint_that_was_never_merged_is_a_sentence(tmp_path):
+    """Such ones were kept before what was written was read back."""
+    lost = tmp_path / "lost"
+    with _nothing_merged() as patch:
+        patch.setattr(checkpoint, "_read_arrays", lambda step: {"a": np.ones(3)})
+        checkpoint.save(lost, {"a": np.ones(3)}, {"v": 1})
+    with pytest.raises(InputError, match="not written whole.*make it again") as caught:
+        checkpoint.restore(lost)
+    assert "\n" not in str(caught.value)
+    checkpoint.save(lost, {"a": np.ones(3)}, {"v": 2})
+    assert checkpoint.restore(lost)[1] == {"v": 2}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

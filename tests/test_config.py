@@ -177,6 +177,21 @@ def test_a_config_written_before_there_were_activations_is_read():
     assert from_dict(values) == QUANTIZED
 
 
+def test_configs_written_before_quantizers_knew_their_place_mean_what_they_did():
+    """Settings that are new had one value then."""
+    then = {"method": "uniform", "bits": 2, "clip": 1.0, "grid": "even"}
+    then |= {"channelwise": False, "outside": 0.0, "percentile": 99.9}
+    lqnet = {"method": "lqnet", "bits": 2, "clip": None, "start": "qem"}
+    lqnet |= {"debias": True, "average": 0.9, "ridge": 1e-4, "follow": "step"}
+    mint = {"method": "mint", "bits": 4, "squash": True, "shared": False}
+    values = to_dict(QUANTIZED)
+    rules = [["sn1", then], ["layer1_0/sn1", lqnet], [".*", mint]]
+    found = from_dict({**values, "membranes": rules}).membranes
+    assert found[0][1] == Uniform(2, grid="even")
+    assert found[1][1] == LQNet(2, clip=1.0, codes="unsigned")
+    assert found[2][1] == Mint(4, start="published")
+
+
 def test_writing_configs_starts_no_device():
     """Only then may the command line still choose how many there are."""
     code = "import jax\nfrom jsnnq.config import *\n"

@@ -203,13 +203,10 @@ def test_gradients_have_large_tiles_where_they_are_many(
         "correlate_tiles",
         lambda x, g, form: used.append(form) or usual(x, g, form),
     )
-    x = jnp.zeros(shape)
-    kernel = jnp.zeros((3, 3, shape[-1], channels))
-    jax.eval_shape(
-        lambda x, k: jax.vjp(convolve, x, k)[1](jnp.zeros((*shape[:3], channels))),
-        x,
-        kernel,
-    )
+    zeros = functools.partial(jnp.zeros, dtype=jnp.float32)
+    x, kernel = zeros(shape), zeros((3, 3, shape[-1], channels))
+    g = zeros((*shape[:3], channels))
+    jax.eval_shape(lambda x, k: jax.vjp(convolve, x, k)[1](g), x, kernel)
     assert used == [form, form]
 
 
@@ -272,6 +269,6 @@ def test_narrow_and_wide_products_agree():
         x = generator.normal(size=(shape[0], shape[1]))
         y = generator.normal(size=(shape[0], shape[2]))
         x, y = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
-        image = x[:, None, None], jnp.zeros((1, 1, *shape[1:]))
+        image = x[:, None, None], jnp.zeros((1, 1, *shape[1:]), jnp.float32)
         gradient = jax.vjp(multiply_patches, *image)[1](y[:, None, None])[1]
         np.testing.assert_allclose(gradient[0, 0], x.T @ y, rtol=1e-5, atol=1e-5)

@@ -50,10 +50,10 @@ def _activity(x):
     )
 
 
-def _alone(x, kernel, stride, padding):
+def _alone(x, kernel, stride, padding, groups=1):
     """Operations of one convolution fed by `T B H W C`."""
     return cost.synaptic_operations(
-        [Synapse("conv", "source", stride, padding)],
+        [Synapse("conv", "source", stride, padding, groups)],
         {"conv": kernel},
         {"source": _activity(x)},
         timesteps=x.shape[0],
@@ -90,6 +90,18 @@ def test_operations_are_those_of_the_definition(
     graded = bool((x == 2).any())
     expected = (0.0, effective) if graded else (effective, 0.0)
     assert found == (*expected, dense)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3, 6])
+def test_channels_of_a_group_meet_its_kernels_only(groups):
+    """Group by group: each is a convolution of its own."""
+    x = _draw((2, 3, 6, 5, 6), _SPIKES, 3)
+    kernel = _sparse_kernel((3, 3, 6 // groups, 12), 4)
+    found = _alone(x, kernel, 2, 1, groups)
+    parts = zip(np.split(x, groups, -1), np.split(kernel, groups, -1), strict=True)
+    alone = [_alone(part, weights, 2, 1) for part, weights in parts]
+    assert found.acs == sum(part.acs for part in alone)
+    assert found.dense == sum(part.dense for part in alone)
 
 
 def test_oblong_kernels_are_not_transposed():

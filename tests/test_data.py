@@ -1,4 +1,5 @@
 import io
+import shlex
 import shutil
 import sys
 
@@ -173,13 +174,29 @@ def test_class_names_decide_the_number_of_classes(arrays):
     assert data.load(str(arrays)).classes == 6
 
 
-def test_channel_that_never_varies_is_not_divided_by_zero(arrays):
-    images = np.load(arrays / "train_images.npy")
-    images[..., 1] = 255
-    np.save(arrays / "train_images.npy", images)
-    loaded = data.load(str(arrays))
-    assert loaded.mean[1] == pytest.approx(1)
-    assert loaded.std[1] == pytest.approx(1)
+@pytest.mark.parametrize("scale", [16.0, 255.0])
+def test_a_channel_that_never_varies_is_divided_by_1_at_every_grey_level(scale):
+    levels = np.arange(256, dtype=np.uint8)
+    images = np.broadcast_to(levels, (7, 3, 5, 256))
+    split = data.Split(images, np.zeros(7, np.int32))
+    made = data._arrays("grey", 1, split, split, note="", scale=scale)
+    assert made.std == (1.0,) * 256
+    np.testing.assert_array_equal(made.mean, levels / scale)
+
+
+@pytest.mark.parametrize("scale", [16.0, 255.0])
+@pytest.mark.parametrize("size", [12, 2500])
+def test_a_channel_that_varies_in_one_pixel_keeps_its_deviation(size, scale):
+    images = np.broadcast_to(np.arange(256, dtype=np.uint8), (size, 4, 3, 256)).copy()
+    images[size // 2, 1, 2] ^= 1  # by one grey level
+    split = data.Split(images, np.zeros(size, np.int32))
+    made = data._arrays("grey", 1, split, split, note="", scale=scale)
+    one = images.reshape(-1, 256).astype(np.float64)
+    np.testing.assert_allclose(made.mean, one.mean(axis=0) / scale, rtol=1e-12)
+    np.testing.assert_allclose(made.std, one.std(axis=0) / scale, rtol=1e-9)
+    # One of N off by 1: sqrt(N - 1) / N.
+    count = len(one)
+    np.testing.assert_allclose(made.std, (count - 1) ** 0.5 / count / scale, rtol=1e-9)
 
 
 def with_nan(images):
@@ -255,6 +272,15 @@ def test_unprepared_set_names_the_command_without_asking_tfds(
     command = f"`jsnnq prepare cifar10 --data-dir {tmp_path}`"
     with pytest.raises(InputError, match=command):
         data.load("cifar10", data_dir=given)
+
+
+def test_the_command_that_prepares_a_set_can_be_typed(tmp_path):
+    folder = tmp_path / "my sets [1]"
+    for name in ("cifar10", "imagenet2012"):
+        with pytest.raises(InputError) as caught:
+            data.load(name, data_dir=folder)
+        command = str(caught.value).split("`")[1].rpartition("&& ")[2]
+        assert str(folder) in shlex.split(command)
 
 
 def test_unprepared_set_without_directory_names_the_option():

@@ -90,7 +90,9 @@ def test_the_grid_grows_with_bits_and_clips():
     )
     check_rows(made)
     assert len(made) == 2 + 2 * 2 * 3 + 2 * 3 + 1 + 1
-    assert made["weights-uniform-clip0.5-6bit"].weights[0][1] == Uniform(6, clip=0.5)
+    assert made["weights-uniform-clip0.5-6bit"].weights[0][1] == Uniform(
+        6, clip=0.5, grid="even"
+    )
     assert all(row.data == "digits" for row in made.values())
     epochs = [row.training.epochs for row in made.values()]
     assert epochs == [BASE.training.epochs, *[1] * (len(made) - 1)]

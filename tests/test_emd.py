@@ -501,8 +501,8 @@ def test_equal_networks_are_at_distance_zero():
 
 # Bad input.
 
-RATES = np.array([0.0, 0.5, 1.0])
-COUNTS = np.array([0, 2, 4])
+RATES = np.array([0.0, 0.5, 1.0], np.float32)
+COUNTS = np.array([0, 2, 4], np.int32)
 SHORT = np.array([0.5])
 
 

@@ -2,18 +2,22 @@
 
 import dataclasses
 import functools
+import math
+import threading
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsnnq import build, records
+from jsnnq import build, data, records, run
+from jsnnq.config import STE
 from jsnnq.errors import InputError
-from jsnnq.evaluate import evaluate
-from jsnnq.resnet import observe
+from jsnnq.evaluate import _add, _count, evaluate
+from jsnnq.measure import describe
+from jsnnq.resnet import Seen, observe
 
-from .test_train import SMALL, digits
+from .test_train import BINARY, SMALL, digits
 
 
 @functools.cache
@@ -142,6 +146,126 @@ def test_records_on_disk_are_evaluated_like_arrays():
     again = evaluate(network(), variables(), streamed)
     assert_counts(again.counts, found().counts)
     assert again.accuracy == found().accuracy
+
+
+class Together(Memory):
+    """Batches of which none is read before seven others are being read."""
+
+    meeting = threading.Barrier(8)
+
+    def read(self, indices, seed=0):
+        self.meeting.wait(timeout=60)
+        return super().read(indices, seed)
+
+
+def test_records_are_read_as_many_batches_at_once_as_there_are_cores(monkeypatch):
+    """As in training."""
+    monkeypatch.setattr(records.os, "cpu_count", lambda: 8)
+    streamed = dataclasses.replace(digits(), test=Together(Source(), False, "memory"))
+    again = evaluate(network(), variables(), streamed, batch=45)
+    assert_counts(again.counts, found().counts)
+
+
+# Values that are no signs.
+
+
+@functools.cache
+def half_binary():
+    """A network of which every second activation is signs."""
+    config = dataclasses.replace(
+        BINARY, weights=(), activations=((".*/act1", STE()),), training=SMALL.training
+    )
+    program = build.program(config, digits())
+    return program.network, run.start(program, config, digits(), seed=0).variables()
+
+
+def test_an_activation_with_values_that_are_no_signs_is_graded():
+    net, variables = half_binary()
+    scaled = (digits().test.images / 16.0 - digits().mean[0]) / digits().std[0]
+    images = jnp.asarray(scaled, jnp.float32)
+    _, seen = jax.jit(functools.partial(observe, net))(variables, images)
+    graded = {
+        name
+        for name, values in seen.activations.items()
+        if not np.isin(np.asarray(values), (-1, 0, 1)).all()
+    }
+    assert set() < graded < set(seen.activations)
+    measured = evaluate(net, variables, digits())
+    assert measured.graded == graded
+    assert evaluate(net, variables, digits(), batch=7).graded == graded
+    # What they feed is charged as products, the rest as sums.
+    spent = describe(net, variables, measured, digits().image_shape)["cost"]
+    all_signs = measured._replace(graded=frozenset())
+    fewer = describe(net, variables, all_signs, digits().image_shape)["cost"]
+    assert spent["macs"] > fewer["macs"]
+    assert spent["acs"] > 0
+
+
+def seeing(monkeypatch, *, logits, graded=None):
+    """The evaluation of a network that does with images what is given here."""
+    activations = {} if graded is None else {"act": graded}
+
+    def observe(network, variables, x):
+        found = {name: make(x) for name, make in activations.items()}
+        return logits(x)[None], Seen({}, {}, {}, found)
+
+    monkeypatch.setattr("jsnnq.evaluate.observe", observe)
+    return build.float_network(BINARY.network, 2)
+
+
+def test_graded_values_are_noticed_however_many_there_are(monkeypatch):
+    """65,536 images of 32x32x64 of them are 2^32, which is 0 in 32 bits."""
+    net = seeing(
+        monkeypatch,
+        logits=lambda x: jnp.zeros((len(x), 2)),
+        graded=lambda x: jnp.full((1, len(x), 32, 32, 64), 0.5),
+    )
+    batch = (np.zeros((256, 1, 1, 1), np.uint8), np.zeros(256, int), np.ones(256, bool))
+    _, sums = _count(net, ((0.0,), (1.0,), 255.0), {}, *map(jnp.asarray, batch))
+    for _ in range(8):  # to 256 batches
+        sums = _add(sums, sums)
+    assert int(sums.graded["act"]) > 0
+
+
+# Sums over a whole split.
+
+
+def test_the_loss_of_many_images_keeps_the_small_beside_the_large(monkeypatch):
+    """In float32 2^24 + log 2 is 2^24."""
+
+    def logits(x):
+        wrong = jnp.where(x.max(axis=(1, 2, 3)) > 0, 2.0**24, 0.0)
+        return jnp.stack([jnp.zeros_like(wrong), wrong], axis=1)
+
+    images, labels = np.zeros((360, 1, 1, 1), np.uint8), np.zeros(360, np.int32)
+    images[0] = 255
+    split = data.Split(images, labels)
+    one = dataclasses.replace(digits(), test=split, mean=(0.0,), std=(1.0,))
+    loss = evaluate(seeing(monkeypatch, logits=logits), {}, one, batch=1).loss
+    assert loss == pytest.approx((2**24 + 359 * math.log(2)) / 360, rel=1e-7)
+
+
+class Endless(data.Split):
+    """As many images as it says, none of which is ever read."""
+
+    def __init__(self, size):
+        super().__init__(np.zeros((1, 8, 8, 1), np.uint8), np.zeros(1, np.int32))
+        object.__setattr__(self, "size", size)
+
+    def __len__(self):
+        return self.size
+
+    def read(self, indices, seed=0):
+        raise EOFError
+
+
+def test_counts_that_might_not_fit_are_refused_before_an_image_is_read():
+    """At 2 timesteps and values below 64: 2^24 images could reach 2^31."""
+    large = lambda size: dataclasses.replace(digits(), test=Endless(size))
+    with pytest.raises(InputError, match="2 timesteps x 16777216 images"):
+        evaluate(network(), variables(), large(2**24))
+    with pytest.raises(EOFError):
+        evaluate(network(), variables(), large(2**24 - 1))
 
 
 @pytest.mark.parametrize(

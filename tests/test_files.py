@@ -126,6 +126,12 @@ def test_a_folder_below_a_file_cannot_be(tmp_path):
         claim(tmp_path / "x" / "y", "study.json", IDENTITY)
 
 
+def test_a_name_that_is_too_long_is_refused(tmp_path):
+    with pytest.raises(InputError, match="File name too long.*--out"):
+        claim(tmp_path / ("é" * 200), "study.json", IDENTITY)
+    assert not files(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["thesis.tex", ".hidden", "run.json"])
 def test_a_folder_with_something_else_is_left_alone(tmp_path, name):
     (tmp_path / name).write_text("mine")

@@ -14,8 +14,10 @@ from jaxtyping import Array
 
 from jsnnq import layers
 from jsnnq.layers import BatchNorm, Conv, Dense, Rules, Spiking, fan_out_normal, fold
-from jsnnq.neurons import Neuron, unroll
+from jsnnq.neurons import PLACEMENTS, Neuron, unroll
 from jsnnq.quantizers.base import Quantizer, identity
+from jsnnq.quantizers.uniform import uniform
+from tests import witness
 
 
 def _random(shape, seed=0):
@@ -584,6 +586,33 @@ def test_an_own_trainable_quantizer_is_found_among_the_parameters():
     x = _currents()
     spikes = layer.apply({"params": {"quantizer": _count(0.25)}}, x, True)
     np.testing.assert_array_equal(spikes, _if_loop(x, lambda v: v / 4)[0])
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("kind", ["if", "lif"])
+def test_gradients_through_time_pass_the_membrane_quantizer(key, kind, placement):
+    """Against the recurrences in NumPy: straight through inside the clip, else none."""
+    neuron, quantizer = Neuron(kind=kind, placement=placement), uniform(4, 1.4)
+    layer = Spiking(neuron=neuron, quantizer=quantizer)
+    x, weight = 0.5 + _random((6, 2, 40)), _random((6, 2, 40), 1)
+    variables = {"quant": {"quantizer": quantizer.init(key, x)}}
+    found, back = jax.vjp(lambda x: layer.apply(variables, x, True), jnp.asarray(x))
+
+    def by_hand(passes):
+        def quantize(v):
+            values, inside = witness.on_even_grid(v, 4, 1.4)
+            return values, passes * inside
+
+        tape, currents = witness.Tape(), witness.Value(x)
+        spikes, _ = tape.fired(currents, neuron, quantize)
+        tape.back(spikes, weight)
+        return spikes.data, currents.gradient
+
+    spikes, gradient = by_hand(passes=1)
+    np.testing.assert_array_equal(found, spikes)
+    assert 0 < spikes.mean() < 1
+    np.testing.assert_allclose(back(jnp.asarray(weight))[0], gradient, atol=2e-6)
+    assert np.abs(by_hand(passes=0)[1] - gradient).max() > 0.1
 
 
 @pytest.mark.parametrize(("tau", "w"), [(2.0, 0.0), (5.0, -np.log(4))])

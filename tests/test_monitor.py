@@ -1,10 +1,12 @@
 """What is kept of a training: the lines, the event file, and nothing lost by a kill."""
 
 import json
+from pathlib import Path
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from jsnnq import monitor
 from jsnnq.monitor import POINTS_PER_EPOCH, Monitor, Transfer, read_curve
 
 
@@ -44,6 +46,25 @@ def test_every_epoch_ends_with_a_point_and_has_at_most_ten(tmp_path, steps_per_e
     spans = zip([0, *found], found, strict=False)
     means = [(before + 1 + step) / 2 for before, step in spans]
     assert [point["loss"] for point in points(tmp_path)] == pytest.approx(means)
+
+
+@pytest.mark.parametrize("name", ["gs:", "s3:", "hdfs:", "~", "%d", "x[1]"])
+def test_events_are_written_into_a_folder_of_any_name(tmp_path, monkeypatch, name):
+    """No server is looked for."""
+    monkeypatch.chdir(tmp_path)
+    train(Path(name), 0, 20)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    (events,) = (tmp_path / name).glob("events.out.tfevents.*")
+    assert events.stat().st_size > 100
+
+
+def test_a_label_is_shown_as_it_is():
+    """In markup [red] would be a colour and [/] an error."""
+    bar = monitor._bar()
+    bar.add_task("x[red]/y[/]", total=1, numbers="")
+    with bar.console.capture() as shown:
+        bar.console.print(bar.get_renderable())
+    assert "x[red]/y[/]" in shown.get()
 
 
 # Killed and continued.

@@ -173,7 +173,7 @@ def test_a_quantizer_may_learn_at_every_timestep(placement):
 
 def test_membranes_stay_float32_under_bfloat16_currents():
     x = jnp.full((4, 3), 0.3, jnp.bfloat16)
-    spikes, seen, last, _ = unroll(Neuron(), x, jnp.zeros(3))
+    spikes, seen, last, _ = unroll(Neuron(), x, jnp.zeros(3, jnp.float32))
     assert spikes.dtype == jnp.bfloat16
     assert seen.dtype == last.dtype == jnp.float32
 
@@ -192,6 +192,11 @@ def test_membranes_stay_float32_under_bfloat16_currents():
 def test_refuses(fields, says):
     with pytest.raises(InputError, match=says):
         Neuron(**fields)
+
+
+def test_plif_without_its_decay_is_refused():
+    with pytest.raises(InputError, match="a plif neuron got no decay: give .* w"):
+        run(Neuron(kind="plif"), X)
 
 
 @pytest.mark.parametrize("kind", ["if", "lif", "plif"])

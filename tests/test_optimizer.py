@@ -12,6 +12,7 @@ import pytest
 from jsnnq.config import TrainingConfig
 from jsnnq.errors import InputError
 from jsnnq.optimizer import optimizer
+from jsnnq.quantizers.mint import MintState
 
 
 def rates_of(training, steps, steps_per_epoch):
@@ -77,6 +78,19 @@ def test_latent_kernels_stay_within_their_bound_and_others_move_freely():
     np.testing.assert_allclose(
         moved["layer1_0"]["conv1"]["kernel"], [0.05, -0.05], rtol=1e-6
     )
+
+
+def test_what_a_quantizer_learns_moves_freely_beside_bounded_kernels():
+    """The scale of MINT is a field of a tuple, one step on as SGD makes it."""
+    recipe = dataclasses.replace(PLAIN, schedule="constant", latent_clip=0.05)
+    rule = optimizer(recipe, 5, ("conv1",))
+    learned = MintState(jnp.float32(0.04))
+    params = {"conv1": {"kernel": jnp.full(2, 0.04), "quant": learned}}
+    down = jax.tree.map(lambda leaf: jnp.full_like(leaf, -0.1), params)
+    updates, _ = jax.jit(rule.update)(down, rule.init(params), params)
+    moved = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(moved["conv1"]["kernel"], 0.05, rtol=1e-6)
+    np.testing.assert_allclose(moved["conv1"]["quant"].alpha, 0.09, rtol=1e-6)
 
 
 def test_equal_recipes_are_one_object():

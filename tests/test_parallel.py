@@ -275,7 +275,7 @@ def test_two_steps_are_those_of_one_device(row):
 
 
 def test_masks_by_sample_are_drawn_for_the_whole_batch():
-    quantizer = build.activation_quantizer(StoMPP(masks="sample", law="full"), (0, 10))
+    quantizer = StoMPP((0, 10), masks="sample", law="full")
     x = numbers(8, 3, 3, 2)
     state = quantizer.init(jax.random.key(1), x)._replace(step=jnp.int32(8))
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jsnnq import prepare as preparing
 from jsnnq.errors import InputError
 from jsnnq.prepare import PUBLISHED, prepare
 
@@ -213,6 +214,19 @@ def test_progress_counts_to_the_end(tmp_path):
     assert ("downloading", size, size) in calls
     assert ("writing train images", 30, 30) in calls
     assert calls[-1] == ("writing test images", 10, 10)
+
+
+def test_a_set_that_does_not_come_back_whole_is_refused(tmp_path, monkeypatch):
+    file, published, _ = small_archive("cifar10", tmp_path)
+    every = preparing._examples
+
+    def fewer(split, part, report):
+        yield from list(every(split, part, report))[1 if split == "test" else 0 :]
+
+    monkeypatch.setattr(preparing, "_examples", fewer)
+    with pytest.raises(InputError, match="9 of 10 test images come back"):
+        prepare("cifar10", tmp_path / "sets", file, published=published)
+    assert_nothing_in(tmp_path / "sets")
 
 
 def test_prepared_set_is_kept(tmp_path):

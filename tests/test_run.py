@@ -247,6 +247,17 @@ def test_a_network_for_other_classes_does_not_fit(parent):
             load_network(parent)
 
 
+@pytest.mark.parametrize("start", ["checkpoint", "post-training"])
+def test_a_row_without_the_checkpoint_it_starts_from_is_refused(start, tmp_path):
+    config = dataclasses.replace(SMALL, start=start)
+    program = build.program(config, digits())
+    with pytest.raises(InputError, match=f"starts from '{start}' and no checkpoint"):
+        run.start(program, config, digits(), 0)
+    with pytest.raises(InputError, match="take start='scratch'"):
+        run.train_one(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_calibration_sees_the_first_images_of_the_runs_own_order():
     key = descent.keys(5).order
     order = np.asarray(batching.epoch_order(key, 0, 1437))[:20]

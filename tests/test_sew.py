@@ -43,10 +43,10 @@ def _lively(net, x, shift=0.9):
         name, shape = path[-1].key, leaf.shape
         if name == "kernel":
             deviation = np.sqrt(2 * shape[-2] / math.prod(shape))
-            return jnp.asarray(deviation * random.normal(size=shape), jnp.float32)
+            return jnp.asarray(deviation * random.normal(size=shape), leaf.dtype)
         shifted = name == "bias" and "bn" in path[-2].key
         values = {"scale": 1.0, "var": 1.0, "bias": shift if shifted else 0.0}
-        return jnp.full(shape, values.get(name, 0.0))
+        return jnp.full(shape, values.get(name, 0.0), leaf.dtype)
 
     shapes = jax.eval_shape(net.init, jax.random.key(0), x)
     return jax.tree_util.tree_map_with_path(fill, shapes)

@@ -1,14 +1,18 @@
 """How quantizers start, and what a deployed network stores, by hand."""
 
 import dataclasses
+import itertools
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import signal
 
 from jsnnq import states
+from jsnnq.bnn import binary_resnet
+from jsnnq.build import initial_variables
 from jsnnq.config import (
     LQNet,
     Mint,
@@ -17,7 +21,8 @@ from jsnnq.config import (
     kernels,
     neurons,
 )
-from jsnnq.quantizers import identity
+from jsnnq.layers import Rules
+from jsnnq.quantizers import identity, stompp
 
 from .test_build import (
     HIDDEN,
@@ -93,6 +98,24 @@ def test_membranes_are_calibrated_on_what_their_quantizer_will_see(
     np.testing.assert_allclose(state.low, -expected, rtol=1e-5)
     for path in NEURONS:
         assert np.isfinite(at(variables["quant"], path)["quantizer"].high)
+
+
+def test_every_layer_freezes_by_random_numbers_of_its_own(key):
+    """Shares of one half that two layers draw agree in one half of their entries."""
+    quantizer = stompp((0, 2), schedule="linear", law="fixed")
+    net = binary_resnet("resnet_tiny", classes=3).with_rules(
+        Rules(((".*conv2", quantizer),)), Rules(((".*act2", quantizer),))
+    )
+    shape = (8, 8, 3)
+    variables = initial_variables(net.with_rules(Rules(), Rules()), key, shape)
+    variables = states.quantize(net, variables, key, jnp.zeros((2, *shape)))
+    masks = []
+    for layer in ("layer1_0/conv2", "layer2_0/conv2", "layer1_0/act2", "layer2_0/act2"):
+        state = at(variables["quant"], layer)["quantizer"]
+        state = state._replace(step=state.step + 1)
+        masks.append(np.asarray(quantizer.frozen(jnp.zeros((4000,)), state)))
+    for one, other in itertools.combinations(masks, 2):
+        assert abs(np.mean(one == other) - 0.5) < 5 * 0.5 / np.sqrt(4000)
 
 
 def test_weights_can_be_clipped_where_their_data_end():

@@ -324,6 +324,26 @@ def test_another_seed_trains_on_another_order():
     assert not same.all()
 
 
+def test_every_epoch_has_an_order_of_its_own():
+    """The first batch of the second epoch, by its loss; the order is drawn here."""
+    program, _ = begun("float")
+    images, labels = digits().train.images, digits().train.labels
+    stream = jax.random.split(jax.random.key(0), 3)[1]
+
+    def loss(epoch):
+        order = jax.random.permutation(jax.random.fold_in(stream, epoch), len(labels))
+        rows = np.asarray(order)[:128]
+        step_key = jax.random.fold_in(descent.keys(0).augment, STEPS)
+        _, numbers = descent.jitted(program).update(
+            trained("float")[0], images[rows], labels[rows], step_key
+        )
+        return numbers["loss"]
+
+    found = whole_run("float").recorder.losses[STEPS]
+    np.testing.assert_allclose(found, loss(1), rtol=1e-5)
+    assert abs(found - loss(0)) > 1e-3
+
+
 def test_a_finished_run_makes_no_step():
     recorder = Recorder()
     done = trained("float")[1]
@@ -356,7 +376,7 @@ def signatures(rows):
         state = run.start(program, row, digits(), seed=0)
         for _ in range(3):
             state, _ = jitted.eval_shape(
-                program,
+                program.representative,
                 state,
                 split.images,
                 split.labels,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsnnq import batching, build, data, descent, losses, parallel, run, train
+from jsnnq import build, data, descent, losses, parallel, run, train
 from jsnnq.config import Config, NetworkConfig, TrainingConfig
 from jsnnq.resnet import observe
 
@@ -111,8 +111,7 @@ def predicting(config: Config, devices: int = 1) -> Work:
 
     def correct(variables, batch):
         pixels, labels = batch
-        inputs = batching.normalise(pixels, program.mean, program.std, program.scale)
-        logits, _ = observe(program.network, variables, inputs)
+        logits, _ = observe(program.network, variables, program.inputs(pixels))
         return parallel.total(jnp.sum(losses.correct(losses.readout(logits), labels)))
 
     pixels, labels = images().train.read(np.arange(program.batch))

@@ -58,6 +58,7 @@ from jaxtyping import Array, Float
 
 from jsnnq import parallel
 from jsnnq.errors import InputError, check_number, choose
+from jsnnq.precision import accumulation, at_least_float32
 from jsnnq.quantizers.base import PLACES, Quantizer, check_bits, per_channel
 from jsnnq.quantizers.primitives import nearest, round_to_level
 
@@ -173,12 +174,14 @@ class LQNet(Quantizer):
 
     def init(self, key, x):
         """A basis for the values; of many membranes, for a random part of them."""
-        limit = jnp.float32(math.inf if self.clip is None else self.clip)
+        as_array = functools.partial(jnp.asarray, dtype=accumulation(x.dtype))
+        limit = as_array(math.inf if self.clip is None else self.clip)
         if not self._signed and x.size > _ENOUGH:
-            x = x.reshape(-1)[jax.random.randint(key, (_ENOUGH,), 0, x.size)]
+            drawn = jax.random.randint(key, (_ENOUGH,), 0, x.size, jnp.int32)
+            x = x.reshape(-1)[drawn]
         basis = _start(x, limit, self.bits, self._signed, self.start)
         total, weight = (jnp.zeros_like(basis), 0.0) if self.debias else (basis, 1.0)
-        return LQNetState(basis, total, jnp.float32(weight), limit)
+        return LQNetState(basis, total, as_array(weight), limit)
 
     def apply(self, x, state, train):
         """The nearest levels; in training, the basis takes a step towards the values.
@@ -202,7 +205,7 @@ class LQNet(Quantizer):
 
     def _followed(self, x, state):
         """The state after one QEM iteration on `x` and one step of the average."""
-        x = jax.lax.stop_gradient(x).astype(jnp.float32)
+        x = at_least_float32(jax.lax.stop_gradient(x))
         values = _clip(_grouped(x, self._signed), state.clip, self._signed)
         fresh = refit(values, state.basis, self._signed, self.ridge)
         total = self.average * state.average + (1 - self.average) * fresh
@@ -224,7 +227,7 @@ def sorted_levels(
     basis: Float[Array, "K G"], signed: bool
 ) -> tuple[Float[Array, "L G"], Float[Array, "L K G"]]:
     """The levels in ascending order and the code behind each (section 3.1)."""
-    words = jnp.asarray(code_words(len(basis), signed))
+    words = jnp.asarray(code_words(len(basis), signed), basis.dtype)
     levels = jnp.sum(words[:, :, None] * basis[None], axis=1)
     order = jnp.argsort(levels, axis=0)
     return jnp.take_along_axis(levels, order, axis=0), words[order].swapaxes(1, 2)
@@ -310,6 +313,8 @@ def _in_blocks(terms, *arrays):
     all in one pass; they are nearer to the truth than one sum after the other, too.
     """
     rows, groups = arrays[0].shape
+    if not isinstance(rows, int):
+        return _at_once(terms, *arrays)  # A symbol (`jax.export`) has no divisors.
     most = max(1, _AT_ONCE // groups)
     block = max(n for n in range(1, min(rows, most) + 1) if rows % n == 0)
     if block == rows:
@@ -339,10 +344,10 @@ def minimise(
     def iterate(carry):
         basis, _, iteration = carry
         new = refit(x, basis, signed)
-        scale = jnp.maximum(jnp.max(jnp.abs(new)), jnp.finfo(jnp.float32).tiny)
+        scale = jnp.maximum(jnp.max(jnp.abs(new)), jnp.finfo(new.dtype).tiny)
         return new, jnp.max(jnp.abs(new - basis)) / scale, iteration + 1
 
-    start = (basis, jnp.float32(jnp.inf), jnp.int32(0))
+    start = (basis, jnp.asarray(jnp.inf, basis.dtype), jnp.int32(0))
     return jax.lax.while_loop(moving, iterate, start)[0]
 
 
@@ -378,8 +383,8 @@ def _clip(x, limit, signed):
 @functools.partial(jax.jit, static_argnames=("bits", "signed", "start"))
 def _start(x, limit, bits, signed, start):
     """The basis before the first step."""
-    powers = 2.0 ** jnp.arange(bits)[:, None]
-    values = _clip(_grouped(x, signed).astype(jnp.float32), limit, signed)
+    values = _clip(at_least_float32(_grouped(x, signed)), limit, signed)
+    powers = 2 ** jnp.arange(bits, dtype=values.dtype)[:, None]
     if start == "published" and signed:
         fan_out = x.size // x.shape[-2]  # k k C_out of a kernel H W I O
         scale = NORMAL_QUARTILE * math.sqrt(2 / fan_out) / 2 ** (bits - 1)

@@ -44,6 +44,7 @@ from jaxtyping import Array, Float
 
 from jsnnq import parallel
 from jsnnq.errors import choose
+from jsnnq.precision import at_least_float32
 from jsnnq.quantizers.base import Quantizer, check_bits
 from jsnnq.quantizers.primitives import like, share_of
 
@@ -102,12 +103,13 @@ class Mint(Quantizer):
         """The scale for the values; for many, from a random part of them."""
         if self.start == "published":
             alpha = 2 * jnp.mean(jnp.abs(x)) / math.sqrt(self._count)
-            return MintState(alpha.astype(jnp.float32))
+            return MintState(at_least_float32(alpha))
         if x.size > _ENOUGH:
-            x = x.reshape(-1)[jax.random.randint(key, (_ENOUGH,), 0, x.size)]
-        x = x.reshape(-1).astype(jnp.float32)
+            drawn = jax.random.randint(key, (_ENOUGH,), 0, x.size, jnp.int32)
+            x = x.reshape(-1)[drawn]
+        x = at_least_float32(x.reshape(-1))
         values = jnp.tanh(x) if self.squash else x
-        return MintState(least_error(values, jnp.float32(self._count)))
+        return MintState(least_error(values, jnp.asarray(self._count, x.dtype)))
 
     def apply(self, x, state, train):
         """Values on the grid; alpha is trained by gradient, not here."""
@@ -176,7 +178,9 @@ def _round_to_scale_backward(n, size, residual, gradient):
     a, y = _inside_scale(x, alpha)
     inside = jnp.abs(x) <= a
     for_a = jnp.sum(gradient * (jnp.round(n * y) / n - jnp.where(inside, y, 0)))
-    for_alpha = jnp.where(alpha < 0, -for_a, for_a) / math.sqrt(size * n)
+    # The size may be a symbol (`jax.export`), of which `math` knows no root.
+    root = jnp.sqrt(jnp.asarray(size * n, for_a.dtype))
+    for_alpha = jnp.where(alpha < 0, -for_a, for_a) / root
     return jnp.where(inside, gradient, 0), for_alpha
 
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
 from jsnnq import parallel
+from jsnnq.precision import accumulation
 
 # Up to this many levels, shared or of a channel, a selection per level is written out,
 # which XLA fuses into one pass over the values; beyond, bisection runs faster or
@@ -22,7 +23,7 @@ _WRITE_OUT_SHARED, _WRITE_OUT_BY_CHANNEL = 64, 16
 class Grid(NamedTuple):
     """Equally spaced values origin + span (k / count) inside a clipping range.
 
-    Every entry is a float32 scalar, or one number per channel (last axis).
+    Every entry is a scalar, or one number per channel (last axis).
 
     Attributes:
         low: lower end of the clipping range.
@@ -225,4 +226,4 @@ def mean_magnitude(x: Float[Array, "*N C"]) -> Float[Array, "C"]:
     """The scale of XNOR-Net (arXiv 1603.05279, section 3.1): mean |x| per channel."""
     axes = tuple(range(x.ndim - 1))
     magnitude = jnp.abs(jax.lax.stop_gradient(x))
-    return parallel.mean(jnp.mean(magnitude, axis=axes, dtype=jnp.float32))
+    return parallel.mean(jnp.mean(magnitude, axis=axes, dtype=accumulation(x.dtype)))

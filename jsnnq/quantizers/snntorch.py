@@ -30,6 +30,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jsnnq.errors import check_number, choose
+from jsnnq.precision import accumulation
 from jsnnq.quantizers.base import Quantizer, check_bits
 from jsnnq.quantizers.primitives import round_to_level
 
@@ -107,13 +108,13 @@ class SnnTorch(Quantizer):
 
     def init(self, key, x):
         """The levels, whatever the values."""
-        del key, x
-        return LevelsState(jnp.asarray(self.levels, jnp.float32))
+        del key
+        return LevelsState(jnp.asarray(self.levels, accumulation(x.dtype)))
 
     def apply(self, x, state, train):
         """The nearest level, which stays where it is in training."""
         del train
-        everywhere = jnp.float32(math.inf)
+        everywhere = jnp.asarray(math.inf, state.levels.dtype)
         return round_to_level(x, state.levels, -everywhere, everywhere), state
 
     def stored_numbers(self, state):

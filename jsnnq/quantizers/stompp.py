@@ -316,29 +316,34 @@ def _advance(schedule, law, shape, state, draw=True):
         if not draw:
             return state.mask
         again, frozen = jax.random.split(jax.random.fold_in(key, i))
-        redrawn = jax.random.uniform(again, shape) * state.refresh < 1
-        return jnp.where(redrawn, jax.random.uniform(frozen, shape) < p, state.mask)
+        redrawn = _uniform(again, shape) * state.refresh < 1
+        return jnp.where(redrawn, _uniform(frozen, shape) < p, state.mask)
 
     return jax.lax.cond(before | after, still, moving, state)
+
+
+def _uniform(key, shape):
+    """Random numbers of 32 bits, whether or not JAX computes in 64."""
+    return jax.random.uniform(key, shape, jnp.float32)
 
 
 def _thresholds(law, key, i, refresh, shape):
     """The threshold every entry holds in the i-th step of the window."""
     cycle, moment = i // refresh, i % refresh
     if law == "fixed":
-        return jax.random.uniform(jax.random.fold_in(key, 0), shape)
+        return _uniform(jax.random.fold_in(key, 0), shape)
     if law == "full":
-        return jax.random.uniform(jax.random.fold_in(key, cycle), shape)
+        return _uniform(jax.random.fold_in(key, cycle), shape)
     # Within r steps every entry goes from one generation to the next, once, at a
     # moment of its own. One call draws all three, which compiles faster than three.
     streams = 2 * cycle + jnp.array([0, 2, 1])
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, streams)
-    old, new, due = jax.vmap(lambda key: jax.random.uniform(key, shape))(keys)
+    old, new, due = jax.vmap(lambda key: _uniform(key, shape))(keys)
     return jnp.where(jnp.floor(due * refresh) <= moment, new, old)
 
 
 def _mask_shape(x, masks):
     """The shape of a mask; one by sample is drawn for the whole batch."""
     if masks == "sample":
-        return (len(x) * parallel.parts(), *x.shape[1:])
+        return (x.shape[0] * parallel.parts(), *x.shape[1:])
     return x.shape[1:] if masks == "position" else x.shape

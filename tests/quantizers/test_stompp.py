@@ -547,7 +547,7 @@ def test_freeze_under_jit_and_vmap(scaled):
 
     def both(u):
         out, pull = jax.vjp(lambda u: freeze(u, frozen, "identity", scale), u)
-        return out, pull(jnp.full(u.shape, 3.0))[0]
+        return out, pull(jnp.full_like(u, 3.0))[0]
 
     eager = both(u)
     assert_same(jax.jit(both)(u), eager)

@@ -153,10 +153,11 @@ def test_moments_are_those_of_the_whole_batch_also_far_from_zero():
     "quantizer",
     [
         lqnet(2, 3.0, codes="unsigned"),
+        lqnet(2, 3.0, codes="unsigned", ridge=1.0, start="published"),
         uniform(4, "max"),
         uniform(4, "percentile", percentile=90.0, channelwise=True),
     ],
-    ids=["lqnet", "max", "percentile"],
+    ids=["lqnet", "lqnet with a ridge", "max", "percentile"],
 )
 def test_quantizers_learn_from_the_whole_batch(quantizer):
     x = numbers(8, 3, 5)

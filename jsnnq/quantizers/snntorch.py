@@ -98,6 +98,8 @@ class SnnTorch(Quantizer):
     def levels(self) -> Float[np.ndarray, "L"]:
         """All of them, in float64."""
         theta = self._threshold
+        # As snnTorch computes them: where a side's share of the levels is a whole
+        # number, their rounding decides it.
         low, high = -(theta + theta * self.lower), theta + theta * self.upper
         if self.spacing == "uniform":
             return np.linspace(low, high, 2**self.bits)
@@ -134,8 +136,7 @@ def crowded_levels(
     above, to ..., base^1, base^0, and the first of them begins there.
     """
     base = BASES[bits]
-    # In snnTorch's order, whose rounding decides where the share is a whole number.
-    below = math.floor(2**bits * ((middle - low) / (high - low)))
+    below = math.floor(2**bits * (middle - low) / (high - low))
     falling = base ** np.arange(below)
     rising = base ** np.arange(2**bits - below)[::-1]
     lower = low + (middle - low) * (np.cumsum(falling) - falling) / np.sum(falling)

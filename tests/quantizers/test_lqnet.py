@@ -13,6 +13,7 @@ from jsnnq.errors import InputError
 from jsnnq.quantizers.lqnet import (
     _at_once,
     _in_blocks,
+    _moved,
     _terms,
     minimise,
     refit,
@@ -225,6 +226,26 @@ def test_degenerate_channels_move_as_in_float64(bits, signed, size):
         scale = np.maximum(np.abs(expected), np.abs(basis)).max(axis=0)
         assert np.max(np.abs(found - expected) / scale) < 1e-5
         basis = expected.astype(np.float32)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+@pytest.mark.parametrize("ridge", [1e-4, 1e-6])
+def test_nothing_of_the_sums_is_lost_in_the_system(bits, ridge):
+    """All codes but one are equal up to their sign, and so is what is left."""
+    count = 4608
+    codes = np.ones((count, bits))
+    codes[: count // 3] = -1
+    for i in range(1, bits):
+        codes[-i, i] = -1
+    right = (codes.T @ np.linspace(0.01, 0.03, count)).astype(np.float32)
+    gram = codes.T @ codes
+    upper = [gram[i, j] for i in range(bits) for j in range(i, bits)]
+    sums = np.append(right, upper).astype(np.float32)[:, None]
+    system = gram / count + ridge * np.eye(bits)
+    expected = 0.5 + np.linalg.solve(system, right.astype(float) / count)
+    basis = jnp.full((bits, 1), 0.5)
+    found = jax.jit(_moved, static_argnums=(2, 3))(basis, sums, count, ridge)
+    np.testing.assert_allclose(found[:, 0], expected, rtol=2e-7)
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4])

@@ -13,7 +13,7 @@ import pytest
 
 from jsnnq import data, mint
 from jsnnq.errors import InputError
-from jsnnq.quantizers.mint import MintState
+from jsnnq.quantizers.mint import MintState, least_error
 
 X = np.random.default_rng(0).normal(0, 0.4, (3, 3, 4, 5)).astype(np.float32)
 
@@ -167,10 +167,14 @@ def test_values_of_one_magnitude_start_without_an_error(bits, x):
     np.testing.assert_allclose(found, np.tanh(x), rtol=1e-6)
 
 
-def test_many_values_start_as_a_part_of_them_does():
+def test_many_values_start_from_a_part_of_them(monkeypatch):
+    seen = []
+    watched = lambda x, n: seen.append(x.size) or least_error(x, n)
+    monkeypatch.setattr("jsnnq.quantizers.mint.least_error", watched)
     x = np.random.default_rng(0).normal(0, 0.05, 2**19)
     ratio = start(x, 3) / start(x[: 2**18], 3)
     assert 2 ** (-1 / 16) - 1e-3 < ratio < 2 ** (1 / 16) + 1e-3
+    assert seen == [2**18, 2**18]
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])

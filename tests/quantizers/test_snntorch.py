@@ -29,6 +29,12 @@ LEVELS = [
         {"spacing": "exponential", "threshold": 5.0, "lower": 0.3, "upper": 0.5},
         [-6.5, 3.86036, 4.896396, 7.5],
     ),
+    # Three quarters of the range below the threshold, but for rounding.
+    (
+        2,
+        {"spacing": "exponential", "threshold": 0.37, "lower": 0.4, "upper": 0.8},
+        [-0.518, 0.282, 0.362, 0.666],
+    ),
     (
         2,
         {"spacing": "exponential", "upper": 0.0},
@@ -172,7 +178,7 @@ def state_quant(library, quantizer):
 
 
 # In some of them a side's share of the levels is a whole number but for rounding.
-LIMITS = [(0.0, 0.2), (0.3, 0.5), (0.0, 0.0), (0.0, 1.0), (2.0, 0.1), (0.0, 2.0)]
+LIMITS = [(0.0, 0.2), (0.3, 0.5), (0.0, 0.0), (0.0, 2.0), (0.4, 0.8), (1.0, 1.0)]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -180,7 +186,7 @@ LIMITS = [(0.0, 0.2), (0.3, 0.5), (0.0, 0.0), (0.0, 1.0), (2.0, 0.1), (0.0, 2.0)
 @pytest.mark.parametrize("centre", ["threshold", "zero"])
 @pytest.mark.parametrize("spacing", ["uniform", "exponential"])
 def test_every_level_is_one_of_the_library(bits, centre, spacing, library):
-    for threshold in (1.0, 5.0, 0.1, 0.37):
+    for threshold in (1.0, 5.0, 0.37, 0.7):
         for lower, upper in LIMITS:
             quantizer = snntorch(bits, lower, upper, spacing, centre, threshold)
             closure = inspect.getclosurevars(state_quant(library, quantizer))

@@ -36,7 +36,7 @@ idempotent. `squash=False` leaves the tanh out, and then it is.
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -160,7 +160,7 @@ def _inside_scale(x, alpha):
     return a, jnp.clip(x / jnp.maximum(a, jnp.finfo(a.dtype).tiny), -1, 1)
 
 
-def _on_scale(x: Array, alpha: Array, n: Array | int, size: int) -> Array:
+def _on_scale(x: Array, alpha: Array, n: Array | int, size: Any) -> Array:
     del size  # Only the backward pass needs it.
     a, y = _inside_scale(x, alpha)
     return (a * share_of(jnp.round(n * y), n)).astype(x.dtype)

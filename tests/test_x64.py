@@ -10,11 +10,22 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jsnnq import batching, build, checkpoint, descent, states
+from jsnnq import (
+    batching,
+    build,
+    checkpoint,
+    descent,
+    lqnet,
+    mint,
+    snntorch,
+    states,
+    ste,
+    stompp,
+    uniform,
+)
 from jsnnq.bnn import binary_resnet
 from jsnnq.layers import Rules
 from jsnnq.neurons import Neuron
-from jsnnq.quantizers import lqnet, mint, snntorch, ste, stompp, uniform
 from jsnnq.sew import sew_resnet
 
 SHAPE = (8, 8, 3)
@@ -39,7 +50,7 @@ NETWORKS = {
                 ("sn1", lqnet(3, 1.1, codes="unsigned")),
                 ("layer1_0/sn1", lqnet(2, 1.1, codes="unsigned", follow="timestep")),
                 ("layer1_0/sn2", mint(3, shared=True)),
-                ("layer2_0/sn1", snntorch(3)),
+                ("layer2_0/sn1", snntorch(2, upper=1.0)),
                 ("layer2_0/sn2", mint(4)),
                 ("layer2_0/downsample_sn", uniform(4, "max", grid="unsigned")),
             )

@@ -99,6 +99,15 @@ def test_accuracy_and_loss_are_those_of_the_images_one_by_one():
     assert found().loss == pytest.approx(lost.mean(), rel=1e-5)
 
 
+def test_what_fills_the_last_batch_is_not_judged():
+    """It is the first image of that batch again: here one that is recognised."""
+    logits = np.concatenate([each[0] for each in one_by_one()], axis=1).mean(axis=0)
+    right = logits.argmax(axis=1) == digits().test.labels
+    first = 181 + int(np.argmax(right[181:359]))
+    assert right[first]
+    assert found(first).accuracy == right.mean()
+
+
 @pytest.mark.parametrize("batch", [100, 1000])
 def test_the_batch_size_changes_nothing(batch):
     other = found(batch)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from jsnnq import states
+from jsnnq import states, stompp
 from jsnnq.bnn import binary_resnet
 from jsnnq.build import initial_variables
 from jsnnq.config import (
@@ -22,7 +22,7 @@ from jsnnq.config import (
     neurons,
 )
 from jsnnq.layers import Rules
-from jsnnq.quantizers import identity, stompp
+from jsnnq.quantizers import identity
 
 from .test_build import (
     HIDDEN,

@@ -50,7 +50,7 @@ NETWORKS = {
                 ("sn1", lqnet(3, 1.1, codes="unsigned")),
                 ("layer1_0/sn1", lqnet(2, 1.1, codes="unsigned", follow="timestep")),
                 ("layer1_0/sn2", mint(3, shared=True)),
-                ("layer2_0/sn1", snntorch(2, upper=1.0)),
+                ("layer2_0/sn1", snntorch(3, upper=1 / 3)),
                 ("layer2_0/sn2", mint(4)),
                 ("layer2_0/downsample_sn", uniform(4, "max", grid="unsigned")),
             )

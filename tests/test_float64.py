@@ -80,7 +80,10 @@ KERNELS = {
 }
 MEMBRANES = {
     "float": (None, None),
-    "uniform": (uniform(4, CLIP), lambda x, one: witness.on_even_grid(x, 4, CLIP)),
+    "uniform": (
+        uniform(4, CLIP),
+        lambda x, one: witness.on_symmetric_grid(x, 4, CLIP),
+    ),
     "lqnet": (
         lqnet(3, CLIP, codes="unsigned"),
         lambda x, one: witness.on_levels(x, one.basis, False, CLIP),
@@ -154,11 +157,11 @@ def _following(state, expected, follows_maximum):
             average = 0.9 * one.average + 0.1 * fresh
             weight = 0.9 * one.weight + 0.1
             yield path, (average / weight, average, weight, limit)
+        elif signed:
+            clip = abs(seen).max() if follows_maximum else GRID
+            yield path, (-clip, clip, -clip, 2 * clip, 7)
         else:
-            clip = GRID if signed else CLIP
-            clip = abs(seen).max() if signed and follows_maximum else clip
-            steps = 7 if signed else 15
-            yield path, (-clip, clip, -clip, 2 * clip, steps)
+            yield path, (-CLIP, CLIP, 0, CLIP, 7)
 
 
 def _close(found, expected, path):
@@ -247,7 +250,7 @@ PROGRAMS = {
         lqnet(3, CLIP, codes="unsigned", follow="timestep"),
     ),
     "mint": (_program, Neuron(), mint(3), mint(3)),
-    "snntorch": (_program, Neuron(), None, snntorch(3)),
+    "snntorch": (_program, Neuron(), None, snntorch(2, upper=1.0)),
     "relu": (_binary, None, None),
     "ste": (_binary, ste(scaled=True), ste()),
     "stompp": (_binary, stompp((0, 9), scaled=True), stompp((0, 9), masks="sample")),

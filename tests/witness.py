@@ -174,6 +174,12 @@ def on_even_grid(x: np.ndarray, bits: int, clip: float):
     return np.round((np.clip(x, -clip, clip) + clip) / s) * s - clip, abs(x) <= clip
 
 
+def on_symmetric_grid(x: np.ndarray, bits: int, clip: float):
+    """(c / n) round(n clip(x, -c, c) / c), n = 2^(b-1) - 1."""
+    n = 2 ** (bits - 1) - 1
+    return clip / n * np.round(n * np.clip(x, -clip, clip) / clip), abs(x) <= clip
+
+
 def _levels(basis: np.ndarray, signed: bool):
     """All levels of each group, `L G`, with the codes behind them."""
     alphabet = (-1, 1) if signed else (0, 1)

@@ -26,9 +26,10 @@ Settings named here because sources differ:
   encoding; LQ-Nets has none) adds its own derivative: zero outside.
 
 **The ridge.** Codes can be collinear (a channel of equal weights, a layer that never
-charges), and the normal equations singular. The authors add 1e-4 to the Gram matrix
-and 1e-4 v_old to the right-hand side. Here the Gram matrix is divided by the number of
-values N before eps is added, and the system is solved for the difference d = v - v_old,
+charges), and the normal equations singular. For weights the authors add 1e-4 to the
+Gram matrix and 1e-4 v_old to the right-hand side, for activations nothing. Here the
+Gram matrix is divided by the number of values N before eps is added, for both, and the
+system is solved for the difference d = v - v_old,
 
     (B B^T / N + eps I) d = B (x - B^T v_old) / N,     eps = 1e-4
 

@@ -72,9 +72,9 @@ def _logits(net, variables, x):
     [
         (sew_resnet, "sew_resnet8"),
         (sew_resnet, "sew_resnet18"),
-        (sew_resnet, "sew_resnet50"),
+        pytest.param(sew_resnet, "sew_resnet50", marks=pytest.mark.slow),
         (binary_resnet, "resnet18"),
-        (binary_resnet, "resnet50"),
+        pytest.param(binary_resnet, "resnet50", marks=pytest.mark.slow),
         (binary_resnet, "mobilenetv2"),
     ],
 )

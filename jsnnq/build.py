@@ -87,8 +87,8 @@ def freezing(
 ) -> dict[str, Window]:
     """When each layer of a network is frozen: its window under the kernel's path.
 
-    A kernel and the activation it reads are one layer and share a window. Warm-up and
-    tail are taken off the steps of the whole training.
+    A kernel and the activation it reads are one layer and share a window: the one that
+    is given, or a part of the training's steps less warm-up and tail.
 
     Args:
         config: the row; without StoMPP among its rules nothing is frozen.
@@ -108,13 +108,17 @@ def freezing(
                 by_kernel[_kernel_of(path)] = one
     layers = [path for path in net.kernel_layers() if path in by_kernel]
     if steps_per_epoch is None:
-        return dict.fromkeys(layers, (0, 1))
+        return {path: by_kernel[path].window or (0, 1) for path in layers}
     steps = config.training.epochs * steps_per_epoch
     placed = {
         one: _placed(one, len(layers), steps, steps_per_epoch)
         for one in set(by_kernel.values())
+        if one.window is None
     }
-    return {path: placed[by_kernel[path]][k] for k, path in enumerate(layers)}
+    return {
+        path: by_kernel[path].window or placed[by_kernel[path]][k]
+        for k, path in enumerate(layers)
+    }
 
 
 def _placed(config, layers, steps, steps_per_epoch):
@@ -209,7 +213,7 @@ def _rules(rules, layers, found):
         if isinstance(one, StoMPP):  # each layer has a window of its own
             for layer in layers:
                 if _first(rules, layer) is one:
-                    window = one.window or found[_kernel_of(layer)]
+                    window = found.get(_kernel_of(layer), (0, 1))
                     own = dataclasses.replace(one, window=window)
                     built.append((re.escape(layer), own))
         else:

@@ -380,7 +380,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--stem", default="cifar", help="cifar or imagenet")
     train.add_argument("--connect", default="add", help="add, and, or iand")
     train.add_argument("--neuron", default="lif", help="if, lif or plif")
-    train.add_argument("--dtype", default="float32", help="float32 or bfloat16")
+    train.add_argument(
+        "--dtype",
+        default="float32",
+        help="float32, bfloat16, or float64 with JAX_ENABLE_X64=1",
+    )
     train.add_argument("--epochs", type=int, default=15, help="passes over the data")
     train.add_argument("--batch", type=int, default=64, help="images per step")
     train.add_argument("--optimizer", default="adam", help="sgd, adam or adamw")

@@ -87,7 +87,11 @@ class NeuronConfig:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig:
-    """A spiking network; see `jsnnq.sew.SEWResNet`. `dtype` is that of convolutions."""
+    """A spiking network; see `jsnnq.sew.SEWResNet`.
+
+    `dtype` is that of convolutions: `float32`, `bfloat16`, or `float64` where JAX
+    computes in 64 bits. Membranes and statistics have at least float32.
+    """
 
     name: str = "sew_resnet8"
     width: float = 1.0

@@ -432,6 +432,16 @@ def of_state(net, path):
     return int(state.start), int(state.length)
 
 
+def test_a_window_that_is_given_is_kept():
+    own = StoMPP((7, 11))
+    row = binary(BINARY, own, StoMPP())
+    row = dataclasses.replace(row, activations=())
+    for steps in (100, None):
+        assert set(frozen(row, steps).values()) == {(7, 11)}
+        net = build.network(row, 10, steps)
+        assert of_state(net, "layer1_0/conv1") == (7, 11)
+
+
 def test_a_kernel_and_what_it_reads_share_a_window():
     """2,000 steps, 5 % and at least one epoch of them tail: 1,900 for 4 layers."""
     row = binary(BINARY, StoMPP(), StoMPP())

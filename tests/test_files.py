@@ -132,6 +132,14 @@ def test_a_name_that_is_too_long_is_refused(tmp_path):
     assert not files(tmp_path)
 
 
+def test_what_an_older_version_wrote_is_compared_as_it_is_written_today(tmp_path):
+    claim(tmp_path, "study.json", {"bits": 2})
+    today = {"bits": 2, "start": "qem"}
+    claim(tmp_path, "study.json", today, lambda known: {**known, "start": "qem"})
+    with pytest.raises(InputError, match="start is new"):
+        claim(tmp_path, "study.json", today)
+
+
 @pytest.mark.parametrize("name", ["thesis.tex", ".hidden", "run.json"])
 def test_a_folder_with_something_else_is_left_alone(tmp_path, name):
     (tmp_path / name).write_text("mine")

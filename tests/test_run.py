@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -327,6 +328,17 @@ def test_a_finished_run_is_read_and_not_repeated(whole, monkeypatch):
     other = dataclasses.replace(SMALL, training=faster)
     with pytest.raises(InputError, match="config.training.rate was 0.01, is 0.02"):
         run.train_one(other, folder, quiet=True)
+
+
+def test_a_run_of_an_older_version_is_known_again(whole, tmp_path, monkeypatch):
+    folder, expected = whole
+    shutil.copytree(folder, tmp_path / "run")
+    identity = json.loads((folder / "run.json").read_text())
+    del identity["config"]["activations"]  # which there were not always
+    (tmp_path / "run" / "run.json").write_text(json.dumps(identity))
+    monkeypatch.setattr(run, "execute", None)
+    again = run.train_one(SMALL, tmp_path / "run", quiet=True)
+    assert again == json.loads(json.dumps(expected))
 
 
 def test_a_diverged_run_is_not_done_and_keeps_its_last_good_state(

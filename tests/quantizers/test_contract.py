@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+import multiprocessing
 import pickle
 from collections.abc import Callable
 
@@ -363,7 +364,7 @@ def test_quantizers_are_equal_where_every_setting_is_and_nowhere_else():
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_it_comes_through_copy_pickle_and_another_process_as_it_was(name):
+def test_it_comes_through_copy_and_pickle_as_it_was(name):
     quantizer = SETTINGS[name]
     for same in (
         copy.copy(quantizer),
@@ -372,6 +373,11 @@ def test_it_comes_through_copy_pickle_and_another_process_as_it_was(name):
     ):
         assert same == quantizer
         assert hash(same) == hash(quantizer)
+
+
+def test_they_come_back_from_another_process_as_they_were():
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.map(copy.copy, SETTINGS.values()) == list(SETTINGS.values())
 
 
 def test_a_static_argument_of_jit_keeps_its_bits():

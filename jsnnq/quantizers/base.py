@@ -168,9 +168,32 @@ def storage_bits(quantizer: Quantizer, size: int, state: State) -> int:
     return size * quantizer.bits + 32 * quantizer.stored_numbers(state)
 
 
-def places_of_signs(scaled: bool) -> tuple[str, ...]:
-    """Where hard signs have a meaning: with magnitudes in kernels only."""
-    return ("weights",) if scaled else ("weights", "activations")
+class SignQuantizer(Quantizer):
+    """What quantizers to hard signs have in common.
+
+    Attributes:
+        scaled: whether signs have the mean magnitude of their channel, which is the
+            `scale` of the state, or None.
+    """
+
+    scaled: bool
+
+    bits = 1
+    makes_signs = True
+
+    @property
+    def needs_values(self) -> bool:
+        """Whether the signs have a magnitude."""
+        return self.scaled
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Weights, and activations if the signs have no magnitude."""
+        return ("weights",) if self.scaled else ("weights", "activations")
+
+    def stored_numbers(self, state):
+        """A magnitude per channel, if the signs have one."""
+        return 0 if state.scale is None else state.scale.size
 
 
 def check_bits(method: str, bits: int, least: int = 1) -> None:

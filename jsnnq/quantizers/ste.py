@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jsnnq.errors import choose
-from jsnnq.quantizers.base import Quantizer, places_of_signs
+from jsnnq.quantizers.base import SignQuantizer
 from jsnnq.quantizers.primitives import freeze, mean_magnitude
 
 GRADIENTS = ("identity", "clipped")
@@ -30,7 +30,7 @@ class Signs(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class STE(Quantizer):
+class STE(SignQuantizer):
     """Signs with a straight-through gradient.
 
     Attributes:
@@ -45,21 +45,8 @@ class STE(Quantizer):
     gradient: str = "identity"
     scaled: bool = False
 
-    bits = 1
-    makes_signs = True
-
     def __post_init__(self):
         choose("gradient", self.gradient, GRADIENTS)
-
-    @property
-    def needs_values(self) -> bool:
-        """Whether the signs have a magnitude."""
-        return self.scaled
-
-    @property
-    def places(self) -> tuple[str, ...]:
-        """Weights, and activations if the signs have no magnitude."""
-        return places_of_signs(self.scaled)
 
     def init(self, key, x):
         """The magnitudes of the values; nothing is random here."""
@@ -71,10 +58,6 @@ class STE(Quantizer):
         scale = mean_magnitude(x) if self.scaled else None
         signs = freeze(x, jnp.ones((), bool), self.gradient, scale)
         return signs, Signs(scale) if train else state
-
-    def stored_numbers(self, state):
-        """A magnitude per channel, if they have one."""
-        return 0 if state.scale is None else state.scale.size
 
     def frozen(self, x, state):
         """All of them, from the first step."""

@@ -38,7 +38,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from jsnnq import parallel
 from jsnnq.errors import InputError, check_integer, check_number, choose
-from jsnnq.quantizers.base import Quantizer, places_of_signs
+from jsnnq.quantizers.base import SignQuantizer
 from jsnnq.quantizers.primitives import SURROGATES, freeze, mean_magnitude
 
 LAWS = ("soft", "bernoulli", "full", "fixed")
@@ -82,7 +82,7 @@ class Freezing(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class StoMPP(Quantizer):
+class StoMPP(SignQuantizer):
     """Progressive freezing of weights, or of the activations that kernels read.
 
     Attributes:
@@ -122,9 +122,6 @@ class StoMPP(Quantizer):
     tail: float | None = None
     evaluates: str = "closed"
 
-    bits = 1
-    makes_signs = True
-
     def __post_init__(self):
         choose("schedule", self.schedule, SCHEDULES)
         choose("law", self.law, LAWS)
@@ -158,16 +155,6 @@ class StoMPP(Quantizer):
     @property
     def _remembers(self) -> bool:
         return self.law == "bernoulli"
-
-    @property
-    def needs_values(self) -> bool:
-        """Whether the signs have a magnitude."""
-        return self.scaled
-
-    @property
-    def places(self) -> tuple[str, ...]:
-        """Weights, and activations if the signs have no magnitude."""
-        return places_of_signs(self.scaled)
 
     def placed(self, place, threshold=None):
         """With the masks of the place: those of weights are by entry."""
@@ -229,10 +216,6 @@ class StoMPP(Quantizer):
         mask = parallel.own(mask) if self._masks == "sample" else mask
         state = state._replace(step=state.step + 1, mask=kept, scale=scale)
         return freeze(x, mask, self.surrogate, scale), state
-
-    def stored_numbers(self, state):
-        """A magnitude per channel, if the signs have one."""
-        return 0 if state.scale is None else state.scale.size
 
     def frozen(self, x, state):
         """The mask that training uses next; under `bernoulli` the one it used last."""

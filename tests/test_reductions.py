@@ -45,7 +45,7 @@ def assert_close(found, expected, scale=None, rounding=ROUNDING):
 def test_the_compiler_sums_what_follows_a_product(rows):
     x = np.zeros((rows, 3), np.float32)
     x[:, 0] = np.arange(rows)
-    matrix = jnp.eye(3)
+    matrix = jnp.eye(3, dtype=jnp.float32)
     each = jax.jit(jax.vmap(lambda row: jnp.sum((matrix @ row) ** 2)))
     np.testing.assert_array_equal(each(x), (x[:, 0] * x[:, 0]))
 

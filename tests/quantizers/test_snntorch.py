@@ -94,7 +94,7 @@ def test_exponential_gaps_shrink_towards_the_centre_and_leave_it_out(bits, middl
 @pytest.mark.parametrize("spacing", ["uniform", "exponential"])
 def test_goes_to_the_nearest_level_and_from_halfway_to_the_lower_one(spacing):
     quantizer = snntorch(4, spacing=spacing)
-    state = quantizer.init(None, jnp.zeros(1))
+    state = quantizer.init(None, jnp.zeros(1, jnp.float32))
     levels = np.asarray(state.levels, np.float64)
     x = np.random.default_rng(0).normal(size=500).astype(np.float32)
     expected = levels[np.argmin(np.abs(levels - x[:, None].astype(float)), axis=1)]
@@ -102,7 +102,7 @@ def test_goes_to_the_nearest_level_and_from_halfway_to_the_lower_one(spacing):
         quantizer.apply(jnp.asarray(x), state, False)[0], expected
     )
     halfway = jnp.asarray([0.0, 0.5, -0.5], jnp.float32)
-    state = state._replace(levels=jnp.array([-1.0, 0.0, 1.0]))
+    state = state._replace(levels=jnp.array([-1.0, 0.0, 1.0], jnp.float32))
     np.testing.assert_array_equal(
         quantizer.apply(halfway, state, False)[0], [0.0, 0.0, -1.0]
     )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax import export
 
 from jsnnq import firing
 from jsnnq.errors import InputError
@@ -189,3 +190,15 @@ def test_histogram_refuses_no_bins():
 def test_summary_refuses_no_layers():
     with pytest.raises(InputError, match="no layer"):
         firing.summary({}, timesteps=4, images=5)
+
+
+def test_a_batch_whose_size_is_a_symbol_counts_its_valid_images():
+    shape = export.symbolic_shape("b")
+    spikes = jax.ShapeDtypeStruct((3, *shape, 2, 5), jnp.float32)
+    valid = jax.ShapeDtypeStruct(shape, bool)
+    program = export.export(jax.jit(firing.count))(spikes, valid)
+    x = np.random.default_rng(0).integers(0, 3, (3, 4, 2, 5)).astype(np.float32)
+    some = np.array([True, False, True, False])
+    found = program.call(x, some)
+    np.testing.assert_array_equal(found, x[:, some].sum((0, 1)))
+    assert found.dtype == np.int32

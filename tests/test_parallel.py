@@ -206,7 +206,10 @@ ROWS = {
         membranes=neurons(Uniform(4, clip="percentile", grid="unsigned")),
     ),
     "mint": dataclasses.replace(
-        SMALL, weights=kernels(Mint(4)), membranes=neurons(Mint(4))
+        # Fitted, a scale may be the largest value itself, which rounding then decides.
+        SMALL,
+        weights=kernels(Mint(4, start="published")),
+        membranes=neurons(Mint(4, start="published")),
     ),
     "stompp": binary(_PLAIN, StoMPP(), StoMPP()),
     "stompp by sample": binary(_PLAIN, StoMPP(), StoMPP(masks="sample", law="full")),

@@ -241,10 +241,7 @@ def to_dict(config: Any) -> Any:
 
 def from_dict(values: Mapping[str, Any]) -> Config:
     """The config that `to_dict` was given."""
-    rules = {
-        name: _rules(values.get(name, ()))
-        for name in ("weights", "membranes", "activations")
-    }
+    rules = {place: _rules(values.get(place, ()), place) for place in PLACES}
     return Config(
         **{
             **values,
@@ -261,11 +258,11 @@ def _network(values):
     return NetworkConfig(**{**values, "neuron": NeuronConfig(**values["neuron"])})
 
 
-def _rules(values):
-    return tuple((pattern, _quantizer(quantizer)) for pattern, quantizer in values)
+def _rules(values, place):
+    return tuple((pattern, _quantizer(one, place)) for pattern, one in values)
 
 
-def _quantizer(values):
+def _quantizer(values, place):
     if values is None:
         return None
     fields: dict[str, Any] = {
@@ -275,6 +272,8 @@ def _quantizer(values):
     method = str(fields.pop("method"))
     if method == "mint":  # It had no other start before it had this setting.
         fields.setdefault("start", "published")
+    if method == "stompp" and place == "weights":  # Once with those of activations.
+        fields["masks"] = "entry"
     return METHODS[method](**fields)
 
 

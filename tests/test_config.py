@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -190,6 +191,19 @@ def test_configs_written_before_quantizers_knew_their_place_mean_what_they_did()
     assert found[0][1] == Uniform(2, grid="even")
     assert found[1][1] == LQNet(2, clip=1.0, codes="unsigned")
     assert found[2][1] == Mint(4, start="published")
+
+
+RESULTS = sorted(Path(__file__).parents[1].glob("experiments/*/results/*/results.json"))
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.parent.name)
+def test_published_rows_are_those_of_their_experiments_today(path):
+    file = path.parents[2] / f"{path.parent.name}.py"
+    wanted = load_experiment(file).rows
+    found = json.loads(path.read_text())["rows"]
+    assert found
+    for row in found:
+        assert from_dict(row["config"]) == wanted[row["name"]], row["name"]
 
 
 def test_writing_configs_starts_no_device():

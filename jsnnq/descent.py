@@ -73,7 +73,7 @@ class Program:
     flip: bool = False
     mesh: Mesh | None = None
 
-    @property
+    @functools.cached_property  # Every step asks for it.
     def representative(self) -> "Program":
         """The same one for all that differ in numbers of their quantizers only."""
         return dataclasses.replace(self, network=self.network.representative)

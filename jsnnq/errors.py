@@ -6,6 +6,7 @@ to do. The command line prints that sentence and exits with status 2; any other
 exception is a defect of jsnnq and keeps its traceback.
 """
 
+import functools
 import importlib.metadata
 import math
 from collections.abc import Iterable
@@ -31,12 +32,18 @@ def check_compiler(version: str | None = None) -> None:
     Raises:
         InputError: it is one of `WRONG_COMPILERS`.
     """
-    version = version or importlib.metadata.version("jaxlib")
+    version = version or _installed()
     if version in WRONG_COMPILERS:
         raise InputError(
             f"jaxlib {version} {WRONG_COMPILERS[version]}: install another release, "
             f"with `pip install 'jax!={version}' 'jaxlib!={version}'`"
         )
+
+
+@functools.cache
+def _installed() -> str:
+    # Every use of a public name asks, and looking it up takes a millisecond.
+    return importlib.metadata.version("jaxlib")
 
 
 def choose(what: str, given: object, accepted: Iterable[str]) -> None:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from experiments import tables
-from jsnnq import files, ledger
+from jsnnq import ledger
 from jsnnq.config import Experiment, from_dict, load_experiment, to_dict
 from jsnnq.errors import InputError
 from jsnnq.groups import key
+from jsnnq.runtime import files
 
 
 def main() -> None:

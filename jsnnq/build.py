@@ -12,8 +12,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from jsnnq import batching, bnn, data, parallel, sew, surrogate
-from jsnnq.compiling import once
+from jsnnq import batching, bnn, data, sew, surrogate
 from jsnnq.config import BinaryNetworkConfig, Config, NetworkConfig, NeuronConfig
 from jsnnq.descent import Program
 from jsnnq.errors import InputError, check_integer, choose
@@ -23,6 +22,8 @@ from jsnnq.optimizer import optimizer
 from jsnnq.quantizers import StoMPP, identity
 from jsnnq.quantizers.stompp import bernoulli_lag, windows
 from jsnnq.resnet import ResidualNetwork
+from jsnnq.runtime import parallel
+from jsnnq.runtime.compiling import once
 from jsnnq.sew import SEWResNet
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}

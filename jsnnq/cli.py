@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsnnq import hugepages
 from jsnnq.errors import InputError, check_compiler, choose
+from jsnnq.runtime import hugepages
 
 EPILOG = """\
 examples:
@@ -441,7 +441,7 @@ def _devices(options: argparse.Namespace):
     """The devices that share a batch."""
     import jax
 
-    from jsnnq import parallel
+    from jsnnq.runtime import parallel
 
     wanted = options.devices or _CPU_DEVICES
     with contextlib.suppress(RuntimeError):  # JAX was in use before this command.
@@ -459,8 +459,8 @@ def _devices(options: argparse.Namespace):
 def _mesh(options: argparse.Namespace):
     """The devices that share a batch of an evaluation."""
     devices = _devices(options)
-    from jsnnq import parallel
     from jsnnq.evaluate import BATCH
+    from jsnnq.runtime import parallel
 
     return parallel.mesh(devices, BATCH)
 

@@ -17,8 +17,9 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from jsnnq import batching, losses, parallel
+from jsnnq import batching, losses
 from jsnnq.resnet import ResidualNetwork
+from jsnnq.runtime import parallel
 
 
 class TrainState(NamedTuple):

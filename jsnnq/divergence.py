@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike, Int, UInt8
 
-from jsnnq import batching, parallel
+from jsnnq import batching
 from jsnnq.descent import Program, TrainState, jitted, loss_and_changes
+from jsnnq.runtime import parallel
 
 
 class Diverged(RuntimeError):

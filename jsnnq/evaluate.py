@@ -14,9 +14,10 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from jsnnq import batching, data, firing, losses, parallel, records
+from jsnnq import batching, data, firing, losses, records
 from jsnnq.errors import check_integer, choose
 from jsnnq.resnet import ResidualNetwork, observe
+from jsnnq.runtime import parallel
 
 BATCH = 256
 """Images per jitted call."""

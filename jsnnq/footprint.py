@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from jsnnq import emd, files
+from jsnnq import emd
 from jsnnq.evaluate import Evaluation
+from jsnnq.runtime import files
 
 
 def of(evaluation: Evaluation) -> dict[str, Any]:

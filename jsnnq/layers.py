@@ -24,11 +24,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jsnnq import parallel
 from jsnnq.convolve import convolve
 from jsnnq.neurons import Neuron, initial_decay, unroll
 from jsnnq.precision import accumulation, at_least_float32
 from jsnnq.quantizers.base import Quantizer, State, identity
+from jsnnq.runtime import parallel
 
 STATE = "quantizer"
 """Name of a quantizer's state inside its layer."""

@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jsnnq import checkpoint, emd, files, footprint, probe, report
+from jsnnq import emd, footprint, probe, report
 from jsnnq.config import Config, check_rows, from_dict, to_dict
 from jsnnq.errors import InputError
 from jsnnq.footprint import as_dict, distances
 from jsnnq.monitor import read_curve
 from jsnnq.plan import KINDS, Job
+from jsnnq.runtime import checkpoint, files
 
 SCHEMA = 1
 _MARKER = "study.json"

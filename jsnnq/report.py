@@ -22,11 +22,12 @@ import rich.box
 import rich.table
 import rich.text
 
-from jsnnq import charts, drawing, files, histograms, pictures, tables, verdict
+from jsnnq import charts, drawing, histograms, pictures, tables, verdict
 from jsnnq.claims import Claim
 from jsnnq.firing import rates
 from jsnnq.pictures import Picture
 from jsnnq.results import Reading, Study, distance, is_synthetic, percent, read
+from jsnnq.runtime import files
 
 
 def write(

@@ -13,14 +13,10 @@ import numpy as np
 from jsnnq import (
     batching,
     build,
-    checkpoint,
     data,
     descent,
     divergence,
-    files,
     footprint,
-    interrupt,
-    parallel,
     probe,
     states,
     train,
@@ -32,6 +28,7 @@ from jsnnq.evaluate import Evaluation, evaluate
 from jsnnq.evaluate import compile_ahead as evaluate_ahead
 from jsnnq.measure import describe
 from jsnnq.monitor import Monitor
+from jsnnq.runtime import checkpoint, files, interrupt, parallel
 from jsnnq.stored import save_network, shapes_of
 
 SAVE_EVERY_S = 60.0

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array
 
-from jsnnq.compiling import once
 from jsnnq.layers import STATE, Rules
 from jsnnq.quantizers import Quantizer, identity
 from jsnnq.quantizers.base import storage_bits
 from jsnnq.resnet import ResidualNetwork
+from jsnnq.runtime.compiling import once
 
 
 def quantize(

@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, UInt8
 
-from jsnnq import batching, build, checkpoint, data, states
+from jsnnq import batching, build, data, states
 from jsnnq.config import Config, from_dict, to_dict
 from jsnnq.errors import InputError
 from jsnnq.resnet import ResidualNetwork
+from jsnnq.runtime import checkpoint
 
 
 def save_network(

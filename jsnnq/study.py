@@ -27,10 +27,8 @@ from jsnnq import (
     divergence,
     emd,
     evaluate,
-    files,
     footprint,
     ledger,
-    parallel,
     probe,
 )
 from jsnnq.budget import Budget, OutOfTime
@@ -38,8 +36,9 @@ from jsnnq.config import Config, to_dict
 from jsnnq.errors import InputError, choose
 from jsnnq.footprint import as_dict, distances
 from jsnnq.plan import Job, by_seed, plan, select
-from jsnnq.provenance import installed_commit
 from jsnnq.run import compile_ahead, execute, tidy
+from jsnnq.runtime import files, parallel
+from jsnnq.runtime.provenance import installed_commit
 
 _AHEAD = 2
 """So many programs are compiled before their rows begin, at the same time: a row that

@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsnnq import batching, data, divergence, parallel, records
+from jsnnq import batching, data, divergence, records
 from jsnnq.descent import Program, TrainState, jitted, keys
 from jsnnq.monitor import Monitor
 from jsnnq.records import Records
+from jsnnq.runtime import parallel
 
 
 def compile_ahead(

@@ -4,8 +4,7 @@ import pytest
 
 from jsnnq import behaviour
 from jsnnq.results import read
-
-from .studies import SMALL, study
+from tests.studies import SMALL, study
 
 
 def held(rows, diverged=(), seeds=2, **others):

@@ -29,8 +29,7 @@ from jsnnq.config import (
 )
 from jsnnq.errors import InputError
 from jsnnq.quantizers import identity
-
-from .test_train import SMALL, digits
+from tests.test_train import SMALL, digits
 
 # The tiny network on 8x8 images of one colour, by hand: kernel sizes and neurons.
 KERNELS = {

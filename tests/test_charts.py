@@ -7,8 +7,7 @@ import pytest
 
 from jsnnq import charts
 from jsnnq.results import read
-
-from .studies import (
+from tests.studies import (
     KNOWN,
     KNOWN_BINARY,
     SMALL,

@@ -23,9 +23,8 @@ from jsnnq import build, cli, data, descent, divergence, run, study
 from jsnnq.budget import OutOfTime
 from jsnnq.config import to_dict
 from jsnnq.stored import save_network
-
-from .test_study import EXPERIMENT, ORDER, fake_execute, rates_of, tree
-from .test_train import SMALL
+from tests.test_study import EXPERIMENT, ORDER, fake_execute, rates_of, tree
+from tests.test_train import SMALL
 
 COMMANDS = ("study", "train", "evaluate", "compare", "report", "prepare")
 SMALL_NETWORK = (  # as typed, the network of test_train

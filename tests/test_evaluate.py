@@ -16,8 +16,7 @@ from jsnnq.errors import InputError
 from jsnnq.evaluate import _add, _count, evaluate
 from jsnnq.measure import describe
 from jsnnq.resnet import Seen, observe
-
-from .test_train import BINARY, SMALL, digits
+from tests.test_train import BINARY, SMALL, digits
 
 
 @functools.cache

@@ -12,8 +12,7 @@ from jsnnq.cli import main
 from jsnnq.config import Experiment, load_experiment
 from jsnnq.errors import InputError
 from jsnnq.results import read
-
-from .studies import KNOWN_BINARY, binary, small
+from tests.studies import KNOWN_BINARY, binary, small
 
 _FOLDER = Path(__file__).parent.parent / "experiments"
 FILES = sorted(

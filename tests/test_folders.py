@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from jsnnq import data, prepare, study
-
-from .test_cli import enter, refused, tree
-from .test_prepare import small_archive
-from .test_study import EXPERIMENT, fake_execute
+from tests.test_cli import enter, refused, tree
+from tests.test_prepare import small_archive
+from tests.test_study import EXPERIMENT, fake_execute
 
 NAMES = {
     "brackets": "x[1]",

@@ -4,8 +4,7 @@ import pytest
 
 from jsnnq import freezing
 from jsnnq.results import read
-
-from .studies import KNOWN_BINARY, binary
+from tests.studies import KNOWN_BINARY, binary
 
 
 def held(accuracies, **options):

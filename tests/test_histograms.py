@@ -5,8 +5,7 @@ import pytest
 
 from jsnnq import histograms
 from jsnnq.results import read
-
-from .studies import KNOWN, SMALL, comparison, find, small, study
+from tests.studies import KNOWN, SMALL, comparison, find, small, study
 
 
 def shares(*counts):

@@ -8,8 +8,7 @@ from matplotlib.colors import to_hex
 
 from jsnnq import inside
 from jsnnq.results import read
-
-from .studies import SIGNS, binary, binary_study, looks, small
+from tests.studies import SIGNS, binary, binary_study, looks, small
 
 ROWS = ("accuracy", "frozen", "gradient", "zero", "flipped")
 

@@ -14,12 +14,12 @@ import jax
 import numpy as np
 import pytest
 
-from jsnnq import checkpoint, footprint
+from jsnnq import footprint
 from jsnnq.config import load_experiment
 from jsnnq.plan import plan, select
 from jsnnq.prepare import prepare
-
-from . import test_prepare
+from jsnnq.runtime import checkpoint
+from tests import test_prepare
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENT = '''\

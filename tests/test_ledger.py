@@ -10,9 +10,8 @@ from jsnnq import ledger, study
 from jsnnq.config import LQNet, kernels, to_dict
 from jsnnq.errors import InputError
 from jsnnq.plan import plan
-
-from . import studies
-from .test_study import ORDER, ROWS, fake_execute, make, read, tree, without_times
+from tests import studies
+from tests.test_study import ORDER, ROWS, fake_execute, make, read, tree, without_times
 
 
 @pytest.fixture
@@ -63,7 +62,7 @@ def test_another_device_says_nothing_of_this_one(tmp_path):
 
 
 def test_what_was_done_of_a_row_is_taken_off(tmp_path):
-    from jsnnq import checkpoint
+    from jsnnq.runtime import checkpoint
 
     done(tmp_path, "float", 0, 30.0)
     partial = tmp_path / "runs" / "float-seed1" / "partial"

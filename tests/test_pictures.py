@@ -8,8 +8,7 @@ import pytest
 
 from jsnnq import pictures
 from jsnnq.results import read
-
-from .studies import binary, binary_study, looks, small
+from tests.studies import binary, binary_study, looks, small
 
 
 def files(made):

@@ -6,8 +6,7 @@ import pytest
 
 from jsnnq.errors import InputError
 from jsnnq.plan import by_seed, plan, select
-
-from .test_study import ROWS, SCRATCH
+from tests.test_study import ROWS, SCRATCH
 
 
 def keys(jobs):

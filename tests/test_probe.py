@@ -13,8 +13,7 @@ from jsnnq import batching, build, losses, probe, run, train
 from jsnnq.binary import binary
 from jsnnq.config import STE, BinaryNetworkConfig, StoMPP, TrainingConfig
 from jsnnq.states import at
-
-from .test_train import SMALL, digits
+from tests.test_train import SMALL, digits
 
 STEPS = 1437 // 128
 _BASE = dataclasses.replace(

@@ -17,8 +17,7 @@ import rich.console
 from jsnnq import report
 from jsnnq.errors import InputError
 from jsnnq.results import read
-
-from .studies import (
+from tests.studies import (
     HOSTILE,
     KNOWN,
     ROWS,

@@ -6,8 +6,7 @@ import shutil
 import pytest
 
 from jsnnq import report
-
-from .studies import HOSTILE, KNOWN_BINARY, ROWS, SMALL, binary_study, find, study
+from tests.studies import HOSTILE, KNOWN_BINARY, ROWS, SMALL, binary_study, find, study
 
 _CHROMIUM, _DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(

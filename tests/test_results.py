@@ -4,8 +4,7 @@ import pytest
 
 from jsnnq import results
 from jsnnq.errors import InputError
-
-from .studies import (
+from tests.studies import (
     DRIFT,
     KNOWN,
     KNOWN_BINARY,

@@ -12,7 +12,6 @@ from scipy import special, stats
 from jsnnq import (
     batching,
     build,
-    checkpoint,
     data,
     descent,
     divergence,
@@ -36,9 +35,9 @@ from jsnnq.config import (
 from jsnnq.errors import InputError
 from jsnnq.evaluate import evaluate, forget
 from jsnnq.monitor import read_curve
+from jsnnq.runtime import checkpoint
 from jsnnq.stored import load_network, save_network
-
-from .test_train import BINARY, SMALL, assert_same, digits
+from tests.test_train import BINARY, SMALL, assert_same, digits
 
 MINT = (("layer.*sn.?", Mint(4, shared=True)),)
 QUANTIZED = {

@@ -4,8 +4,7 @@ import numpy as np
 
 from jsnnq import scatter
 from jsnnq.results import read
-
-from .studies import KNOWN, ROWS, find, small, study
+from tests.studies import KNOWN, ROWS, find, small, study
 
 
 def drawn(results):

@@ -5,8 +5,7 @@ import pytest
 
 from jsnnq import standings
 from jsnnq.results import read
-
-from .studies import KNOWN_BINARY, binary, small
+from tests.studies import KNOWN_BINARY, binary, small
 
 PAPER = {
     "bnn-ste-r18": {"accuracy": 0.489, "grade": "S", "of": "CIFAR-100"},

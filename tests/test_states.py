@@ -23,8 +23,7 @@ from jsnnq.config import (
 )
 from jsnnq.layers import Rules
 from jsnnq.quantizers import identity
-
-from .test_build import (
+from tests.test_build import (
     HIDDEN,
     KERNELS,
     NEURONS,
@@ -36,7 +35,7 @@ from .test_build import (
     quantized,
     with_,
 )
-from .test_train import SMALL
+from tests.test_train import SMALL
 
 
 @pytest.mark.parametrize(

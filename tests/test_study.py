@@ -19,26 +19,15 @@ import pytest
 from scipy import stats
 
 import jsnnq
-from jsnnq import (
-    checkpoint,
-    descent,
-    divergence,
-    files,
-    footprint,
-    ledger,
-    monitor,
-    run,
-    study,
-    train,
-)
+from jsnnq import descent, divergence, footprint, ledger, monitor, run, study, train
 from jsnnq.budget import Budget, OutOfTime
 from jsnnq.config import Config, LQNet, Uniform, kernels, to_dict
 from jsnnq.errors import InputError
 from jsnnq.evaluate import Evaluation
+from jsnnq.runtime import checkpoint, files
 from jsnnq.stored import load_network
 from jsnnq.study import Study
-
-from .test_train import CLIP, SMALL
+from tests.test_train import CLIP, SMALL
 
 TUNED = dataclasses.replace(SMALL, start="checkpoint")
 ROWS = {

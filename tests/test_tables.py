@@ -9,8 +9,7 @@ import rich.console
 
 from jsnnq import tables
 from jsnnq.results import read
-
-from .studies import (
+from tests.studies import (
     HOSTILE,
     KNOWN,
     KNOWN_BINARY,

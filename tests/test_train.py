@@ -10,17 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from jsnnq import (
-    batching,
-    build,
-    checkpoint,
-    data,
-    descent,
-    divergence,
-    records,
-    run,
-    train,
-)
+from jsnnq import batching, build, data, descent, divergence, records, run, train
 from jsnnq.binary import binary
 from jsnnq.config import (
     BinaryNetworkConfig,
@@ -36,6 +26,7 @@ from jsnnq.config import (
 from jsnnq.errors import InputError
 from jsnnq.monitor import Monitor
 from jsnnq.neurons import Neuron
+from jsnnq.runtime import checkpoint
 from jsnnq.sew import SEWResNet
 
 # The same in test_run, test_study and test_cli, which then share its compilations.

@@ -4,8 +4,7 @@ import pytest
 
 from jsnnq import verdict
 from jsnnq.results import read
-
-from .studies import DRIFT, KNOWN, KNOWN_BINARY, SMALL, binary, find, small, study
+from tests.studies import DRIFT, KNOWN, KNOWN_BINARY, SMALL, binary, find, small, study
 
 
 def words(results, planned=()):

@@ -13,7 +13,6 @@ import optax
 from jsnnq import (
     batching,
     build,
-    checkpoint,
     descent,
     lqnet,
     mint,
@@ -26,6 +25,7 @@ from jsnnq import (
 from jsnnq.bnn import binary_resnet
 from jsnnq.layers import Rules
 from jsnnq.neurons import Neuron
+from jsnnq.runtime import checkpoint
 from jsnnq.sew import sew_resnet
 
 SHAPE = (8, 8, 3)

@@ -19,8 +19,8 @@ from typing import Any
 
 import jax
 
-from jsnnq import files, hugepages, parallel
-from jsnnq.provenance import installed_commit
+from jsnnq.runtime import files, hugepages, parallel
+from jsnnq.runtime.provenance import installed_commit
 
 from . import page
 

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsnnq import build, data, descent, losses, parallel, run, train
+from jsnnq import build, data, descent, losses, run, train
 from jsnnq.config import Config, NetworkConfig, TrainingConfig
 from jsnnq.resnet import observe
+from jsnnq.runtime import parallel
 
 from .timing import Work
 

@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsnnq import batching, descent, emd, parallel
+from jsnnq import batching, descent, emd
 from jsnnq.binary import METHODS, RECIPE, binary, network
 from jsnnq.config import LQNet, Uniform, kernels, neurons
 from jsnnq.neurons import Neuron, unroll
+from jsnnq.runtime import parallel
 
 from . import ours, peers
 from .timing import WARM, Row, Skipped, Work, compare

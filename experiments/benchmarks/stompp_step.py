@@ -21,10 +21,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jsnnq import build, descent, hugepages, states
+from jsnnq import build, descent, states
 from jsnnq.binary import METHODS, RECIPE, binary, network
 from jsnnq.layers import Rules
 from jsnnq.quantizers.stompp import Freezing
+from jsnnq.runtime import hugepages
 
 _CIFAR = (32, 32, 3)
 _STEPS_PER_EPOCH = 390

@@ -57,11 +57,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jsnnq import parallel
 from jsnnq.errors import InputError, check_number, choose
 from jsnnq.precision import accumulation, at_least_float32
 from jsnnq.quantizers.base import PLACES, Quantizer, check_bits, per_channel
 from jsnnq.quantizers.primitives import nearest, round_to_level
+from jsnnq.runtime import parallel
 
 AVERAGE = 0.9
 """Weight of the past in the moving average of the basis."""

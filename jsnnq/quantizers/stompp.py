@@ -36,10 +36,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from jsnnq import parallel
 from jsnnq.errors import InputError, check_integer, check_number, choose
 from jsnnq.quantizers.base import SignQuantizer
 from jsnnq.quantizers.primitives import SURROGATES, freeze, mean_magnitude
+from jsnnq.runtime import parallel
 
 LAWS = ("soft", "bernoulli", "full", "fixed")
 

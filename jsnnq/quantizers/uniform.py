@@ -31,11 +31,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jsnnq import parallel
 from jsnnq.errors import InputError, check_number, choose
 from jsnnq.precision import accumulation, at_least_float32
 from jsnnq.quantizers.base import Quantizer, check_bits, per_channel
 from jsnnq.quantizers.primitives import Grid, round_to_grid
+from jsnnq.runtime import parallel
 
 GRIDS = ("even", "symmetric", "unsigned")
 

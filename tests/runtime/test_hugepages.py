@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from jsnnq import hugepages
+from jsnnq.runtime import hugepages
 
 # A program that says how it was started, and what it was told.
 _PROGRAM = """
 import json, os, pathlib, sys
-from jsnnq import hugepages
+from jsnnq.runtime import hugepages
 hugepages._SETTING = pathlib.Path(sys.argv[1])
 print("begun", flush=True)
 hugepages.begin_again()

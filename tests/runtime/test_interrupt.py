@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from jsnnq.interrupt import patient
+from jsnnq.runtime.interrupt import patient
 
 
 def test_the_first_asks_and_the_second_insists(ctrl_c):

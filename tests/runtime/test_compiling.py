@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsnnq.compiling import once
+from jsnnq.runtime.compiling import once
 
 
 def test_it_computes_what_the_function_does_and_traces_once():

@@ -19,7 +19,7 @@ def installed_commit() -> str | None:
     commit = json.loads(text or "{}").get("vcs_info", {}).get("commit_id")
     if commit:
         return commit
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     if not (package.parent / ".git").exists():
         return None
     try:

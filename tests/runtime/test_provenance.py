@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jsnnq import provenance
+from jsnnq.runtime import provenance
 
 
 class Installed:
@@ -28,7 +28,7 @@ def test_an_installation_from_version_control_knows_its_commit(monkeypatch):
 
 
 def test_a_checkout_is_asked_for_its_commit(monkeypatch):
-    root = Path(provenance.__file__).parents[1]
+    root = Path(provenance.__file__).parents[2]
     if not (root / ".git").exists():
         pytest.skip("this is no checkout")
     monkeypatch.setattr(
@@ -47,7 +47,9 @@ def test_without_version_control_no_commit_is_known(monkeypatch, tmp_path):
     monkeypatch.setattr(
         importlib.metadata, "distribution", lambda name: Installed('{"dir_info": {}}')
     )
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "jsnnq" / "run.py"))
+    monkeypatch.setattr(
+        provenance, "__file__", str(tmp_path / "jsnnq" / "runtime" / "run.py")
+    )
     assert provenance.installed_commit() is None
 
 

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from jsnnq.errors import InputError
-from jsnnq.files import claim, read_json, write_json
+from jsnnq.runtime.files import claim, read_json, write_json
 
 IDENTITY = {"seeds": 2, "rows": {"float": {"rate": 0.1, "rules": [["a", None]]}}}
 

@@ -19,7 +19,6 @@ from jsnnq import (
     layers,
     lqnet,
     mint,
-    parallel,
     run,
     train,
     uniform,
@@ -28,9 +27,9 @@ from jsnnq.binary import binary
 from jsnnq.config import STE, LQNet, Mint, StoMPP, Uniform, kernels, neurons
 from jsnnq.evaluate import evaluate
 from jsnnq.quantizers.primitives import mean_magnitude
-
-from .test_train import BINARY, assert_same, digits, leaf_at
-from .test_train import SMALL as ADAM
+from jsnnq.runtime import parallel
+from tests.test_train import BINARY, assert_same, digits, leaf_at
+from tests.test_train import SMALL as ADAM
 
 if len(jax.devices()) < 4:
     pytest.skip("needs four devices", allow_module_level=True)
@@ -71,7 +70,7 @@ def test_as_many_devices_as_divide_the_batch(batch, expected):
 
 _THREADS = """
 import json, os, sys, jax
-from jsnnq import parallel
+from jsnnq.runtime import parallel
 parallel.threads(int(sys.argv[1]))
 total = jax.pmap(lambda x: jax.lax.psum(x, "i"), "i")(jax.numpy.arange(2))
 print(json.dumps([jax.device_count(), os.environ.get("XLA_FLAGS"), total.tolist()]))

@@ -20,8 +20,8 @@ import optax
 import orbax.checkpoint as ocp
 import pytest
 
-from jsnnq import checkpoint
 from jsnnq.errors import InputError
+from jsnnq.runtime import checkpoint
 
 _METADATA = {"config": {"bits": 4, "clip": 0.1, "name": "é"}, "epochs": [1, 2]}
 
@@ -333,7 +333,7 @@ import hashlib, os, shutil, signal, sys
 from pathlib import Path
 import numpy as np
 import orbax.checkpoint as ocp
-from jsnnq import checkpoint
+from jsnnq.runtime import checkpoint
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -367,7 +367,7 @@ def killed(tmp_path_factory):
     root = tmp_path_factory.mktemp("killed")
     for stage in ("arrays", "manifest", "rename", "removal"):
         checkpoint.save(root / stage, {"a": np.full(3, 1.0)}, {"v": 1})
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     subprocess.run([sys.executable, "-c", _KILLED, str(root)], env=env, check=True)
     return root
 

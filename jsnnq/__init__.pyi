@@ -3,7 +3,7 @@
 from .bnn import BinaryResNet as BinaryResNet
 from .bnn import binary_resnet as binary_resnet
 from .config import Config as Config
-from .data import load_data as load_data
+from .data.sets import load_data as load_data
 from .emd import Distances as Distances
 from .emd import compare as compare
 from .emd import compare_matched as compare_matched

@@ -12,8 +12,9 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from jsnnq import batching, bnn, data, sew, surrogate
+from jsnnq import bnn, sew, surrogate
 from jsnnq.config import BinaryNetworkConfig, Config, NetworkConfig, NeuronConfig
+from jsnnq.data import batches, sets
 from jsnnq.descent import Program
 from jsnnq.errors import InputError, check_integer, choose
 from jsnnq.layers import Rules
@@ -260,7 +261,7 @@ def _activations_of(kernel: str) -> str:
 
 
 def program(
-    config: Config, dataset: data.DataSet, devices: parallel.Devices = ()
+    config: Config, dataset: sets.DataSet, devices: parallel.Devices = ()
 ) -> Program:
     """What a row compiles to.
 
@@ -273,7 +274,7 @@ def program(
     training = config.training
     check_integer("batch", training.batch)
     check_integer("calibration", config.calibration)
-    steps_per_epoch = batching.steps_per_epoch(len(dataset.train), training.batch)
+    steps_per_epoch = batches.steps_per_epoch(len(dataset.train), training.batch)
     net = network(config, dataset.classes, steps_per_epoch)
     latent = tuple(p for p in net.kernel_layers() if net.weights(p) != identity)
     return Program(

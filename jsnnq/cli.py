@@ -282,8 +282,8 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _prepare(options: argparse.Namespace) -> int:
+    from jsnnq.data.prepare import prepare
     from jsnnq.monitor import Transfer
-    from jsnnq.prepare import prepare
 
     with Transfer() as progress:
         done = prepare(

@@ -17,7 +17,8 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from jsnnq import batching, losses
+from jsnnq import losses
+from jsnnq.data import batches
 from jsnnq.resnet import ResidualNetwork
 from jsnnq.runtime import parallel
 
@@ -82,7 +83,7 @@ class Program:
     def inputs(self, images: UInt8[Array, "B H W C"]) -> Float[Array, "B H W C"]:
         """What the network reads where these images are shown."""
         dtype = self.network.dtype
-        return batching.normalise(images, self.mean, self.std, self.scale, dtype)
+        return batches.normalise(images, self.mean, self.std, self.scale, dtype)
 
 
 def start(program: Program, variables: dict[str, Any]) -> TrainState:
@@ -159,7 +160,7 @@ def update(
     Returns:
         The state after the step; `loss`, `accuracy`, and `finite` (see `is_sound`).
     """
-    images = batching.augment(key, images, pad=program.pad, flip=program.flip)
+    images = batches.augment(key, images, pad=program.pad, flip=program.flip)
     advance = parallel.spread(functools.partial(_advance, program), program.mesh)
     return advance(state, (images, labels))
 
@@ -236,7 +237,7 @@ def step(
         key: the run's augmentation stream.
     """
     steps_per_epoch = len(images) // program.batch
-    batch = batching.take(
+    batch = batches.take(
         images, labels, order, state.step % steps_per_epoch, program.batch
     )
     return update(program, state, *batch, jax.random.fold_in(key, state.step))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike, Int, UInt8
 
-from jsnnq import batching
+from jsnnq.data import batches
 from jsnnq.descent import Program, TrainState, jitted, loss_and_changes
 from jsnnq.runtime import parallel
 
@@ -50,7 +50,7 @@ def explain(
     given = (state, jnp.asarray(images), jnp.asarray(labels))
     state, pixels, classes = parallel.home(given, program.mesh)
     program = dataclasses.replace(program, mesh=None)
-    shown = batching.augment(key, pixels, pad=program.pad, flip=program.flip)
+    shown = batches.augment(key, pixels, pad=program.pad, flip=program.flip)
     where = (
         _first_bad_output(program, state, shown)
         or _last_bad_gradient(program, state, shown, classes)

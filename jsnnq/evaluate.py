@@ -14,7 +14,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from jsnnq import batching, data, firing, losses, records
+from jsnnq import firing, losses
+from jsnnq.data import batches, sets, streams
 from jsnnq.errors import check_integer, choose
 from jsnnq.resnet import ResidualNetwork, observe
 from jsnnq.runtime import parallel
@@ -84,7 +85,7 @@ def _add(sums: _Totals, seen: _Totals) -> _Totals:
 
 def _count(network, pixels, variables, images, labels, valid):
     """The loss and the counts of this device's part of a batch."""
-    inputs = batching.normalise(images, *pixels, dtype=network.dtype)
+    inputs = batches.normalise(images, *pixels, dtype=network.dtype)
     logits, seen = observe(network, variables, inputs)
     logits = losses.readout(logits)
     between = {**seen.joins, **seen.pooled, **seen.activations}
@@ -104,7 +105,7 @@ def _count(network, pixels, variables, images, labels, valid):
 def evaluate(
     network: ResidualNetwork,
     variables: dict[str, Any],
-    dataset: data.DataSet,
+    dataset: sets.DataSet,
     *,
     split: str = "test",
     batch: int = BATCH,
@@ -157,7 +158,7 @@ def evaluate(
 def compile_ahead(
     network: ResidualNetwork,
     variables: dict[str, Any],
-    dataset: data.DataSet,
+    dataset: sets.DataSet,
     *,
     mesh: Mesh | None = None,
 ) -> None:
@@ -198,7 +199,7 @@ def _whole_batch(batch: int, images: int, mesh: Mesh | None) -> int:
 
 
 def _batches(
-    split: data.Split | records.Records, batch: int
+    split: sets.Split | streams.Records, batch: int
 ) -> Iterator[tuple[Array, Array, Array]]:
     """All images once, in order; the last batch repeats its first image to fill up."""
     size = len(split)
@@ -206,6 +207,6 @@ def _batches(
     index = first[:, None] + np.arange(batch)
     valid = index < size
     order = np.where(valid, index, first[:, None]).ravel()
-    read = records.batches(split, order, batch)
+    read = streams.batches(split, order, batch)
     for (images, labels), known in zip(read, valid, strict=True):
         yield jnp.asarray(images), jnp.asarray(labels), jnp.asarray(known)

@@ -29,7 +29,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jsnnq import data, losses
+from jsnnq import losses
+from jsnnq.data import sets
 from jsnnq.descent import Program, TrainState, loss_and_changes
 from jsnnq.layers import STATE
 from jsnnq.monitor import appended, read_lines
@@ -67,7 +68,7 @@ class Probe:
         self,
         program: Program,
         start: TrainState,
-        dataset: data.DataSet,
+        dataset: sets.DataSet,
         path: Path,
         windows: Mapping[str, tuple[int, int]],
     ):

@@ -10,19 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsnnq import (
-    batching,
-    build,
-    data,
-    descent,
-    divergence,
-    footprint,
-    probe,
-    states,
-    train,
-)
+from jsnnq import build, descent, divergence, footprint, probe, states, train
 from jsnnq.budget import Budget, OutOfTime
 from jsnnq.config import Config, from_dict, to_dict
+from jsnnq.data import batches, sets
 from jsnnq.errors import InputError
 from jsnnq.evaluate import Evaluation, evaluate
 from jsnnq.evaluate import compile_ahead as evaluate_ahead
@@ -38,7 +29,7 @@ SAVE_EVERY_S = 60.0
 def start(
     program: descent.Program,
     config: Config,
-    dataset: data.DataSet,
+    dataset: sets.DataSet,
     seed: int,
     parent: Path | None = None,
 ) -> descent.TrainState:
@@ -80,7 +71,7 @@ def _given(parent: Path | None, config: Config) -> Path:
 
 
 def compile_ahead(
-    program: descent.Program, config: Config, dataset: data.DataSet
+    program: descent.Program, config: Config, dataset: sets.DataSet
 ) -> None:
     """Compiles a row's training and evaluation, so that `execute` finds it done.
 
@@ -100,7 +91,7 @@ def compile_ahead(
 def execute(
     program: descent.Program,
     config: Config,
-    dataset: data.DataSet,
+    dataset: sets.DataSet,
     folder: Path,
     *,
     seed: int,
@@ -211,7 +202,7 @@ def _train(program, config, dataset, folder, seed, state, monitor, budget):
         raise
     if stopped():
         raise KeyboardInterrupt
-    steps = config.training.epochs * batching.steps_per_epoch(
+    steps = config.training.epochs * batches.steps_per_epoch(
         len(dataset.train), program.batch
     )
     if int(state.step) < steps:
@@ -226,13 +217,13 @@ def _probe(program, config, dataset, folder, start):
     """
     if not config.training.looks or not probe.sign_layers(program.network):
         return None
-    steps_per_epoch = batching.steps_per_epoch(len(dataset.train), program.batch)
+    steps_per_epoch = batches.steps_per_epoch(len(dataset.train), program.batch)
     windows = build.freezing(config, program.network, steps_per_epoch)
     return probe.Probe(program, start, dataset, folder / "looks.jsonl", windows)
 
 
 def calibration_images(
-    dataset: data.DataSet, count: int, key: jax.Array, dtype: Any = jnp.float32
+    dataset: sets.DataSet, count: int, key: jax.Array, dtype: Any = jnp.float32
 ) -> jax.Array:
     """The first training images of the run's own order, normalised, not augmented.
 
@@ -245,9 +236,9 @@ def calibration_images(
     Returns:
         Images `B H W C`, floats.
     """
-    order = np.asarray(batching.epoch_order(key, 0, len(dataset.train)))
+    order = np.asarray(batches.epoch_order(key, 0, len(dataset.train)))
     images, _ = dataset.train.read(order[: min(count, len(order))])
-    return batching.normalise(
+    return batches.normalise(
         jnp.asarray(images), dataset.mean, dataset.std, dataset.scale, dtype
     )
 
@@ -283,7 +274,7 @@ def train_one(
         raise InputError(f"seed is {seed}: an integer from 0 to {2**32 - 1} is needed")
     if config.start != "scratch":
         _given(None, config)
-    dataset = data.load(config.data, data_dir=data_dir)
+    dataset = sets.load(config.data, data_dir=data_dir)
     program = build.program(config, dataset, devices)
     identity = {"config": to_dict(config), "seed": seed}
     files.claim(folder, "run.json", identity, _rewritten)

@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, UInt8
 
-from jsnnq import batching, build, data, states
+from jsnnq import build, states
 from jsnnq.config import Config, from_dict, to_dict
+from jsnnq.data import batches, sets
 from jsnnq.errors import InputError
 from jsnnq.resnet import ResidualNetwork
 from jsnnq.runtime import checkpoint
@@ -25,7 +26,7 @@ def save_network(
     path: Path,
     variables: Mapping[str, Any],
     config: Config,
-    dataset: data.DataSet,
+    dataset: sets.DataSet,
     *,
     seed: int = 0,
     label: str = "",
@@ -66,7 +67,7 @@ class Network(NamedTuple):
     variables: dict[str, Any]
     config: Config
     seed: int
-    dataset: data.DataSet
+    dataset: sets.DataSet
     label: str
 
     def inputs(self, images: UInt8[ArrayLike, "B H W C"]) -> Float[Array, "B H W C"]:
@@ -75,7 +76,7 @@ class Network(NamedTuple):
         Mean and deviation are those of its training, the scale that of `dataset`.
         """
         known = self.dataset
-        return batching.normalise(
+        return batches.normalise(
             jnp.asarray(images),
             known.mean,
             known.std,
@@ -117,7 +118,7 @@ def load_network(
     config = from_dict(metadata["config"])
     # The network goes on seeing pixels as it was trained to, on whichever data.
     dataset = dataclasses.replace(
-        data.load(data_name or config.data, data_dir=data_dir),
+        sets.load(data_name or config.data, data_dir=data_dir),
         mean=tuple(metadata["mean"]),
         std=tuple(metadata["std"]),
     )
@@ -135,7 +136,7 @@ def load_network(
 
 
 def shapes_of(
-    network: ResidualNetwork, config: Config, dataset: data.DataSet
+    network: ResidualNetwork, config: Config, dataset: sets.DataSet
 ) -> dict[str, Any]:
     """Shapes and dtypes of the variables of a row's network, without computing them.
 

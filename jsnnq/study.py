@@ -20,19 +20,10 @@ from typing import Any
 
 import jax
 
-from jsnnq import (
-    build,
-    data,
-    descent,
-    divergence,
-    emd,
-    evaluate,
-    footprint,
-    ledger,
-    probe,
-)
+from jsnnq import build, descent, divergence, emd, evaluate, footprint, ledger, probe
 from jsnnq.budget import Budget, OutOfTime
 from jsnnq.config import Config, to_dict
+from jsnnq.data import sets
 from jsnnq.errors import InputError, choose
 from jsnnq.footprint import as_dict, distances
 from jsnnq.plan import Job, by_seed, plan, select
@@ -324,9 +315,9 @@ class Study:
             probe.forget_compiled()
 
 
-def _dataset(name: str, *, data_dir: str | None, hold_out: int) -> data.DataSet:
-    loaded = data.load(name, data_dir=data_dir)
-    return data.hold_out(loaded, hold_out) if hold_out else loaded
+def _dataset(name: str, *, data_dir: str | None, hold_out: int) -> sets.DataSet:
+    loaded = sets.load(name, data_dir=data_dir)
+    return sets.hold_out(loaded, hold_out) if hold_out else loaded
 
 
 def _device() -> str:

@@ -13,15 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsnnq import batching, data, divergence, records
+from jsnnq import divergence
+from jsnnq.data import batches, sets, streams
+from jsnnq.data.streams import Records
 from jsnnq.descent import Program, TrainState, jitted, keys
 from jsnnq.monitor import Monitor
-from jsnnq.records import Records
 from jsnnq.runtime import parallel
 
 
 def compile_ahead(
-    program: Program, state: TrainState, split: data.Split | Records
+    program: Program, state: TrainState, split: sets.Split | Records
 ) -> None:
     """Compiles what `fit` will call step by step, so that it finds it done.
 
@@ -51,7 +52,7 @@ def compile_ahead(
 def fit(
     program: Program,
     state: TrainState,
-    split: data.Split | Records,
+    split: sets.Split | Records,
     *,
     seed: int,
     epochs: int,
@@ -85,7 +86,7 @@ def fit(
         Diverged: a loss or a gradient was not finite.
     """
     monitor = monitor or Monitor(quiet=True)
-    steps_per_epoch = batching.steps_per_epoch(len(split), program.batch)
+    steps_per_epoch = batches.steps_per_epoch(len(split), program.batch)
     if scan is None:
         scan = jax.default_backend() != "cpu"
     first = int(state.step)
@@ -105,7 +106,7 @@ def fit(
     state = parallel.everywhere(state, program.mesh)
     while (done := int(state.step)) < epochs * steps_per_epoch:
         number, inside = divmod(done, steps_per_epoch)
-        order = batching.epoch_order(keys(seed).order, number, len(split))
+        order = batches.epoch_order(keys(seed).order, number, len(split))
         order = parallel.everywhere(order, program.mesh)
         # Up to the next look or the end of the epoch, whichever comes first.
         length = min(stretch - inside % stretch, steps_per_epoch - inside)
@@ -139,7 +140,7 @@ def _dispatched_steps(
 
     def batch_of(state):
         index = int(state.step) % steps_per_epoch
-        return batching.take(images, labels, order, index, program.batch)
+        return batches.take(images, labels, order, index, program.batch)
 
     steps = [advance] * length
     return _supervised(program, state, steps, batch_of, key, report, enough)
@@ -152,11 +153,11 @@ def _streamed_steps(
     steps_per_epoch = len(split) // program.batch
     number, done = divmod(int(state.step), steps_per_epoch)
     rest = np.asarray(order)[done * program.batch : (done + length) * program.batch]
-    batches = records.batches(split, rest, program.batch, seed=(seed, number))
+    ahead = streams.batches(split, rest, program.batch, seed=(seed, number))
     recent: dict[int, Any] = {}
 
     def advances() -> Iterator[Callable]:
-        for step_number, batch in enumerate(batches, start=int(state.step)):
+        for step_number, batch in enumerate(ahead, start=int(state.step)):
             recent[step_number] = batch
             recent.pop(step_number - 2, None)
             step_key = jax.random.fold_in(key, step_number)
@@ -211,7 +212,7 @@ def _scanned_steps(
         for _ in range(bad):
             kept, _ = jitted(program).step(kept, images, labels, order, key)
         index = int(kept.step) % (len(images) // program.batch)
-        batch = batching.take(images, labels, order, index, program.batch)
+        batch = batches.take(images, labels, order, index, program.batch)
         raise divergence.explain(program, kept, *batch, key)
     for i, (loss, accuracy) in enumerate(
         zip(np.asarray(numbers["loss"]), np.asarray(numbers["accuracy"]), strict=True)

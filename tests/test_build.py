@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsnnq import batching, build, descent, states
+from jsnnq import build, descent, states
 from jsnnq.binary import binary
 from jsnnq.config import (
     ALL_NEURONS,
@@ -27,6 +27,7 @@ from jsnnq.config import (
     kernels,
     neurons,
 )
+from jsnnq.data import batches
 from jsnnq.errors import InputError
 from jsnnq.quantizers import identity
 from tests.test_train import SMALL, digits
@@ -70,7 +71,7 @@ def float_variables():
 @functools.cache
 def images():
     split = digits().train
-    return batching.normalise(
+    return batches.normalise(
         jnp.asarray(split.images[:16]), digits().mean, digits().std, digits().scale
     )
 

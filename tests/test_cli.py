@@ -19,9 +19,10 @@ import pytest
 from scipy import stats
 
 import jsnnq
-from jsnnq import build, cli, data, descent, divergence, run, study
+from jsnnq import build, cli, descent, divergence, run, study
 from jsnnq.budget import OutOfTime
 from jsnnq.config import to_dict
+from jsnnq.data import sets
 from jsnnq.stored import save_network
 from tests.test_study import EXPERIMENT, ORDER, fake_execute, rates_of, tree
 from tests.test_train import SMALL
@@ -172,7 +173,7 @@ def test_evaluate_on_another_data_set_and_policy(networks):
 
 
 def test_evaluate_takes_fewer_images_than_a_training_batch(networks, here):
-    digits = data.load("digits")
+    digits = sets.load("digits")
     (here / "few").mkdir()
     for split, part in (("train", digits.train), ("test", digits.test)):
         np.save(here / "few" / f"{split}_images.npy", part.images[:50])
@@ -208,7 +209,7 @@ def test_a_network_compared_with_itself_has_not_moved(networks):
 
 def untrained(folder, config=SMALL, dataset=None):
     """A network as it starts, stored as training would."""
-    dataset = dataset or data.load("digits")
+    dataset = dataset or sets.load("digits")
     program = build.program(config, dataset)
     state = run.start(program, config, dataset, seed=0)
     save_network(folder / "checkpoint", state.variables(), config, dataset)
@@ -233,7 +234,7 @@ def test_networks_of_other_images_are_not_compared(networks, here):
         np.save(here / "colours" / f"{split}_images.npy", images)
         np.save(here / "colours" / f"{split}_labels.npy", np.arange(130) % 10)
     config = dataclasses.replace(SMALL, data=str(here / "colours"))
-    other = untrained(here / "other", config, data.load(config.data))
+    other = untrained(here / "other", config, sets.load(config.data))
     for pair in ((networks / "0", other), (other, networks / "0")):
         assert "one architecture" in refused("compare", *pair)
     sentence = refused("evaluate", networks / "0", "--data", here / "colours")

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsnnq import build, data, records, run
+from jsnnq import build, run
 from jsnnq.config import STE
+from jsnnq.data import sets, streams
 from jsnnq.errors import InputError
 from jsnnq.evaluate import _add, _count, evaluate
 from jsnnq.measure import describe
@@ -133,7 +134,7 @@ def test_the_training_split_can_be_evaluated():
     assert_counts(train.counts, found().counts)
 
 
-class Memory(records.Records):
+class Memory(streams.Records):
     """Records whose images are the digits as they are."""
 
     def read(self, indices, seed=0):
@@ -168,7 +169,7 @@ class Together(Memory):
 
 def test_records_are_read_as_many_batches_at_once_as_there_are_cores(monkeypatch):
     """As in training."""
-    monkeypatch.setattr(records.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(streams.os, "cpu_count", lambda: 8)
     streamed = dataclasses.replace(digits(), test=Together(Source(), False, "memory"))
     again = evaluate(network(), variables(), streamed, batch=45)
     assert_counts(again.counts, found().counts)
@@ -247,13 +248,13 @@ def test_the_loss_of_many_images_keeps_the_small_beside_the_large(monkeypatch):
 
     images, labels = np.zeros((360, 1, 1, 1), np.uint8), np.zeros(360, np.int32)
     images[0] = 255
-    split = data.Split(images, labels)
+    split = sets.Split(images, labels)
     one = dataclasses.replace(digits(), test=split, mean=(0.0,), std=(1.0,))
     loss = evaluate(seeing(monkeypatch, logits=logits), {}, one, batch=1).loss
     assert loss == pytest.approx((2**24 + 359 * math.log(2)) / 360, rel=1e-7)
 
 
-class Endless(data.Split):
+class Endless(sets.Split):
     """As many images as it says, none of which is ever read."""
 
     def __init__(self, size):

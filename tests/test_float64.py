@@ -12,9 +12,7 @@ import pytest
 from scipy.special import log_softmax
 
 from jsnnq import (
-    batching,
     build,
-    data,
     descent,
     evaluate,
     lqnet,
@@ -36,6 +34,7 @@ from jsnnq.config import (
     Config,
     TrainingConfig,
 )
+from jsnnq.data import batches, sets
 from jsnnq.descent import Program
 from jsnnq.errors import InputError
 from jsnnq.layers import Rules
@@ -284,8 +283,8 @@ def test_nothing_on_the_way_has_fewer_bits(name):
 
 def _dataset():
     images, labels = _images(7)
-    split = data.Split(images, labels)
-    return data.DataSet(
+    split = sets.Split(images, labels)
+    return sets.DataSet(
         "made", CLASSES, SHAPE, split, split, MEAN, STD, SCALE, 0, False, ""
     )
 
@@ -304,7 +303,7 @@ def test_evaluation_is_double():
 
 def test_images_of_the_calibration_and_of_a_stored_network_are_double(key):
     dataset = _dataset()
-    order = np.asarray(batching.epoch_order(key, 0, 7))
+    order = np.asarray(batches.epoch_order(key, 0, 7))
     shown = run.calibration_images(dataset, 4, key, jnp.float64)
     expected = _normalised(dataset.train.images)
     np.testing.assert_allclose(shown, expected[order[:4]], 0, 1e-14)

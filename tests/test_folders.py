@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jsnnq import data, prepare, study
+from jsnnq import study
+from jsnnq.data import prepare, sets
+from tests.data.test_prepare import small_archive
 from tests.test_cli import enter, refused, tree
-from tests.test_prepare import small_archive
 from tests.test_study import EXPERIMENT, fake_execute
 
 NAMES = {
@@ -69,7 +70,7 @@ def here(tmp_path, monkeypatch, archive, uncompiled):
 def fill(folder, archive):
     """An experiment, images as arrays, and an archive."""
     (folder / "arrays").mkdir(parents=True)
-    digits = data.load("digits")
+    digits = sets.load("digits")
     for split, part in (("train", digits.train), ("test", digits.test)):
         np.save(folder / "arrays" / f"{split}_images.npy", part.images[:150])
         np.save(folder / "arrays" / f"{split}_labels.npy", part.labels[:150])
@@ -116,10 +117,10 @@ def test_every_command_in_a_folder_of_any_name(here, archive, name, absolute):
         assert [row["name"] for row in results["rows"]] == ["float"]
         assert (here / name / folder / "report.html").stat().st_size > 1000
 
-    sets = ("prepare", "cifar10", f"--data-dir={place}/sets")
-    assert "published MD5" in done(*sets, f"--archive={place}/archive.tar.gz")
-    assert "was kept" in done(*sets)
-    read = data.load("cifar10", data_dir=Path(place) / "sets").train
+    two = ("prepare", "cifar10", f"--data-dir={place}/sets")
+    assert "published MD5" in done(*two, f"--archive={place}/archive.tar.gz")
+    assert "was kept" in done(*two)
+    read = sets.load("cifar10", data_dir=Path(place) / "sets").train
     assert_same_images(read.images, archive[2]["train"]["image"])
 
     assert os.listdir(here) == [name]

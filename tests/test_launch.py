@@ -16,10 +16,10 @@ import pytest
 
 from jsnnq import footprint
 from jsnnq.config import load_experiment
+from jsnnq.data.prepare import prepare
 from jsnnq.plan import plan, select
-from jsnnq.prepare import prepare
 from jsnnq.runtime import checkpoint
-from tests import test_prepare
+from tests.data import test_prepare
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENT = '''\

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsnnq import batching, build, losses, probe, run, train
+from jsnnq import build, losses, probe, run, train
 from jsnnq.binary import binary
 from jsnnq.config import STE, BinaryNetworkConfig, StoMPP, TrainingConfig
+from jsnnq.data import batches
 from jsnnq.states import at
 from tests.test_train import SMALL, digits
 
@@ -83,7 +84,7 @@ def test_gradients_and_flips_against_their_definition(quantizer, looked):
     _, program, start, after = trained(quantizer)
     split = digits().train
     images = jnp.asarray(split.images[:128])
-    inputs = batching.normalise(images, program.mean, program.std, program.scale)
+    inputs = batches.normalise(images, program.mean, program.std, program.scale)
     labels = jnp.asarray(split.labels[:128])
 
     @jax.jit
@@ -134,7 +135,7 @@ def test_both_accuracies(tmp_path):
     found = probe.read_looks(tmp_path / "looks.jsonl")
     test = digits().test
     images = jnp.asarray(test.images[: probe.IMAGES])
-    inputs = batching.normalise(images, program.mean, program.std, program.scale)
+    inputs = batches.normalise(images, program.mean, program.std, program.scale)
     present = clip_kernels({**start.variables(), "quant": {}})
     logits, _ = build.network(_BASE, 10).apply(present, inputs, False)
     correct = np.asarray(logits[0]).argmax(1) == test.labels[: probe.IMAGES]

@@ -9,29 +9,10 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from jsnnq import (
-    batching,
-    build,
-    data,
-    descent,
-    divergence,
-    footprint,
-    measure,
-    run,
-    states,
-    train,
-)
+from jsnnq import build, descent, divergence, footprint, measure, run, states, train
 from jsnnq.binary import binary
-from jsnnq.config import (
-    STE,
-    LQNet,
-    Mint,
-    SnnTorch,
-    StoMPP,
-    Uniform,
-    kernels,
-    neurons,
-)
+from jsnnq.config import STE, LQNet, Mint, SnnTorch, StoMPP, Uniform, kernels, neurons
+from jsnnq.data import batches
 from jsnnq.errors import InputError
 from jsnnq.evaluate import evaluate, forget
 from jsnnq.monitor import read_curve
@@ -242,7 +223,7 @@ def test_what_is_no_network_is_not_loaded(tmp_path, given, says):
 def test_a_network_for_other_classes_does_not_fit(parent):
     few = dataclasses.replace(digits(), classes=7)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "load", lambda name, data_dir: few)
+        patch.setattr(sets, "load", lambda name, data_dir: few)
         with pytest.raises(InputError, match="fc/"):
             load_network(parent)
 
@@ -260,7 +241,7 @@ def test_a_row_without_the_checkpoint_it_starts_from_is_refused(start, tmp_path)
 
 def test_calibration_sees_the_first_images_of_the_runs_own_order():
     key = descent.keys(5).order
-    order = np.asarray(batching.epoch_order(key, 0, 1437))[:20]
+    order = np.asarray(batches.epoch_order(key, 0, 1437))[:20]
     pixels = digits().train.images[order] / 16.0
     expected = (pixels - digits().mean[0]) / digits().std[0]
     found = run.calibration_images(digits(), 20, key)

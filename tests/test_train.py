@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from jsnnq import batching, build, data, descent, divergence, records, run, train
+from jsnnq import build, descent, divergence, run, train
 from jsnnq.binary import binary
 from jsnnq.config import (
     BinaryNetworkConfig,
@@ -23,6 +23,7 @@ from jsnnq.config import (
     kernels,
     neurons,
 )
+from jsnnq.data import batches, sets, streams
 from jsnnq.errors import InputError
 from jsnnq.monitor import Monitor
 from jsnnq.neurons import Neuron
@@ -66,7 +67,7 @@ class Recorder(Monitor):
 
 @functools.cache
 def digits():
-    return data.load("digits")
+    return sets.load("digits")
 
 
 @functools.cache
@@ -166,12 +167,12 @@ def test_one_step_is_adam_on_the_mean_cross_entropy():
     """Loss, accuracy and the classifier's update, typed a second time in NumPy."""
     program, before = begun("float")
     images, labels = digits().train.images, digits().train.labels
-    order = batching.epoch_order(descent.keys(0).order, 0, len(labels))
+    order = batches.epoch_order(descent.keys(0).order, 0, len(labels))
     after, numbers = descent.jitted(program).step(
         before, images, labels, order, descent.keys(0).augment
     )
     rows = np.asarray(order)[:128]
-    shifted = batching.augment(
+    shifted = batches.augment(
         jax.random.fold_in(descent.keys(0).augment, 0),
         jnp.asarray(images[rows]),
         pad=1,
@@ -250,7 +251,7 @@ def test_a_resumed_run_continues_bit_for_bit(row, tmp_path):
 def test_a_run_left_in_the_middle_of_an_epoch_continues_there():
     program, state = begun("float")
     split = digits().train
-    order = batching.epoch_order(descent.keys(0).order, 0, len(split))
+    order = batches.epoch_order(descent.keys(0).order, 0, len(split))
     for _ in range(4):
         state, _ = descent.jitted(program).step(
             state, split.images, split.labels, order, descent.keys(0).augment
@@ -361,7 +362,7 @@ def signatures(rows):
 
     jitted = jax.jit(step, static_argnums=0)
     split = digits().train
-    order = batching.epoch_order(descent.keys(0).order, 0, len(split))
+    order = batches.epoch_order(descent.keys(0).order, 0, len(split))
     for row in rows:
         program = build.program(row, digits())
         state = run.start(program, row, digits(), seed=0)
@@ -520,7 +521,7 @@ def test_an_explosion_is_named_at_its_step_and_the_last_good_state_kept(scan):
     with pytest.raises(divergence.Diverged, match="step 1: .*layer1_0") as caught:
         fit("float", start, 1, scan=scan, monitor=recorder)
     split = digits().train
-    order = batching.epoch_order(descent.keys(0).order, 0, len(split))
+    order = batches.epoch_order(descent.keys(0).order, 0, len(split))
     expected, _ = descent.jitted(program).step(
         start, split.images, split.labels, order, descent.keys(0).augment
     )
@@ -551,7 +552,7 @@ def test_a_gradient_that_is_not_finite_is_caught_though_the_loss_is():
     program = dataclasses.replace(
         begun("float")[0], network=network, optimizer=optax.sgd(0.01), batch=8
     )
-    split = data.Split(digits().train.images[:8], digits().train.labels[:8])
+    split = sets.Split(digits().train.images[:8], digits().train.labels[:8])
     state = descent.start(program, variables)
     with pytest.raises(divergence.Diverged, match="step 0: the gradient of layer1_0/"):
         train.fit(program, state, split, seed=0, epochs=1)
@@ -561,7 +562,7 @@ def test_a_gradient_that_is_not_finite_is_caught_though_the_loss_is():
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Memory(records.Records):
+class Memory(streams.Records):
     """Records whose images are the digits as they are, and a diary of what was read."""
 
     diary: list = dataclasses.field(default_factory=list)
@@ -592,7 +593,7 @@ def test_streamed_data_train_the_same_loop():
     found, diary = streamed(begun("float")[1], 1, monitor=recorder)
     assert recorder.steps == list(range(1, STEPS + 1))
     assert_close(found, trained("float")[0])
-    order = np.asarray(batching.epoch_order(descent.keys(0).order, 0, 1437))
+    order = np.asarray(batches.epoch_order(descent.keys(0).order, 0, 1437))
     read = sorted(diary, key=lambda entry: entry[1] != order[:128].tolist())
     assert read[0] == ((0, 0), order[:128].tolist())
     assert sorted(sum((rows for _, rows in diary), [])) == sorted(order[: STEPS * 128])

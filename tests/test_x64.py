@@ -10,19 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jsnnq import (
-    batching,
-    build,
-    descent,
-    lqnet,
-    mint,
-    snntorch,
-    states,
-    ste,
-    stompp,
-    uniform,
-)
+from jsnnq import build, descent, lqnet, mint, snntorch, states, ste, stompp, uniform
 from jsnnq.bnn import binary_resnet
+from jsnnq.data import batches
 from jsnnq.layers import Rules
 from jsnnq.neurons import Neuron
 from jsnnq.runtime import checkpoint
@@ -87,11 +77,11 @@ def trained(network):
     labels = rng.integers(0, 4, 12).astype(np.int32)
     bare = network.with_rules(Rules(), Rules())
     variables = build.initial_variables(bare, keys.init, SHAPE)
-    shown = batching.normalise(jnp.asarray(images), *PIXELS)
+    shown = batches.normalise(jnp.asarray(images), *PIXELS)
     state = states.quantize(network, variables, keys.init, shown)
     program = descent.Program(network, SGD, 4, *PIXELS, pad=2, flip=True)
     state = descent.start(program, state)
-    order = batching.epoch_order(keys.order, 0, len(images))
+    order = batches.epoch_order(keys.order, 0, len(images))
     data = jnp.asarray(images), jnp.asarray(labels), order
     for _ in range(2):
         state, _ = descent.jitted(program).step(state, *data, keys.augment)

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsnnq import build, data, descent, losses, run, train
+from jsnnq import build, descent, losses, run, train
 from jsnnq.config import Config, NetworkConfig, TrainingConfig
+from jsnnq.data import sets
 from jsnnq.resnet import observe
 from jsnnq.runtime import parallel
 
@@ -38,16 +39,16 @@ def spiking(
 
 
 @functools.cache
-def images(count: int = 2048) -> data.DataSet:
+def images(count: int = 2048) -> sets.DataSet:
     """Random images of CIFAR's size; what is in them does not change the time."""
-    small = data.synthetic((32, 32, 3))
+    small = sets.synthetic((32, 32, 3))
     again = np.arange(count) % len(small.train.labels)
-    split = data.Split(small.train.images[again], small.train.labels[again])
+    split = sets.Split(small.train.images[again], small.train.labels[again])
     return dataclasses.replace(small, train=split)
 
 
 def begun(
-    config: Config, devices: int = 1, dataset: data.DataSet | None = None
+    config: Config, devices: int = 1, dataset: sets.DataSet | None = None
 ) -> tuple[descent.Program, descent.TrainState]:
     """A row's program and the state before its first step, where it will run."""
     dataset = dataset or images()

@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsnnq import batching, descent, emd
+from jsnnq import descent, emd
 from jsnnq.binary import METHODS, RECIPE, binary, network
 from jsnnq.config import LQNet, Uniform, kernels, neurons
+from jsnnq.data import batches
 from jsnnq.neurons import Neuron, unroll
 from jsnnq.runtime import parallel
 
@@ -201,7 +202,7 @@ def growth(settings: Settings) -> Rows:
         dataset = ours.images(count)
         program, state = ours.begun(config, settings.devices, dataset)
         arrays = [jnp.asarray(x) for x in (dataset.train.images, dataset.train.labels)]
-        order = batching.epoch_order(jax.random.key(0), 0, count)
+        order = batches.epoch_order(jax.random.key(0), 0, count)
         arrays = parallel.everywhere((*arrays, order), program.mesh)
         work = descent.jitted(program).step
         key = jax.random.key(1)

@@ -11,7 +11,8 @@ import numpy as np
 import optax
 import pytest
 
-from jsnnq import data, mint
+from jsnnq import mint
+from jsnnq.data import sets
 from jsnnq.errors import InputError
 from jsnnq.quantizers.mint import MintState, least_error
 
@@ -200,7 +201,7 @@ def test_the_published_start_of_silence_is_a_scale_of_nothing():
 
 def digits():
     """Images as rows with a column of ones, and labels."""
-    split = data.load("digits").train
+    split = sets.load("digits").train
     x = np.asarray(split.images, np.float32).reshape(len(split.images), -1) / 16
     return np.insert(x, 0, 1, axis=1), np.asarray(split.labels)
 

@@ -11,20 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsnnq import (
-    build,
-    data,
-    descent,
-    divergence,
-    layers,
-    lqnet,
-    mint,
-    run,
-    train,
-    uniform,
-)
+from jsnnq import build, descent, divergence, layers, lqnet, mint, run, train, uniform
 from jsnnq.binary import binary
 from jsnnq.config import STE, LQNet, Mint, StoMPP, Uniform, kernels, neurons
+from jsnnq.data import sets
 from jsnnq.evaluate import evaluate
 from jsnnq.quantizers.primitives import mean_magnitude
 from jsnnq.runtime import parallel
@@ -225,7 +215,7 @@ def test_small_images_are_not_worth_sharing(monkeypatch):
     monkeypatch.undo()
     images = np.zeros((200, 32, 32, 3), np.uint8)
     labels = np.zeros(200, np.int32)
-    split = data.Split(images, labels)
+    split = sets.Split(images, labels)
     cifar = dataclasses.replace(
         digits(), image_shape=(32, 32, 3), train=split, test=split
     )

@@ -3,7 +3,7 @@
 The stock builder of TFDS unpacks and encodes images with TensorFlow. Here the
 archive is read with the standard library, each image is encoded as PNG by Pillow,
 and the stock builder is handed finished examples: name, version, features, keys,
-order and ids are its own, so `tfds.data_source` and `jsnnq.data.load` read the
+order and ids are its own, so `tfds.data_source` and `jsnnq.data.sets.load` read the
 result like any other prepared set.
 
 Nothing is trusted before its digest is known. An archive passes if its MD5 is the

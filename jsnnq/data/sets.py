@@ -3,7 +3,7 @@
 `load` returns a `DataSet`. A set that fits in memory is two `Split`s of uint8 images
 and int32 labels; ImageNet stays on disk as `Records`, which decode what they are asked
 for. Neither touches the network: a set that is not prepared is refused with the command
-that prepares it. Batches are made of them by `jsnnq.batching`.
+that prepares it. Batches are made of them by `jsnnq.data.batches`.
 """
 
 import dataclasses
@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
+from jsnnq.data.streams import Records, Source, decode, intact
 from jsnnq.errors import InputError, check_integer, choose
-from jsnnq.records import Records, Source, decode, intact
 
 _NAMES = ("cifar10", "cifar100", "digits", "imagenet2012", "synthetic")
 _FILES = "train_images.npy, train_labels.npy, test_images.npy and test_labels.npy"

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jsnnq import prepare as preparing
+from jsnnq.data import prepare as preparing
+from jsnnq.data.prepare import PUBLISHED, prepare
 from jsnnq.errors import InputError
-from jsnnq.prepare import PUBLISHED, prepare
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 NAMES = {
     "cifar10": {"": [f"thing_{i}" for i in range(10)]},
     "cifar100": {

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jsnnq import data
+from jsnnq.data import sets
+from jsnnq.data.prepare import prepare
 from jsnnq.errors import InputError
-from jsnnq.prepare import prepare
-from tests.test_prepare import small_archive
+from tests.data.test_prepare import small_archive
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def test_digits_are_scikit_learns():
     from sklearn.datasets import load_digits
 
     images, target = load_digits(return_X_y=True)
-    digits = data.load("digits")
+    digits = sets.load("digits")
     assert (len(digits.train), len(digits.test)) == (1437, 360)
     assert multiset(
         np.concatenate([digits.train.images, digits.test.images]),
@@ -52,20 +52,20 @@ def test_digits_are_scikit_learns():
 
 
 def test_digits_split_does_not_depend_on_the_seed():
-    first, second = data.load("digits", seed=0), data.load("digits", seed=1)
+    first, second = sets.load("digits", seed=0), sets.load("digits", seed=1)
     np.testing.assert_array_equal(first.train.images, second.train.images)
     np.testing.assert_array_equal(first.test.labels, second.test.labels)
 
 
 def test_statistics_are_those_of_the_training_images():
-    digits = data.load("digits")
+    digits = sets.load("digits")
     pixels = digits.train.images.astype(np.float64) / 16
     assert digits.mean == pytest.approx(pixels.mean((0, 1, 2)), rel=1e-12)
     assert digits.std == pytest.approx(pixels.std((0, 1, 2)), rel=1e-12)
 
 
 def test_synthetic_images_can_be_learned():
-    made = data.synthetic((6, 5, 3), classes=7, train=140, test=70, seed=3)
+    made = sets.synthetic((6, 5, 3), classes=7, train=140, test=70, seed=3)
     assert made.image_shape == (6, 5, 3)
     train = made.train.images.astype(float)
     means = np.stack([train[made.train.labels == k].mean(0) for k in range(7)])
@@ -75,7 +75,7 @@ def test_synthetic_images_can_be_learned():
 
 
 def test_synthetic_images_are_called_so_and_follow_the_seed():
-    first, again, other = (data.load("synthetic", seed=s) for s in (0, 0, 1))
+    first, again, other = (sets.load("synthetic", seed=s) for s in (0, 0, 1))
     assert first.name == "synthetic"
     assert "not real" in first.note
     np.testing.assert_array_equal(first.train.images, again.train.images)
@@ -100,7 +100,7 @@ def arrays(tmp_path):
 
 
 def test_directory_of_arrays(arrays):
-    loaded = data.load(str(arrays))
+    loaded = sets.load(str(arrays))
     assert loaded.classes == 4
     assert loaded.image_shape == (4, 3, 2)
     for split, part in (("train", loaded.train), ("test", loaded.test)):
@@ -125,7 +125,7 @@ def packed(tmp_path):
 
 
 def test_cifar_may_be_given_as_arrays(packed, monkeypatch):
-    loaded = data.load("cifar10", data_dir=packed)
+    loaded = sets.load("cifar10", data_dir=packed)
     # What is known of CIFAR-10 still holds: classes, shifts and mirror images.
     assert (loaded.classes, loaded.pad, loaded.flip) == (10, 4, True)
     np.testing.assert_array_equal(
@@ -134,20 +134,20 @@ def test_cifar_may_be_given_as_arrays(packed, monkeypatch):
     np.testing.assert_array_equal(loaded.test.labels, np.arange(5) % 4)
     assert "cifar10 of arrays" in loaded.note
     monkeypatch.setenv("TFDS_DATA_DIR", str(packed))
-    assert data.load("cifar10").note == loaded.note
+    assert sets.load("cifar10").note == loaded.note
     with pytest.raises(InputError, match="cifar100 is not prepared"):
-        data.load("cifar100", data_dir=packed)
+        sets.load("cifar100", data_dir=packed)
 
 
 def test_arrays_of_another_shape_are_not_cifar(packed):
     np.save(packed / "cifar10" / "test_images.npy", np.zeros((5, 8, 8, 1), np.uint8))
     with pytest.raises(InputError, match=r"\(8, 8, 1\): those of cifar10 are"):
-        data.load("cifar10", data_dir=packed)
+        sets.load("cifar10", data_dir=packed)
 
 
 def test_held_out_images_are_tested_on_and_not_trained_on():
-    digits = data.load("digits")
-    found = data.hold_out(digits, 237)
+    digits = sets.load("digits")
+    found = sets.hold_out(digits, 237)
     assert (len(found.train), len(found.test)) == (1200, 237)
     parts = [found.train, found.test]
     together = (
@@ -156,7 +156,7 @@ def test_held_out_images_are_tested_on_and_not_trained_on():
     whole = multiset(digits.train.images, digits.train.labels)
     assert multiset(*together) == whole
     assert set(found.test.labels) == set(range(10))
-    again = data.hold_out(digits, 237)
+    again = sets.hold_out(digits, 237)
     np.testing.assert_array_equal(again.test.images, found.test.images)
     assert (found.mean, found.std) == (digits.mean, digits.std)
     assert "237 training images, held out" in found.note
@@ -166,20 +166,20 @@ def test_held_out_images_are_tested_on_and_not_trained_on():
 @pytest.mark.parametrize("count", [0, -1, 1437, 2000, True])
 def test_some_training_images_must_be_left(count):
     with pytest.raises(InputError, match="hold-out is"):
-        data.hold_out(data.load("digits"), count)
+        sets.hold_out(sets.load("digits"), count)
 
 
 def test_class_names_decide_the_number_of_classes(arrays):
     (arrays / "classes.txt").write_text("a\nb\nc\nd\ne\nf\n\n")
-    assert data.load(str(arrays)).classes == 6
+    assert sets.load(str(arrays)).classes == 6
 
 
 @pytest.mark.parametrize("scale", [16.0, 255.0])
 def test_a_channel_that_never_varies_is_divided_by_1_at_every_grey_level(scale):
     levels = np.arange(256, dtype=np.uint8)
     images = np.broadcast_to(levels, (7, 3, 5, 256))
-    split = data.Split(images, np.zeros(7, np.int32))
-    made = data._arrays("grey", 1, split, split, note="", scale=scale)
+    split = sets.Split(images, np.zeros(7, np.int32))
+    made = sets._arrays("grey", 1, split, split, note="", scale=scale)
     assert made.std == (1.0,) * 256
     np.testing.assert_array_equal(made.mean, levels / scale)
 
@@ -189,8 +189,8 @@ def test_a_channel_that_never_varies_is_divided_by_1_at_every_grey_level(scale):
 def test_a_channel_that_varies_in_one_pixel_keeps_its_deviation(size, scale):
     images = np.broadcast_to(np.arange(256, dtype=np.uint8), (size, 4, 3, 256)).copy()
     images[size // 2, 1, 2] ^= 1  # by one grey level
-    split = data.Split(images, np.zeros(size, np.int32))
-    made = data._arrays("grey", 1, split, split, note="", scale=scale)
+    split = sets.Split(images, np.zeros(size, np.int32))
+    made = sets._arrays("grey", 1, split, split, note="", scale=scale)
     one = images.reshape(-1, 256).astype(np.float64)
     np.testing.assert_allclose(made.mean, one.mean(axis=0) / scale, rtol=1e-12)
     np.testing.assert_allclose(made.std, one.std(axis=0) / scale, rtol=1e-9)
@@ -228,7 +228,7 @@ def test_unusable_arrays_are_refused(arrays, file, spoil, sentence):
     path = arrays / f"{file}.npy"
     np.save(path, spoil(np.load(path)))
     with pytest.raises(InputError, match=sentence):
-        data.load(str(arrays))
+        sets.load(str(arrays))
 
 
 @pytest.mark.parametrize("kept", [0, 40, 200])
@@ -236,13 +236,13 @@ def test_truncated_array_is_refused(arrays, kept):
     path = arrays / "train_images.npy"
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(InputError, match=r"train_images.npy cannot be read"):
-        data.load(str(arrays))
+        sets.load(str(arrays))
 
 
 def test_missing_array_is_named(arrays):
     (arrays / "test_labels.npy").unlink()
     with pytest.raises(InputError, match=r"test_labels.npy is missing"):
-        data.load(str(arrays))
+        sets.load(str(arrays))
 
 
 # Names, and sets that are not there.
@@ -250,14 +250,14 @@ def test_missing_array_is_named(arrays):
 
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(InputError, match="'mnist': accepted are cifar10, cifar100, d"):
-        data.load("mnist")
+        sets.load("mnist")
 
 
 def test_unknown_labels_are_refused():
     with pytest.raises(InputError, match="'coarse', 'fine'"):
-        data.load("cifar100", labels="super")
+        sets.load("cifar100", labels="super")
     with pytest.raises(InputError, match="only cifar100 has"):
-        data.load("digits", labels="coarse")
+        sets.load("digits", labels="coarse")
 
 
 @pytest.mark.parametrize("how", ["argument", "environment"])
@@ -271,26 +271,26 @@ def test_unprepared_set_names_the_command_without_asking_tfds(
     given = tmp_path if how == "argument" else None
     command = f"`jsnnq prepare cifar10 --data-dir {tmp_path}`"
     with pytest.raises(InputError, match=command):
-        data.load("cifar10", data_dir=given)
+        sets.load("cifar10", data_dir=given)
 
 
 def test_the_command_that_prepares_a_set_can_be_typed(tmp_path):
     folder = tmp_path / "my sets [1]"
     for name in ("cifar10", "imagenet2012"):
         with pytest.raises(InputError) as caught:
-            data.load(name, data_dir=folder)
+            sets.load(name, data_dir=folder)
         command = str(caught.value).split("`")[1].rpartition("&& ")[2]
         assert str(folder) in shlex.split(command)
 
 
 def test_unprepared_set_without_directory_names_the_option():
     with pytest.raises(InputError, match="--data-dir or TFDS_DATA_DIR"):
-        data.load("cifar100")
+        sets.load("cifar100")
 
 
 def test_unprepared_imagenet_needs_tensorflow(tmp_path):
     with pytest.raises(InputError, match="needs TensorFlow.*tfds build imagenet2012"):
-        data.load("imagenet2012", data_dir=tmp_path)
+        sets.load("imagenet2012", data_dir=tmp_path)
 
 
 def test_set_that_is_being_written_is_not_prepared(tmp_path):
@@ -298,7 +298,7 @@ def test_set_that_is_being_written_is_not_prepared(tmp_path):
     half.mkdir(parents=True)
     (half / "dataset_info.json").write_text("{}")
     with pytest.raises(InputError, match="is not prepared"):
-        data.load("cifar10", data_dir=tmp_path)
+        sets.load("cifar10", data_dir=tmp_path)
 
 
 # Prepared CIFAR.
@@ -325,7 +325,7 @@ def prepared(tmp_path_factory):
 )
 def test_prepared_cifar_is_read(prepared, name, labels, prefix, classes):
     folder, images = prepared
-    loaded = data.load(name, data_dir=folder, labels=labels)
+    loaded = sets.load(name, data_dir=folder, labels=labels)
     assert loaded.classes == classes
     assert loaded.image_shape == (32, 32, 3)
     assert (loaded.pad, loaded.flip, loaded.scale) == (4, True, 255)
@@ -362,13 +362,13 @@ def test_damaged_prepared_set_is_refused(spoilt, file, damage):
     path = spoilt / file
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(InputError, match="is damaged or incomplete.*prepare the set"):
-        data.load("cifar10", data_dir=spoilt.parents[1])
+        sets.load("cifar10", data_dir=spoilt.parents[1])
 
 
 def test_missing_shard_is_named(spoilt):
     (spoilt / "cifar10-test.array_record-00000-of-00001").unlink()
     with pytest.raises(InputError, match=r"cifar10-test.array_record.* is missing"):
-        data.load("cifar10", data_dir=spoilt.parents[1])
+        sets.load("cifar10", data_dir=spoilt.parents[1])
 
 
 def test_set_prepared_in_another_format_is_refused(spoilt):
@@ -377,7 +377,7 @@ def test_set_prepared_in_another_format_is_refused(spoilt):
     for shard in spoilt.glob("*.array_record-*"):
         shard.rename(str(shard).replace("array_record", "tfrecord"))
     with pytest.raises(InputError, match="another format than array_record"):
-        data.load("cifar10", data_dir=spoilt.parents[1])
+        sets.load("cifar10", data_dir=spoilt.parents[1])
 
 
 # Batches on the device.
@@ -418,7 +418,7 @@ def imagenet(tmp_path_factory):
 
 def test_imagenet_is_read_from_disk(imagenet):
     folder, original = imagenet
-    loaded = data.load("imagenet2012", data_dir=folder)
+    loaded = sets.load("imagenet2012", data_dir=folder)
     assert (len(loaded.train), len(loaded.test)) == (6, 3)
     assert loaded.classes == 1000
     images, labels = loaded.test.read([0, 1, 2])
@@ -433,14 +433,14 @@ def test_imagenet_is_read_from_disk(imagenet):
 
 def test_nothing_is_held_out_of_a_set_that_stays_on_disk(imagenet):
     with pytest.raises(InputError, match="imagenet2012 stays on disk"):
-        data.hold_out(data.load("imagenet2012", data_dir=imagenet[0]), 2)
+        sets.hold_out(sets.load("imagenet2012", data_dir=imagenet[0]), 2)
 
 
 def test_damaged_imagenet_shard_is_refused(imagenet, tmp_path):
     shutil.copytree(imagenet[0] / "imagenet2012", tmp_path / "imagenet2012")
     shard = next(tmp_path.rglob("*-train.array_record-*"))
     shard.write_bytes(flip(shard.read_bytes(), 3_000))
-    loaded = data.load("imagenet2012", data_dir=tmp_path)
+    loaded = sets.load("imagenet2012", data_dir=tmp_path)
     with pytest.raises(InputError, match="is damaged or incomplete"):
         loaded.train.read(range(6))
 

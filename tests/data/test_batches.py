@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jsnnq import batching
+from jsnnq.data import batches
 from jsnnq.errors import InputError
 
 
 def test_order_is_a_permutation_of_each_epoch(key):
-    orders = [np.asarray(batching.epoch_order(key, epoch, 50)) for epoch in (0, 1, 0)]
+    orders = [np.asarray(batches.epoch_order(key, epoch, 50)) for epoch in (0, 1, 0)]
     for order in orders:
         np.testing.assert_array_equal(np.sort(order), np.arange(50))
     np.testing.assert_array_equal(orders[0], orders[2])
     assert (orders[0] != orders[1]).any()
-    other = batching.epoch_order(jax.random.key(1), 0, 50)
+    other = batches.epoch_order(jax.random.key(1), 0, 50)
     assert (orders[0] != np.asarray(other)).any()
 
 
@@ -25,9 +25,9 @@ def test_batches_of_an_epoch_follow_its_order(key):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (23, 4, 4, 1), dtype=np.uint8)
     labels = np.arange(23, dtype=np.int32)
-    order = batching.epoch_order(key, 3, 23)
-    step = jax.jit(batching.take, static_argnums=4)
-    steps = batching.steps_per_epoch(23, 5)
+    order = batches.epoch_order(key, 3, 23)
+    step = jax.jit(batches.take, static_argnums=4)
+    steps = batches.steps_per_epoch(23, 5)
     assert steps == 4
     seen = [step(images, labels, order, index, 5) for index in range(steps)]
     rows = np.asarray(order)[:20]
@@ -39,7 +39,7 @@ def test_batches_of_an_epoch_follow_its_order(key):
 @pytest.mark.parametrize("batch", [0, -1, 24])
 def test_batch_that_does_not_fit_is_refused(batch):
     with pytest.raises(InputError, match="between 1 and 23"):
-        batching.steps_per_epoch(23, batch)
+        batches.steps_per_epoch(23, batch)
 
 
 def moves(image, pad, flip):
@@ -59,7 +59,7 @@ def moves(image, pad, flip):
 def test_augmented_images_are_shifted_and_mirrored_ones(seed, pad, flip):
     rng = np.random.default_rng(seed)
     images = rng.integers(1, 256, (6, 5, 7, 2), dtype=np.uint8)
-    moved = batching.augment(
+    moved = batches.augment(
         jax.random.key(seed), jnp.asarray(images), pad=pad, flip=flip
     )
     assert moved.dtype == jnp.uint8
@@ -70,7 +70,7 @@ def test_augmented_images_are_shifted_and_mirrored_ones(seed, pad, flip):
 def test_every_move_happens_and_each_image_has_its_own(key):
     image = np.arange(1, 26, dtype=np.uint8).reshape(5, 5, 1)
     images = jnp.asarray(np.stack([image] * 1800))
-    moved = np.asarray(batching.augment(key, images, pad=1, flip=True))
+    moved = np.asarray(batches.augment(key, images, pad=1, flip=True))
     counts = {
         move: int((moved == result).all((1, 2, 3)).sum())
         for move, result in moves(image, 1, True)
@@ -83,13 +83,13 @@ def test_every_move_happens_and_each_image_has_its_own(key):
 
 def test_augmentation_is_the_same_under_jit_and_none_by_default(key):
     images = jnp.arange(200, dtype=jnp.uint8).reshape(2, 10, 10, 1)
-    jitted = jax.jit(batching.augment, static_argnames=("pad", "flip"))
+    jitted = jax.jit(batches.augment, static_argnames=("pad", "flip"))
     np.testing.assert_array_equal(
         jitted(key, images, pad=2, flip=True),
-        batching.augment(key, images, pad=2, flip=True),
+        batches.augment(key, images, pad=2, flip=True),
     )
     np.testing.assert_array_equal(
-        batching.augment(key, images, pad=0, flip=False), images
+        batches.augment(key, images, pad=0, flip=False), images
     )
 
 
@@ -97,7 +97,7 @@ def test_normalised_pixels():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 17, (3, 4, 4, 2), dtype=np.uint8)
     mean, std = (0.3, 0.5), (0.2, 0.25)
-    result = batching.normalise(jnp.asarray(images), mean, std, 16.0)
+    result = batches.normalise(jnp.asarray(images), mean, std, 16.0)
     expected = (images / 16.0 - np.array(mean)) / np.array(std)
     assert result.dtype == jnp.float32
     np.testing.assert_allclose(result, expected, rtol=1e-6, atol=1e-6)

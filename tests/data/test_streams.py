@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jsnnq import data, records
+from jsnnq.data import sets, streams
 from jsnnq.errors import InputError
 
 
@@ -27,7 +27,7 @@ class Ramps(list):
 
 @pytest.fixture(scope="module")
 def crops():
-    return records.Records(Ramps(60), True, "ramps").read(range(60), seed=5)[0]
+    return streams.Records(Ramps(60), True, "ramps").read(range(60), seed=5)[0]
 
 
 def test_training_crops_lie_inside_and_are_mirrored_half_the_time(crops):
@@ -47,7 +47,7 @@ def test_training_crops_lie_inside_and_are_mirrored_half_the_time(crops):
 
 
 def test_a_crop_belongs_to_its_seed_and_number(crops):
-    split = records.Records(Ramps(60), True, "ramps")
+    split = streams.Records(Ramps(60), True, "ramps")
     images, labels = split.read([31, 4], seed=5)
     np.testing.assert_array_equal(images, crops[[31, 4]])
     np.testing.assert_array_equal(labels, [31, 4])
@@ -59,7 +59,7 @@ def test_a_crop_belongs_to_its_seed_and_number(crops):
 
 def test_image_too_long_for_any_crop_is_cut_in_its_middle():
     # No crop of 8 % of the area at an allowed ratio fits into 250 x 4 pixels.
-    split = records.Records(Ramps(3, 250, 4), True, "ramps")
+    split = streams.Records(Ramps(3, 250, 4), True, "ramps")
     columns = split.read([0, 1, 2])[0][..., 0]
     # The middle at ratio 4/3: columns 122 to 126 for the five that 4 * 4/3 rounds to.
     assert columns.min() == 122
@@ -68,7 +68,7 @@ def test_image_too_long_for_any_crop_is_cut_in_its_middle():
 
 @pytest.mark.parametrize(("width", "height"), [(256, 250), (200, 256)])
 def test_central_crop(width, height):
-    split = records.Records(Ramps(1, width, height), False, "ramps")
+    split = streams.Records(Ramps(1, width, height), False, "ramps")
     image = split.read([0])[0][0].astype(float)
     # Pixel i of the output lies at this column and row of the original.
     zoom = 256 / min(width, height)
@@ -85,10 +85,10 @@ def test_damaged_record_is_refused():
     source = Ramps(3)
     source[1]["image"] = source[1]["image"][:200]
     with pytest.raises(InputError, match="ramps is damaged"):
-        records.Records(source, False, "ramps").read([0, 1])
+        streams.Records(source, False, "ramps").read([0, 1])
 
 
-class Log(data.Split):
+class Log(sets.Split):
     """A split that remembers what was read, and fails at one number."""
 
     def __init__(self, size, fails_at=None):
@@ -111,21 +111,21 @@ def reading_threads():
 @pytest.mark.parametrize("threads", [1, 3])
 def test_batches_come_in_order_and_whole(threads):
     order = np.random.default_rng(0).permutation(23)
-    read = list(records.batches(Log(23), order, 5, threads=threads))
+    read = list(streams.batches(Log(23), order, 5, threads=threads))
     assert [len(labels) for _, labels in read] == [5, 5, 5, 5, 3]
     np.testing.assert_array_equal(np.concatenate([y for _, y in read]), order)
     assert not reading_threads()
 
 
 def test_batches_pass_the_seed_on():
-    split = records.Records(Ramps(4), True, "ramps")
-    ((images, _),) = records.batches(split, range(4), 4, seed=(1, 2))
+    split = streams.Records(Ramps(4), True, "ramps")
+    ((images, _),) = streams.batches(split, range(4), 4, seed=(1, 2))
     np.testing.assert_array_equal(images, split.read(range(4), (1, 2))[0])
 
 
 def test_closed_batches_stop_reading():
     split = Log(1000)
-    reader = records.batches(split, range(1000), 1, threads=2)
+    reader = streams.batches(split, range(1000), 1, threads=2)
     next(reader)
     reader.close()
     assert len(split.read_rows) <= 4
@@ -133,7 +133,7 @@ def test_closed_batches_stop_reading():
 
 
 def test_batches_hand_on_what_went_wrong():
-    reader = records.batches(Log(20, fails_at=7), range(20), 4, threads=2)
+    reader = streams.batches(Log(20, fails_at=7), range(20), 4, threads=2)
     next(reader)
     with pytest.raises(InputError, match="record 7"):
         next(reader)

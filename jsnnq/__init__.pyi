@@ -1,7 +1,5 @@
 """The public names, where they are made. Each is imported when it is first used."""
 
-from .bnn import BinaryResNet as BinaryResNet
-from .bnn import binary_resnet as binary_resnet
 from .config import Config as Config
 from .data.sets import load_data as load_data
 from .emd import Distances as Distances
@@ -11,9 +9,15 @@ from .emd import matched as matched
 from .emd import wasserstein as wasserstein
 from .errors import InputError as InputError
 from .firing import rates as rates
-from .layers import Rules as Rules
-from .neurons import Neuron as Neuron
-from .neurons import unroll as unroll
+from .networks.bnn import BinaryResNet as BinaryResNet
+from .networks.bnn import binary_resnet as binary_resnet
+from .networks.layers import Rules as Rules
+from .networks.neurons import Neuron as Neuron
+from .networks.neurons import unroll as unroll
+from .networks.sew import SEWResNet as SEWResNet
+from .networks.sew import init_state as init_state
+from .networks.sew import sew_resnet as sew_resnet
+from .networks.sew import step as step
 from .quantizers import Quantizer as Quantizer
 from .quantizers import identity as identity
 from .quantizers.lqnet import lqnet as lqnet
@@ -22,9 +26,5 @@ from .quantizers.snntorch import snntorch as snntorch
 from .quantizers.ste import ste as ste
 from .quantizers.stompp import stompp as stompp
 from .quantizers.uniform import uniform as uniform
-from .sew import SEWResNet as SEWResNet
-from .sew import init_state as init_state
-from .sew import sew_resnet as sew_resnet
-from .sew import step as step
 from .stored import load_network as load_network
 from .study import Study as Study

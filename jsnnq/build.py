@@ -12,20 +12,20 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from jsnnq import bnn, sew, surrogate
 from jsnnq.config import BinaryNetworkConfig, Config, NetworkConfig, NeuronConfig
 from jsnnq.data import batches, sets
 from jsnnq.descent import Program
 from jsnnq.errors import InputError, check_integer, choose
-from jsnnq.layers import Rules
-from jsnnq.neurons import Neuron
+from jsnnq.networks import bnn, sew, surrogate
+from jsnnq.networks.layers import Rules
+from jsnnq.networks.neurons import Neuron
+from jsnnq.networks.resnet import ResidualNetwork
+from jsnnq.networks.sew import SEWResNet
 from jsnnq.optimizer import optimizer
 from jsnnq.quantizers import StoMPP, identity
 from jsnnq.quantizers.stompp import bernoulli_lag, windows
-from jsnnq.resnet import ResidualNetwork
 from jsnnq.runtime import parallel
 from jsnnq.runtime.compiling import once
-from jsnnq.sew import SEWResNet
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
 

@@ -222,8 +222,8 @@ def _config(options: argparse.Namespace):
 
 
 def _network(options: argparse.Namespace):
-    from jsnnq.bnn import SIZES
     from jsnnq.config import BinaryNetworkConfig, NetworkConfig, NeuronConfig
+    from jsnnq.networks.bnn import SIZES
 
     common = {
         "name": options.network,

@@ -68,7 +68,7 @@ METHODS: dict[str, type] = {
 
 @dataclasses.dataclass(frozen=True)
 class NeuronConfig:
-    """The neurons; see `jsnnq.neurons.Neuron`.
+    """The neurons; see `jsnnq.networks.neurons.Neuron`.
 
     `alpha` is the width of the surrogate (`None`: its published default), and
     `placement` where a membrane quantizer acts.
@@ -87,7 +87,7 @@ class NeuronConfig:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig:
-    """A spiking network; see `jsnnq.sew.SEWResNet`.
+    """A spiking network; see `jsnnq.networks.sew.SEWResNet`.
 
     `dtype` is that of convolutions: `float32`, `bfloat16`, or `float64` where JAX
     computes in 64 bits. Membranes and statistics have at least float32.
@@ -105,7 +105,7 @@ class NetworkConfig:
 
 @dataclasses.dataclass(frozen=True)
 class BinaryNetworkConfig:
-    """A network without spikes; see `jsnnq.bnn.BinaryResNet`.
+    """A network without spikes; see `jsnnq.networks.bnn.BinaryResNet`.
 
     `activation` is that of full-precision activations (`None`: the published one).
     """

@@ -39,6 +39,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Int
 
 from jsnnq.errors import choose
+from jsnnq.networks.resnet import Synapse
 
 POLICIES = ("neurobench", "events")
 """How graded joins and the stem are charged; see the module's text."""
@@ -48,26 +49,6 @@ IMAGE = "image"
 
 FEATURES = "features"
 """The source of the classifier: the mean over positions, so no whole numbers."""
-
-
-class Synapse(NamedTuple):
-    """One set of connections.
-
-    Attributes:
-        name: path of the layer that owns the kernel, such as `layer1_0/conv1`.
-        source: what feeds it: a neuron layer, a join, a pooled value, `image` or
-            `features`.
-        stride: of the convolution, in both directions.
-        padding: zeros on each side of the image.
-        groups: into how many the channels are cut, each of which meets kernels of its
-            own only; as many as there are channels is depthwise.
-    """
-
-    name: str
-    source: str
-    stride: int
-    padding: int
-    groups: int = 1
 
 
 class Activity(NamedTuple):

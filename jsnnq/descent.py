@@ -17,9 +17,9 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from jsnnq import losses
 from jsnnq.data import batches
-from jsnnq.resnet import ResidualNetwork
+from jsnnq.networks import readout
+from jsnnq.networks.resnet import ResidualNetwork
 from jsnnq.runtime import parallel
 
 
@@ -135,9 +135,9 @@ def loss_and_changes(
         mutable=["batch_stats", "quant"],
     )
     (logits, _), changed = found
-    logits = losses.readout(logits)
-    loss = jnp.mean(losses.cross_entropy(logits, labels))
-    accuracy = jnp.mean(losses.correct(logits, labels).astype(jnp.float32))
+    logits = readout.readout(logits)
+    loss = jnp.mean(readout.cross_entropy(logits, labels))
+    accuracy = jnp.mean(readout.correct(logits, labels).astype(jnp.float32))
     return loss, (accuracy, changed)
 
 

@@ -14,10 +14,11 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from jsnnq import firing, losses
+from jsnnq import firing
 from jsnnq.data import batches, sets, streams
 from jsnnq.errors import check_integer, choose
-from jsnnq.resnet import ResidualNetwork, observe
+from jsnnq.networks import readout
+from jsnnq.networks.resnet import ResidualNetwork, observe
 from jsnnq.runtime import parallel
 
 BATCH = 256
@@ -87,11 +88,11 @@ def _count(network, pixels, variables, images, labels, valid):
     """The loss and the counts of this device's part of a batch."""
     inputs = batches.normalise(images, *pixels, dtype=network.dtype)
     logits, seen = observe(network, variables, inputs)
-    logits = losses.readout(logits)
+    logits = readout.readout(logits)
     between = {**seen.joins, **seen.pooled, **seen.activations}
-    loss = jnp.sum(losses.cross_entropy(logits, labels) * valid)
+    loss = jnp.sum(readout.cross_entropy(logits, labels) * valid)
     return loss, _Totals(
-        correct=jnp.sum(losses.correct(logits, labels) & valid, dtype=jnp.int32),
+        correct=jnp.sum(readout.correct(logits, labels) & valid, dtype=jnp.int32),
         counts={name: firing.count(s, valid) for name, s in seen.spikes.items()},
         nonzero={n: firing.count_nonzero(v, valid) for n, v in between.items()},
         total={name: firing.count(v, valid) for name, v in seen.joins.items()},

@@ -5,11 +5,12 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from jsnnq import cost, emd, firing, footprint, states
+from jsnnq import cost, emd, firing, footprint
 from jsnnq.errors import InputError, choose
 from jsnnq.evaluate import Evaluation, evaluate
 from jsnnq.footprint import as_dict, distances
-from jsnnq.resnet import ResidualNetwork
+from jsnnq.networks import quantize
+from jsnnq.networks.resnet import ResidualNetwork
 from jsnnq.stored import Network
 
 
@@ -43,14 +44,14 @@ def describe(
     neurons = {name: counts.size for name, counts in evaluation.counts.items()}
     spent = cost.deployment_cost(
         network.synapses(),
-        states.kernels(network, variables),
+        quantize.kernels(network, variables),
         evaluation.counts,
         evaluation.nonzero,
         evaluation.total,
         **seen,
         image_shape=image_shape,
-        weight_bits=states.weight_bits(network, variables),
-        state_bits=states.state_bits(network, variables, neurons),
+        weight_bits=quantize.weight_bits(network, variables),
+        state_bits=quantize.state_bits(network, variables, neurons),
         graded=evaluation.graded,
         policy=policy,
     )
@@ -110,7 +111,7 @@ def compare(
 
 
 def _kernel_shapes(found):
-    kernels = states.kernels(found.network, found.variables)
+    kernels = quantize.kernels(found.network, found.variables)
     return {path: kernel.shape for path, kernel in kernels.items()}
 
 

@@ -29,13 +29,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jsnnq import losses
 from jsnnq.data import sets
 from jsnnq.descent import Program, TrainState, loss_and_changes
-from jsnnq.layers import STATE
 from jsnnq.monitor import appended, read_lines
-from jsnnq.resnet import ResidualNetwork, observe
-from jsnnq.states import at
+from jsnnq.networks import readout
+from jsnnq.networks.layers import STATE
+from jsnnq.networks.quantize import at
+from jsnnq.networks.resnet import ResidualNetwork, observe
 
 IMAGES = 256
 """How many test images the accuracies are taken over."""
@@ -197,4 +197,6 @@ def _accuracy(
 ) -> Array:
     inputs = program.inputs(images)
     logits, _ = observe(network, state.variables(), inputs)
-    return jnp.mean(losses.correct(losses.readout(logits), labels).astype(jnp.float32))
+    return jnp.mean(
+        readout.correct(readout.readout(logits), labels).astype(jnp.float32)
+    )

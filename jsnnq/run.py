@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsnnq import build, descent, divergence, footprint, probe, states, train
+from jsnnq import build, descent, divergence, footprint, probe, train
 from jsnnq.budget import Budget, OutOfTime
 from jsnnq.config import Config, from_dict, to_dict
 from jsnnq.data import batches, sets
@@ -19,6 +19,7 @@ from jsnnq.evaluate import Evaluation, evaluate
 from jsnnq.evaluate import compile_ahead as evaluate_ahead
 from jsnnq.measure import describe
 from jsnnq.monitor import Monitor
+from jsnnq.networks import quantize
 from jsnnq.runtime import checkpoint, files, interrupt, parallel
 from jsnnq.stored import save_network, shapes_of
 
@@ -57,7 +58,7 @@ def start(
         images = calibration_images(
             dataset, config.calibration, streams.order, program.network.dtype
         )
-        variables = states.quantize(program.network, variables, streams.init, images)
+        variables = quantize.quantize(program.network, variables, streams.init, images)
     return descent.start(program, variables)
 
 

@@ -14,11 +14,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, UInt8
 
-from jsnnq import build, states
+from jsnnq import build
 from jsnnq.config import Config, from_dict, to_dict
 from jsnnq.data import batches, sets
 from jsnnq.errors import InputError
-from jsnnq.resnet import ResidualNetwork
+from jsnnq.networks import quantize
+from jsnnq.networks.resnet import ResidualNetwork
 from jsnnq.runtime import checkpoint
 
 
@@ -151,7 +152,7 @@ def shapes_of(
         return like
     images = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
     return jax.eval_shape(
-        lambda variables, images: states.quantize(
+        lambda variables, images: quantize.quantize(
             network, variables, jax.random.key(0), images
         ),
         like,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsnnq import build, descent, states
+from jsnnq import build, descent
 from jsnnq.binary import binary
 from jsnnq.config import (
     ALL_NEURONS,
@@ -29,6 +29,7 @@ from jsnnq.config import (
 )
 from jsnnq.data import batches
 from jsnnq.errors import InputError
+from jsnnq.networks import quantize
 from jsnnq.quantizers import identity
 from tests.test_train import SMALL, digits
 
@@ -78,7 +79,7 @@ def images():
 
 def quantized(config):
     net = network_of(config)
-    return net, states.quantize(net, float_variables(), jax.random.key(0), images())
+    return net, quantize.quantize(net, float_variables(), jax.random.key(0), images())
 
 
 def at(tree, path):

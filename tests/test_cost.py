@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jsnnq import cost
-from jsnnq.cost import Activity, Synapse
+from jsnnq.cost import Activity
 from jsnnq.errors import InputError
+from jsnnq.networks.resnet import Synapse
 
 _SPIKES, _TERNARY, _GRADED = (0, 1), (-1, 0, 1), (0, 1, 2)
 

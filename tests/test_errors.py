@@ -29,7 +29,7 @@ def with_jaxlib(version, folder, code):
 
 @pytest.mark.parametrize("version", WRONG_COMPILERS)
 @pytest.mark.parametrize(
-    "code", ["import jsnnq; jsnnq.rates", "from jsnnq.layers import Rules"]
+    "code", ["import jsnnq; jsnnq.rates", "from jsnnq.networks.layers import Rules"]
 )
 def test_a_compiler_that_computes_wrong_numbers_is_refused(version, code, tmp_path):
     found = with_jaxlib(version, tmp_path, code)

@@ -16,7 +16,7 @@ from jsnnq.data import sets, streams
 from jsnnq.errors import InputError
 from jsnnq.evaluate import _add, _count, evaluate
 from jsnnq.measure import describe
-from jsnnq.resnet import Seen, observe
+from jsnnq.networks.resnet import Seen, observe
 from tests.test_train import BINARY, SMALL, digits
 
 

@@ -9,10 +9,10 @@ import pytest
 from jax import export
 
 from jsnnq import build, descent, firing
-from jsnnq.bnn import binary_resnet
-from jsnnq.neurons import Neuron
-from jsnnq.resnet import observe
-from jsnnq.sew import init_state, sew_resnet, step
+from jsnnq.networks.bnn import binary_resnet
+from jsnnq.networks.neurons import Neuron
+from jsnnq.networks.resnet import observe
+from jsnnq.networks.sew import init_state, sew_resnet, step
 from tests import test_x64
 
 PLATFORMS = ("cpu", "cuda", "tpu")

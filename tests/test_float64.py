@@ -19,13 +19,11 @@ from jsnnq import (
     mint,
     run,
     snntorch,
-    states,
     ste,
     stompp,
     stored,
     uniform,
 )
-from jsnnq.bnn import binary_resnet
 from jsnnq.config import (
     ALL_NEURONS,
     BRANCH_ACTIVATIONS,
@@ -37,11 +35,13 @@ from jsnnq.config import (
 from jsnnq.data import batches, sets
 from jsnnq.descent import Program
 from jsnnq.errors import InputError
-from jsnnq.layers import Rules
-from jsnnq.neurons import Neuron
+from jsnnq.networks import quantize
+from jsnnq.networks.bnn import binary_resnet
+from jsnnq.networks.layers import Rules
+from jsnnq.networks.neurons import Neuron
+from jsnnq.networks.resnet import observe
+from jsnnq.networks.sew import init_state, sew_resnet, step
 from jsnnq.optimizer import optimizer
-from jsnnq.resnet import observe
-from jsnnq.sew import init_state, sew_resnet, step
 from tests import witness
 
 SHAPE, CLASSES, TIMESTEPS = (6, 7, 2), 3, 3
@@ -119,7 +119,7 @@ def _start(program):
         lambda path, x: x + 0.7 * (path[-1].key == "bias"), variables["params"]
     )
     shown = jnp.asarray(_normalised(_images()[0]))
-    quantized = states.quantize(
+    quantized = quantize.quantize(
         net, {**variables, "params": params}, jax.random.key(2), shown
     )
     return descent.start(program, quantized)
@@ -212,7 +212,7 @@ def test_two_steps_of_training_are_those_of_numpy(kind, placement, kernels, memb
             trace[path] = past + gradient
             _close(updated[path], leaf - rate * trace[path], path)
         for bn, moments in expected.moments.items():
-            now, old = (states.at(one.batch_stats, bn) for one in (state, before))
+            now, old = (quantize.at(one.batch_stats, bn) for one in (state, before))
             for name, moment in zip(("mean", "var"), moments, strict=True):
                 running = 0.9 * np.asarray(old[name]) + 0.1 * moment
                 _close(now[name], running, f"{bn}/{name}")

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsnnq import build, losses, probe, run, train
+from jsnnq import build, probe, run, train
 from jsnnq.binary import binary
 from jsnnq.config import STE, BinaryNetworkConfig, StoMPP, TrainingConfig
 from jsnnq.data import batches
-from jsnnq.states import at
+from jsnnq.networks import readout
+from jsnnq.networks.quantize import at
 from tests.test_train import SMALL, digits
 
 STEPS = 1437 // 128
@@ -96,7 +97,7 @@ def test_gradients_and_flips_against_their_definition(quantizer, looked):
                 True,
                 mutable=["batch_stats", "quant"],
             )
-            return losses.cross_entropy(losses.readout(logits), labels).mean()
+            return readout.cross_entropy(readout.readout(logits), labels).mean()
 
         return jax.grad(loss)(state.params)
 

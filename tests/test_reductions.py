@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jsnnq import emd, firing, losses
-from jsnnq.convolve import convolve
-from jsnnq.layers import Dense, moments, normalise
+from jsnnq import emd, firing
+from jsnnq.networks import readout
+from jsnnq.networks.convolve import convolve
+from jsnnq.networks.layers import Dense, moments, normalise
 from jsnnq.quantizers.lqnet import _column_sums, _terms, refit, sorted_levels
 from jsnnq.quantizers.mint import Mint, MintState
 from jsnnq.quantizers.primitives import mean_magnitude
@@ -109,8 +110,8 @@ def test_readout_and_cross_entropy(rows):
 
     @jax.jit
     def loss(logits, labels):
-        mean = losses.readout(logits)
-        return mean, jnp.mean(losses.cross_entropy(mean, labels))
+        mean = readout.readout(logits)
+        return mean, jnp.mean(readout.cross_entropy(mean, labels))
 
     mean, value = loss(logits, labels)
     expected = logits.mean(0, np.float64)

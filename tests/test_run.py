@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from jsnnq import build, descent, divergence, footprint, measure, run, states, train
+from jsnnq import build, descent, divergence, footprint, measure, run, train
 from jsnnq.binary import binary
 from jsnnq.config import STE, LQNet, Mint, SnnTorch, StoMPP, Uniform, kernels, neurons
-from jsnnq.data import batches
+from jsnnq.data import batches, sets
 from jsnnq.errors import InputError
 from jsnnq.evaluate import evaluate, forget
 from jsnnq.monitor import read_curve
+from jsnnq.networks import quantize
 from jsnnq.runtime import checkpoint
 from jsnnq.stored import load_network, save_network
 from tests.test_train import BINARY, SMALL, assert_same, digits
@@ -166,7 +167,7 @@ def test_a_post_training_row_is_measured_stored_and_not_trained(
         found.network, found.variables, again, found.dataset.image_shape
     )
     assert described.items() <= row.items()
-    bits = states.weight_bits(found.network, found.variables)
+    bits = quantize.weight_bits(found.network, found.variables)
     assert row["cost"]["weight_bits"] == sum(bits.values())
     spikes = sum(int(counts.sum()) for counts in evaluation.counts.values())
     assert row["cost"]["events"] == pytest.approx(spikes / 360)

@@ -21,10 +21,10 @@ import numpy as np
 import optax
 import pytest
 
-from jsnnq import losses, surrogate
-from jsnnq.layers import BatchNorm, Conv, Dense, Spiking, fold
-from jsnnq.neurons import Neuron, initial_decay, unroll
-from jsnnq.sew import join, sew_resnet
+from jsnnq.networks import readout, surrogate
+from jsnnq.networks.layers import BatchNorm, Conv, Dense, Spiking, fold
+from jsnnq.networks.neurons import Neuron, initial_decay, unroll
+from jsnnq.networks.sew import join, sew_resnet
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("spikingjelly")
@@ -462,7 +462,7 @@ def _loss(ours, variables, params, x, labels):
     (logits, seen), changed = ours.apply(
         {**variables, "params": params}, x, True, mutable=["batch_stats"]
     )
-    loss = jnp.mean(losses.cross_entropy(losses.readout(logits), labels))
+    loss = jnp.mean(readout.cross_entropy(readout.readout(logits), labels))
     return loss, (changed["batch_stats"], seen)
 
 

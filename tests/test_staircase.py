@@ -47,8 +47,8 @@ def test_the_contract_names_every_room_and_a_broken_one_is_seen(tmp_path):
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     for package in ("jsnnq", "experiments"):
         shutil.copytree(ROOT / package, tmp_path / package)
-    room = tmp_path / "jsnnq" / "losses.py"
-    room.write_text(room.read_text() + "\nfrom jsnnq import train as _train\n")
+    room = tmp_path / "jsnnq" / "errors.py"
+    room.write_text(room.read_text() + "\nfrom jsnnq import config as _config\n")
     found = subprocess.run(
         [
             sys.executable,
@@ -62,7 +62,7 @@ def test_the_contract_names_every_room_and_a_broken_one_is_seen(tmp_path):
         text=True,
     )
     assert found.returncode == 1
-    assert "jsnnq.losses -> jsnnq.train" in found.stdout
+    assert "jsnnq.errors -> jsnnq.config" in found.stdout
 
 
 def test_every_room_has_a_floor():

@@ -26,9 +26,9 @@ from jsnnq.config import (
 from jsnnq.data import batches, sets, streams
 from jsnnq.errors import InputError
 from jsnnq.monitor import Monitor
-from jsnnq.neurons import Neuron
+from jsnnq.networks.neurons import Neuron
+from jsnnq.networks.sew import SEWResNet
 from jsnnq.runtime import checkpoint
-from jsnnq.sew import SEWResNet
 
 # The same in test_run, test_study and test_cli, which then share its compilations.
 SMALL = Config(

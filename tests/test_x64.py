@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jsnnq import build, descent, lqnet, mint, snntorch, states, ste, stompp, uniform
-from jsnnq.bnn import binary_resnet
+from jsnnq import build, descent, lqnet, mint, snntorch, ste, stompp, uniform
 from jsnnq.data import batches
-from jsnnq.layers import Rules
-from jsnnq.neurons import Neuron
+from jsnnq.networks import quantize
+from jsnnq.networks.bnn import binary_resnet
+from jsnnq.networks.layers import Rules
+from jsnnq.networks.neurons import Neuron
+from jsnnq.networks.sew import sew_resnet
 from jsnnq.runtime import checkpoint
-from jsnnq.sew import sew_resnet
 
 SHAPE = (8, 8, 3)
 
@@ -78,7 +79,7 @@ def trained(network):
     bare = network.with_rules(Rules(), Rules())
     variables = build.initial_variables(bare, keys.init, SHAPE)
     shown = batches.normalise(jnp.asarray(images), *PIXELS)
-    state = states.quantize(network, variables, keys.init, shown)
+    state = quantize.quantize(network, variables, keys.init, shown)
     program = descent.Program(network, SGD, 4, *PIXELS, pad=2, flip=True)
     state = descent.start(program, state)
     order = batches.epoch_order(keys.order, 0, len(images))

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsnnq import build, descent, losses, run, train
+from jsnnq import build, descent, run, train
 from jsnnq.config import Config, NetworkConfig, TrainingConfig
 from jsnnq.data import sets
-from jsnnq.resnet import observe
+from jsnnq.networks import readout
+from jsnnq.networks.resnet import observe
 from jsnnq.runtime import parallel
 
 from .timing import Work
@@ -114,7 +115,7 @@ def predicting(config: Config, devices: int = 1) -> Work:
     def correct(variables, batch):
         pixels, labels = batch
         logits, _ = observe(program.network, variables, program.inputs(pixels))
-        return parallel.total(jnp.sum(losses.correct(losses.readout(logits), labels)))
+        return parallel.total(jnp.sum(readout.correct(readout.readout(logits), labels)))
 
     pixels, labels = images().train.read(np.arange(program.batch))
     batch = (jnp.asarray(pixels), jnp.asarray(labels))

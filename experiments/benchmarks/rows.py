@@ -17,7 +17,7 @@ from jsnnq import descent, emd
 from jsnnq.binary import METHODS, RECIPE, binary, network
 from jsnnq.config import LQNet, Uniform, kernels, neurons
 from jsnnq.data import batches
-from jsnnq.neurons import Neuron, unroll
+from jsnnq.networks.neurons import Neuron, unroll
 from jsnnq.runtime import parallel
 
 from . import ours, peers

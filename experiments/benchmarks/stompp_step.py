@@ -21,9 +21,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jsnnq import build, descent, states
+from jsnnq import build, descent
 from jsnnq.binary import METHODS, RECIPE, binary, network
-from jsnnq.layers import Rules
+from jsnnq.networks import quantize
+from jsnnq.networks.layers import Rules
 from jsnnq.quantizers.stompp import Freezing
 from jsnnq.runtime import hugepages
 
@@ -49,7 +50,7 @@ def _begun(config, layer):
     variables = build.initial_variables(bare, jax.random.key(0), _CIFAR)
     if config.kind == "quantized":
         images = jnp.zeros((1, *_CIFAR))
-        variables = states.quantize(net, variables, jax.random.key(1), images)
+        variables = quantize.quantize(net, variables, jax.random.key(1), images)
     program = descent.Program(
         network=net,
         optimizer=build.optimizer(config.training, _STEPS_PER_EPOCH),

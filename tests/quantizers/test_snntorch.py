@@ -13,7 +13,7 @@ import pytest
 
 from jsnnq import snntorch
 from jsnnq.errors import InputError
-from jsnnq.neurons import Neuron, unroll
+from jsnnq.networks.neurons import Neuron, unroll
 
 # By bits and settings; exponential levels first, around the threshold and around 0.
 LEVELS = [

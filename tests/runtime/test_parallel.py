@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsnnq import build, descent, divergence, layers, lqnet, mint, run, train, uniform
+from jsnnq import build, descent, divergence, lqnet, mint, run, train, uniform
 from jsnnq.binary import binary
 from jsnnq.config import STE, LQNet, Mint, StoMPP, Uniform, kernels, neurons
 from jsnnq.data import sets
 from jsnnq.evaluate import evaluate
+from jsnnq.networks import layers
 from jsnnq.quantizers.primitives import mean_magnitude
 from jsnnq.runtime import parallel
 from tests.test_train import BINARY, assert_same, digits, leaf_at

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jsnnq.errors import InputError
-from jsnnq.neurons import Neuron, initial_decay, steady_drive, unroll
+from jsnnq.networks.neurons import Neuron, initial_decay, steady_drive, unroll
 
 X = [0.4, 0.8, 1.1, 0.2, 1.5]
 IF = {"kind": "if"}

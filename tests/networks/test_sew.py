@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsnnq import mint, states, uniform
+from jsnnq import mint, uniform
 from jsnnq.errors import InputError
-from jsnnq.layers import Conv, Dense, Rules
-from jsnnq.neurons import Neuron
-from jsnnq.sew import CONNECTS, SEWResNet, init_state, join, sew_resnet, step
+from jsnnq.networks import quantize
+from jsnnq.networks.layers import Conv, Dense, Rules
+from jsnnq.networks.neurons import Neuron
+from jsnnq.networks.sew import CONNECTS, SEWResNet, init_state, join, sew_resnet, step
 
 _IF = Neuron(kind="if")
 _T, _B = 2, 2
@@ -342,7 +343,7 @@ def test_max_pooling_of_the_imagenet_stem():
 def _quantized(net, variables):
     """2-bit membranes, calibrated."""
     net = net.clone(membranes=Rules(((".*", uniform(2, grid="unsigned")),)))
-    return net, states.quantize(net, variables, jax.random.key(0), _images())
+    return net, quantize.quantize(net, variables, jax.random.key(0), _images())
 
 
 @pytest.mark.parametrize(
@@ -466,7 +467,7 @@ def test_quantizers_sit_where_the_rules_say():
     variables = _lively(_BASIC, x)
     # Of one bit, as the levels -1 and 1 are exact and cannot flip a spike.
     net = _BASIC.clone(weights=Rules((("layer1_1/conv2|fc", uniform(1)),)))
-    quantized = states.quantize(net, variables, jax.random.key(0), x)
+    quantized = quantize.quantize(net, variables, jax.random.key(0), x)
     assert set(quantized["quant"]) == {"layer1_1", "fc"}
     params = jax.tree.map(lambda leaf: leaf, variables["params"])
     for at in (params["layer1_1"]["conv2"], params["fc"]):
@@ -483,7 +484,7 @@ def test_mints_scale_is_shared_by_kernel_and_neurons():
         membranes=Rules((("|".join(kernels), mint(2, shared=True)),)),
     )
     x = _images()
-    variables = states.quantize(net, _lively(_BASIC, x), jax.random.key(0), x)
+    variables = quantize.quantize(net, _lively(_BASIC, x), jax.random.key(0), x)
     apply = jax.jit(functools.partial(net.apply, mutable=["membrane"]))
     membranes = apply(variables, x)[1]["membrane"]
     for neurons, kernel in kernels.items():
@@ -566,7 +567,7 @@ def test_networks_of_one_representative_are_traced_once():
     logits = []
     for bits in (2, 4):  # other numbers, the same program
         net = make(bits)
-        variables = states.quantize(net, plain, jax.random.key(0), x)
+        variables = quantize.quantize(net, plain, jax.random.key(0), x)
         logits.append(run(net.representative, variables, x))
         np.testing.assert_array_equal(logits[-1], net.apply(variables, x)[0])
     assert len(traced) == 1

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array
 
-from jsnnq.layers import STATE, Rules
+from jsnnq.networks.layers import STATE, Rules
+from jsnnq.networks.resnet import ResidualNetwork
 from jsnnq.quantizers import Quantizer, identity
 from jsnnq.quantizers.base import storage_bits
-from jsnnq.resnet import ResidualNetwork
 from jsnnq.runtime.compiling import once
 
 

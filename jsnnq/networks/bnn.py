@@ -29,15 +29,15 @@ from typing import Any, ClassVar
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from jsnnq.cost import Synapse
 from jsnnq.errors import choose
-from jsnnq.layers import ACTIVATIONS, Activation, Rules
-from jsnnq.resnet import (
+from jsnnq.networks.layers import ACTIVATIONS, Activation, Rules
+from jsnnq.networks.resnet import (
     Block,
     Plan,
     ResidualNetwork,
     Seen,
     Size,
+    Synapse,
     Unit,
     max_pool,
     widen,

@@ -24,8 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jsnnq.convolve import convolve
-from jsnnq.neurons import Neuron, initial_decay, unroll
+from jsnnq.errors import InputError
+from jsnnq.networks.convolve import convolve
+from jsnnq.networks.neurons import Neuron, initial_decay, unroll
 from jsnnq.precision import accumulation, at_least_float32
 from jsnnq.quantizers.base import Quantizer, State, identity
 from jsnnq.runtime import parallel
@@ -77,6 +78,24 @@ def fold(
     time, batch = x.shape[:2]
     y = layer(x.reshape(time * batch, *x.shape[2:]))
     return y.reshape(time, batch, *y.shape[1:])
+
+
+def direct(x: Float[Array, "B *S"], timesteps: int) -> Float[Array, "T B *S"]:
+    """Repeats `x` at each of `timesteps` steps, a direct encoding.
+
+    As in SEW-ResNet and in arXiv 2604.14487: the same analogue input is presented at
+    every timestep, and the first convolution with its neurons turns it into spikes.
+
+    Args:
+        x: one still input per example, for example the stem's current `B H W C`.
+        timesteps: T, at least 1.
+
+    Raises:
+        InputError: `timesteps` is below 1.
+    """
+    if timesteps < 1:
+        raise InputError(f"timesteps is {timesteps}: at least 1 is needed")
+    return jnp.broadcast_to(x[None], (timesteps, *x.shape))
 
 
 def fan_out_normal(

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsnnq import cost, states, ste, stompp
-from jsnnq.bnn import BinaryResNet, binary_resnet, inverted_plans
+from jsnnq import cost, ste, stompp
 from jsnnq.config import BRANCH_ACTIVATIONS, BRANCH_KERNELS
 from jsnnq.cost import Activity
 from jsnnq.errors import InputError
-from jsnnq.layers import Rules
+from jsnnq.networks import quantize
+from jsnnq.networks.bnn import BinaryResNet, binary_resnet, inverted_plans
+from jsnnq.networks.layers import Rules
 
 _TINY = BinaryResNet(depths=(1, 2), channels=(4, 6), classes=3)
 _FROZEN, _OPEN = (0, 1), (10_000, 1)  # windows long over, and far ahead
@@ -28,7 +29,7 @@ def _variables(net, x):
     bare = net.with_rules(Rules(), Rules())
     variables = dict(jax.jit(bare.init)(jax.random.key(1), x))
     key = jax.random.key(2)
-    return states.quantize(net, {"quant": {}, **variables}, key, x)
+    return quantize.quantize(net, {"quant": {}, **variables}, key, x)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
@@ -185,7 +186,7 @@ def test_evaluation_uses_two_values_per_tensor_only():
     _, seen, _ = _run(net, variables, x)
     for path in net.activation_layers():
         np.testing.assert_array_equal(np.unique(seen.activations[path]), [-1, 1])
-    for path, kernel in states.kernels(net, variables).items():
+    for path, kernel in quantize.kernels(net, variables).items():
         if "/conv" in path:
             np.testing.assert_array_equal(np.unique(kernel), [-1, 1])
         else:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy import special
 
-from jsnnq import surrogate
 from jsnnq.errors import InputError
+from jsnnq.networks import surrogate
 
 # The primitives whose derivatives are the surrogates, typed in NumPy and SciPy.
 PRIMITIVES = {

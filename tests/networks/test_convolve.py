@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.signal import correlate2d
 
-from jsnnq import convolve as forms
-from jsnnq.convolve import convolve, multiply_patches, plain
+from jsnnq.networks import convolve as forms
+from jsnnq.networks.convolve import convolve, multiply_patches, plain
 
 # x, kernel and stride for every form: by its size on purpose, since it chooses.
 FORMS = {

@@ -30,7 +30,7 @@ import jax
 from jaxtyping import Array, Float
 
 from jsnnq.errors import InputError, check_number, choose
-from jsnnq.surrogate import Derivative, atan, spike
+from jsnnq.networks.surrogate import Derivative, atan, spike
 
 PLACEMENTS = ("stored", "before_fire")
 
@@ -50,7 +50,7 @@ class Neuron:
         v_reset: value after a spike; `None` subtracts the threshold (soft reset).
         decay_input: whether the current is divided by tau too.
         detach_reset: whether the reset is kept out of the gradient.
-        surrogate: derivative of the spike, from `jsnnq.surrogate`.
+        surrogate: derivative of the spike, from `jsnnq.networks.surrogate`.
         placement: where a membrane quantizer acts, `stored` or `before_fire`.
 
     Raises:

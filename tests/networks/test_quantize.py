@@ -10,18 +10,12 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from jsnnq import states, stompp
-from jsnnq.bnn import binary_resnet
+from jsnnq import stompp
 from jsnnq.build import initial_variables
-from jsnnq.config import (
-    LQNet,
-    Mint,
-    SnnTorch,
-    Uniform,
-    kernels,
-    neurons,
-)
-from jsnnq.layers import Rules
+from jsnnq.config import LQNet, Mint, SnnTorch, Uniform, kernels, neurons
+from jsnnq.networks import quantize
+from jsnnq.networks.bnn import binary_resnet
+from jsnnq.networks.layers import Rules
 from jsnnq.quantizers import identity
 from tests.test_build import (
     HIDDEN,
@@ -107,7 +101,7 @@ def test_every_layer_freezes_by_random_numbers_of_its_own(key):
     )
     shape = (8, 8, 3)
     variables = initial_variables(net.with_rules(Rules(), Rules()), key, shape)
-    variables = states.quantize(net, variables, key, jnp.zeros((2, *shape)))
+    variables = quantize.quantize(net, variables, key, jnp.zeros((2, *shape)))
     masks = []
     for layer in ("layer1_0/conv2", "layer2_0/conv2", "layer1_0/act2", "layer2_0/act2"):
         state = at(variables["quant"], layer)["quantizer"]
@@ -147,7 +141,7 @@ def test_lqnet_starts_where_least_squares_stands_still():
 
 def test_uniform_kernels_are_the_formula():
     net, variables = quantized(with_(weights=kernels(Uniform(2, clip=0.3))))
-    found = states.kernels(net, variables)
+    found = quantize.kernels(net, variables)
     assert list(found) == list(KERNELS)
     for path in KERNELS:
         w = kernel(path)
@@ -166,7 +160,7 @@ def test_lqnet_kernels_are_the_nearest_levels():
         levels = signs @ basis  # L G
         w = kernel(path).reshape(-1, levels.shape[1])
         nearest = np.abs(w[None] - levels[:, None]).min(axis=0)
-        found = np.asarray(states.kernels(net, variables)[path]).reshape(w.shape)
+        found = np.asarray(quantize.kernels(net, variables)[path]).reshape(w.shape)
         np.testing.assert_allclose(np.abs(w - found), nearest, atol=1e-6)
         assert all(len(np.unique(column)) <= 4 for column in found.T)
 
@@ -181,7 +175,7 @@ def test_mint_kernels_use_the_alpha_among_the_parameters():
         np.testing.assert_allclose(state.alpha, alpha, rtol=1e-5)
         alpha = np.float64(state.alpha)
         expected = alpha / 7 * np.round(7 * np.clip(np.tanh(w) / alpha, -1, 1))
-        found = np.asarray(states.kernels(net, variables)[path])
+        found = np.asarray(quantize.kernels(net, variables)[path])
         # A value on the edge between two levels may go either way in float32.
         assert np.mean(np.abs(found - expected) > 1e-6) < 0.01
     stem = variables["params"]["conv1"]["kernel"]
@@ -190,8 +184,8 @@ def test_mint_kernels_use_the_alpha_among_the_parameters():
 
 def bits_of(config):
     net, variables = quantized(config)
-    weights = states.weight_bits(net, variables)
-    membranes = states.state_bits(net, variables, NEURONS)
+    weights = quantize.weight_bits(net, variables)
+    membranes = quantize.state_bits(net, variables, NEURONS)
     assert list(weights) == list(KERNELS)
     assert list(membranes) == list(NEURONS)
     return weights, membranes
@@ -256,6 +250,6 @@ def test_mint_shares_the_scale_of_its_kernel():
     leaves = jax.tree_util.tree_leaves_with_path(variables["params"])
     alphas = [path for path, _ in leaves if "alpha" in jax.tree_util.keystr(path)]
     assert len(alphas) == len(HIDDEN)
-    membranes = states.state_bits(net, variables, NEURONS)
+    membranes = quantize.state_bits(net, variables, NEURONS)
     assert membranes["layer1_0/sn1"] == 4 * NEURONS["layer1_0/sn1"]
     assert membranes["sn1"] == 32 * NEURONS["sn1"]

@@ -26,12 +26,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jsnnq import encode
-from jsnnq.cost import Synapse
 from jsnnq.errors import check_integer, choose
-from jsnnq.layers import STATE, Rules, Spiking, fold
-from jsnnq.neurons import Neuron, steady_drive
-from jsnnq.resnet import Block, ResidualNetwork, Seen, Size, max_pool, widen
+from jsnnq.networks.layers import STATE, Rules, Spiking, direct, fold
+from jsnnq.networks.neurons import Neuron, steady_drive
+from jsnnq.networks.resnet import (
+    Block,
+    ResidualNetwork,
+    Seen,
+    Size,
+    Synapse,
+    max_pool,
+    widen,
+)
 
 CONNECTS = ("add", "and", "iand")
 
@@ -155,7 +161,7 @@ class SEWResNet(ResidualNetwork):
         spike = Spiking(quantizer=self.membranes("sn1"), neuron=self.neuron, name="sn1")
         if x.ndim == 4:
             current = normalise(convolve(x, train), train, self.timesteps)
-            current = encode.direct(current, self.timesteps)
+            current = direct(current, self.timesteps)
         else:
             current = fold(lambda y: normalise(convolve(y, train), train), x)
         spikes = spike(current, train, shared_state(convolve))

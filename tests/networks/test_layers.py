@@ -12,9 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Array
 
-from jsnnq import layers
-from jsnnq.layers import BatchNorm, Conv, Dense, Rules, Spiking, fan_out_normal, fold
-from jsnnq.neurons import PLACEMENTS, Neuron, unroll
+from jsnnq.errors import InputError
+from jsnnq.networks import layers
+from jsnnq.networks.layers import (
+    BatchNorm,
+    Conv,
+    Dense,
+    Rules,
+    Spiking,
+    fan_out_normal,
+    fold,
+)
+from jsnnq.networks.neurons import PLACEMENTS, Neuron, unroll
 from jsnnq.quantizers.base import Quantizer, identity
 from jsnnq.quantizers.uniform import uniform
 from tests import witness
@@ -643,3 +652,30 @@ def test_spikes_of_bfloat16_currents_come_from_float32_membranes():
     np.testing.assert_array_equal(
         spikes.astype(jnp.float32), _if_loop(x.astype(jnp.float32))[0]
     )
+
+
+# Direct encoding
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 3), (2, 4, 5, 3)])
+@pytest.mark.parametrize("timesteps", [1, 4])
+def test_repeats_the_input_at_every_timestep(shape, timesteps):
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    found = layers.direct(jnp.asarray(x), timesteps)
+    np.testing.assert_array_equal(found, np.stack([x] * timesteps))
+
+
+def test_keeps_the_dtype():
+    assert layers.direct(jnp.ones((2, 3), jnp.bfloat16), 4).dtype == jnp.bfloat16
+
+
+def test_gradient_is_the_sum_over_time():
+    weights = jnp.array([[1.0, 2.0], [3.0, 5.0], [8.0, 13.0]])
+    slope = jax.grad(lambda x: jnp.sum(weights * layers.direct(x, 3)))(jnp.ones(2))
+    np.testing.assert_array_equal(slope, [12.0, 20.0])
+
+
+@pytest.mark.parametrize("timesteps", [0, -1])
+def test_refuses_no_timesteps(timesteps):
+    with pytest.raises(InputError, match=f"timesteps is {timesteps}: at least 1"):
+        layers.direct(jnp.ones((2, 3)), timesteps)

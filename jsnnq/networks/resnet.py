@@ -16,9 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jsnnq.cost import Synapse
 from jsnnq.errors import InputError, check_integer, check_number, choose
-from jsnnq.layers import BatchNorm, Conv, Dense, Rules, fold
+from jsnnq.networks.layers import BatchNorm, Conv, Dense, Rules, fold
 from jsnnq.precision import at_least_float32, check_dtype
 
 STEMS = ("cifar", "imagenet")
@@ -80,6 +79,26 @@ class Plan(NamedTuple):
         """The convolution on the shortcut."""
         stride = max(unit.stride for unit in self.units)
         return Unit("", self.units[-1].features, 1, stride)
+
+
+class Synapse(NamedTuple):
+    """One set of connections.
+
+    Attributes:
+        name: path of the layer that owns the kernel, such as `layer1_0/conv1`.
+        source: what feeds it: a neuron layer, a join, a pooled value, `image` or
+            `features`.
+        stride: of the convolution, in both directions.
+        padding: zeros on each side of the image.
+        groups: into how many the channels are cut, each of which meets kernels of its
+            own only; as many as there are channels is depthwise.
+    """
+
+    name: str
+    source: str
+    stride: int
+    padding: int
+    groups: int = 1
 
 
 def branch_units(block: str, features: int, stride: int) -> tuple[Unit, ...]:

@@ -1,14 +1,14 @@
 """The public names, where they are made. Each is imported when it is first used."""
 
+from .analysis.emd import Distances as Distances
+from .analysis.emd import compare as compare
+from .analysis.emd import compare_matched as compare_matched
+from .analysis.emd import matched as matched
+from .analysis.emd import wasserstein as wasserstein
+from .analysis.firing import rates as rates
 from .config import Config as Config
 from .data.sets import load_data as load_data
-from .emd import Distances as Distances
-from .emd import compare as compare
-from .emd import compare_matched as compare_matched
-from .emd import matched as matched
-from .emd import wasserstein as wasserstein
 from .errors import InputError as InputError
-from .firing import rates as rates
 from .networks.bnn import BinaryResNet as BinaryResNet
 from .networks.bnn import binary_resnet as binary_resnet
 from .networks.layers import Rules as Rules

@@ -244,16 +244,17 @@ def _network(options: argparse.Namespace):
 def _evaluate(options: argparse.Namespace) -> int:
     import json
 
-    from jsnnq import measure, stored
-    from jsnnq.cost import POLICIES
-    from jsnnq.evaluate import evaluate
+    from jsnnq.analysis.cost import POLICIES
+    from jsnnq.analysis.describe import describe
+    from jsnnq.analysis.evaluate import evaluate
+    from jsnnq.stored import load_network
 
     choose("policy", options.policy, POLICIES)
     mesh = _mesh(options)
-    found = stored.load_network(
+    found = load_network(
         options.checkpoint, data_name=options.data, data_dir=options.data_dir
     )
-    described = measure.describe(
+    described = describe(
         found.network,
         found.variables,
         evaluate(found.network, found.variables, found.dataset, mesh=mesh),
@@ -267,13 +268,13 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from jsnnq import measure, report
-    from jsnnq.stored import load_network
+    from jsnnq import report
+    from jsnnq.stored import compare, load_network
 
     mesh = _mesh(options)
     where = {"data_name": options.data, "data_dir": options.data_dir}
     a, b = load_network(options.a, **where), load_network(options.b, **where)
-    found = measure.compare(a, b, unit=options.unit, mesh=mesh)
+    found = compare(a, b, unit=options.unit, mesh=mesh)
     Console().print(report.layer_table(found, (str(options.a), str(options.b))))
     if options.out is not None:
         for path in report.write_comparison(options.out, found, (a.label, b.label)):
@@ -459,7 +460,7 @@ def _devices(options: argparse.Namespace):
 def _mesh(options: argparse.Namespace):
     """The devices that share a batch of an evaluation."""
     devices = _devices(options)
-    from jsnnq.evaluate import BATCH
+    from jsnnq.analysis.evaluate import BATCH
     from jsnnq.runtime import parallel
 
     return parallel.mesh(devices, BATCH)

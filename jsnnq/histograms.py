@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jsnnq import drawing
-from jsnnq.firing import histogram, rates
+from jsnnq.analysis.firing import histogram, rates
 from jsnnq.groups import Group, key
 from jsnnq.results import Study, distance
 
@@ -103,7 +103,7 @@ def draw_two(found: Mapping[str, Any], names: tuple[str, str]) -> "Figure":
     """Two networks over each other, pooled and layer by layer.
 
     Args:
-        found: what `jsnnq.measure.compare` returned.
+        found: what `jsnnq.stored.compare` returned.
         names: what the two are called.
     """
     emd, unit = found["emd"], found.get("unit", "neuron")

@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jsnnq import emd, footprint, probe, report
+from jsnnq import probe, report
+from jsnnq.analysis import emd
+from jsnnq.analysis.evaluate import as_dict, distances, load_footprint
 from jsnnq.config import Config, check_rows, from_dict, to_dict
 from jsnnq.errors import InputError
-from jsnnq.footprint import as_dict, distances
 from jsnnq.monitor import read_curve
 from jsnnq.plan import KINDS, Job
 from jsnnq.runtime import checkpoint, files
@@ -161,7 +162,7 @@ class Ledger:
         ]
         for pair in pairs:
             if pair not in self._apart:
-                one, other = map(footprint.load, pair)
+                one, other = map(load_footprint, pair)
                 self._apart[pair] = as_dict(distances(emd.compare, one, other))
         return [self._apart[pair] for pair in pairs]
 
@@ -356,7 +357,7 @@ def write_report(out: Path) -> list[Path]:
         folder = ledger.folder(row["name"], row["seed"])
         key = f"{row['name']}/seed{row['seed']}"
         if (folder / "firing.npz").exists():
-            records[key] = footprint.load(folder / "firing.npz")
+            records[key] = load_footprint(folder / "firing.npz")
         if (folder / "log.jsonl").exists():
             curves[key] = read_curve(folder / "log.jsonl")
         if (folder / "looks.jsonl").exists():

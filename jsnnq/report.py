@@ -23,8 +23,8 @@ import rich.table
 import rich.text
 
 from jsnnq import charts, drawing, histograms, pictures, tables, verdict
+from jsnnq.analysis.firing import rates
 from jsnnq.claims import Claim
-from jsnnq.firing import rates
 from jsnnq.pictures import Picture
 from jsnnq.results import Reading, Study, distance, is_synthetic, percent, read
 from jsnnq.runtime import files
@@ -114,7 +114,7 @@ def layer_table(found: Mapping[str, Any], names: tuple[str, str]) -> rich.table.
     """A comparison of two networks as a table for the terminal.
 
     Args:
-        found: what `jsnnq.measure.compare` returned.
+        found: what `jsnnq.stored.compare` returned.
         names: what the two networks are called.
 
     Returns:
@@ -189,7 +189,7 @@ def write_comparison(
 
     Args:
         out: a folder; made if it does not exist.
-        found: what `jsnnq.measure.compare` returned.
+        found: what `jsnnq.stored.compare` returned.
         names: what the two networks are called.
 
     Returns:

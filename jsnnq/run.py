@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsnnq import build, descent, divergence, footprint, probe, train
+from jsnnq import build, descent, divergence, probe, train
+from jsnnq.analysis.describe import describe
+from jsnnq.analysis.evaluate import Evaluation, evaluate, save_footprint
+from jsnnq.analysis.evaluate import compile_ahead as evaluate_ahead
 from jsnnq.budget import Budget, OutOfTime
 from jsnnq.config import Config, from_dict, to_dict
 from jsnnq.data import batches, sets
 from jsnnq.errors import InputError
-from jsnnq.evaluate import Evaluation, evaluate
-from jsnnq.evaluate import compile_ahead as evaluate_ahead
-from jsnnq.measure import describe
 from jsnnq.monitor import Monitor
 from jsnnq.networks import quantize
 from jsnnq.runtime import checkpoint, files, interrupt, parallel
@@ -145,7 +145,7 @@ def execute(
         folder / "checkpoint", variables, config, dataset, seed=seed, label=label
     )
     if evaluation.counts:
-        footprint.save(folder / "firing.npz", evaluation)
+        save_footprint(folder / "firing.npz", evaluation)
     row = {
         "kind": config.kind,
         "start": config.start,

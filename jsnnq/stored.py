@@ -12,12 +12,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, ArrayLike, Float, UInt8
 
 from jsnnq import build
+from jsnnq.analysis import emd
+from jsnnq.analysis.describe import describe, kernels
+from jsnnq.analysis.evaluate import as_dict, distances, evaluate, footprint
 from jsnnq.config import Config, from_dict, to_dict
 from jsnnq.data import batches, sets
-from jsnnq.errors import InputError
+from jsnnq.errors import InputError, choose
 from jsnnq.networks import quantize
 from jsnnq.networks.resnet import ResidualNetwork
 from jsnnq.runtime import checkpoint
@@ -158,3 +162,61 @@ def shapes_of(
         like,
         images,
     )
+
+
+def compare(
+    a: Network, b: Network, *, unit: str = "neuron", mesh: Mesh | None = None
+) -> dict[str, Any]:
+    """How far the firing of B is from that of A, on the data set of A.
+
+    Args:
+        a: a network.
+        b: another of the same architecture.
+        unit: `neuron` or `channel`; see `firing.rates`.
+        mesh: the devices that share a batch, from `parallel.mesh`; None is one.
+
+    Returns:
+        `rows`, `describe` of A and of B; `firing`, the records of both; `emd` and
+        `matched` as in `results.json`; `dataset` and `unit`.
+
+    Raises:
+        InputError: the two are not of one architecture, they do not spike, or the unit
+            is unknown.
+    """
+    shapes = [_kernel_shapes(one) for one in (a, b)]
+    if shapes[0] != shapes[1]:
+        raise InputError(
+            f"{a.label} and {b.label} have other kernels ({_unlike(*shapes)}): "
+            "only networks of one architecture can be compared"
+        )
+    if not a.config.spikes:
+        raise InputError(
+            f"{a.label} and {b.label} do not spike, so there is no firing to compare: "
+            "give the checkpoints of two spiking networks"
+        )
+    choose("unit", unit, emd.UNITS)
+    evaluations = [
+        evaluate(one.network, one.variables, a.dataset, mesh=mesh) for one in (a, b)
+    ]
+    firing_of = [footprint(one) for one in evaluations]
+    return {
+        "rows": [
+            describe(one.network, one.variables, evaluation, a.dataset.image_shape)
+            for one, evaluation in zip((a, b), evaluations, strict=True)
+        ],
+        "firing": firing_of,
+        "dataset": a.dataset.note,
+        "unit": unit,
+        "emd": as_dict(distances(emd.compare, *firing_of, unit=unit)),
+        "matched": as_dict(distances(emd.compare_matched, *firing_of, unit=unit)),
+    }
+
+
+def _kernel_shapes(found):
+    found_kernels = kernels(found.network, found.variables)
+    return {path: kernel.shape for path, kernel in found_kernels.items()}
+
+
+def _unlike(one, other):
+    name = next(n for n in {**one, **other} if one.get(n) != other.get(n))
+    return f"{name} is {one.get(name)} and {other.get(name)}"

@@ -20,12 +20,13 @@ from typing import Any
 
 import jax
 
-from jsnnq import build, descent, divergence, emd, evaluate, footprint, ledger, probe
+from jsnnq import build, descent, divergence, ledger, probe
+from jsnnq.analysis import emd, evaluate
+from jsnnq.analysis.evaluate import as_dict, distances, footprint, load_footprint
 from jsnnq.budget import Budget, OutOfTime
 from jsnnq.config import Config, to_dict
 from jsnnq.data import sets
 from jsnnq.errors import InputError, choose
-from jsnnq.footprint import as_dict, distances
 from jsnnq.plan import Job, by_seed, plan, select
 from jsnnq.run import compile_ahead, execute, tidy
 from jsnnq.runtime import files, parallel
@@ -281,8 +282,8 @@ class Study:
         row["wall_s"] += waited
         if origin and job.config.spikes:
             known, found = (
-                footprint.load(origin / "firing.npz"),
-                footprint.of(evaluation),
+                load_footprint(origin / "firing.npz"),
+                footprint(evaluation),
             )
             row["emd"] = as_dict(distances(emd.compare, known, found))
             row["matched"] = as_dict(distances(emd.compare_matched, known, found))

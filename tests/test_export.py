@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from jax import export
 
-from jsnnq import build, descent, firing
+from jsnnq import build, descent
+from jsnnq.analysis import firing
 from jsnnq.networks.bnn import binary_resnet
 from jsnnq.networks.neurons import Neuron
 from jsnnq.networks.resnet import observe

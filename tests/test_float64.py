@@ -14,7 +14,6 @@ from scipy.special import log_softmax
 from jsnnq import (
     build,
     descent,
-    evaluate,
     lqnet,
     mint,
     run,
@@ -24,6 +23,7 @@ from jsnnq import (
     stored,
     uniform,
 )
+from jsnnq.analysis import evaluate
 from jsnnq.config import (
     ALL_NEURONS,
     BRANCH_ACTIVATIONS,

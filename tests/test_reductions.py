@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jsnnq import emd, firing
+from jsnnq.analysis import emd, firing
 from jsnnq.networks import readout
 from jsnnq.networks.convolve import convolve
 from jsnnq.networks.layers import Dense, moments, normalise

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from jsnnq import build, descent, divergence, footprint, measure, run, train
+from jsnnq import build, descent, divergence, run, train
+from jsnnq.analysis import describe
+from jsnnq.analysis.evaluate import evaluate, forget, load_footprint
 from jsnnq.binary import binary
 from jsnnq.config import STE, LQNet, Mint, SnnTorch, StoMPP, Uniform, kernels, neurons
 from jsnnq.data import batches, sets
 from jsnnq.errors import InputError
-from jsnnq.evaluate import evaluate, forget
 from jsnnq.monitor import read_curve
-from jsnnq.networks import quantize
 from jsnnq.runtime import checkpoint
-from jsnnq.stored import load_network, save_network
+from jsnnq.stored import compare, load_network, save_network
 from tests.test_train import BINARY, SMALL, assert_same, digits
 
 MINT = (("layer.*sn.?", Mint(4, shared=True)),)
@@ -122,7 +122,7 @@ def test_networks_that_do_not_spike_have_no_firing_to_compare(tmp_path):
     save_network(tmp_path / "checkpoint", variables, BINARY, digits(), label="net")
     net = load_network(tmp_path)
     with pytest.raises(InputError, match="do not spike.*two spiking networks"):
-        measure.compare(net, net)
+        compare(net, net)
 
 
 def test_a_row_from_a_checkpoint_starts_as_its_parent(parent):
@@ -163,16 +163,16 @@ def test_a_post_training_row_is_measured_stored_and_not_trained(
     assert found.label == tmp_path.name
     again = evaluate(found.network, found.variables, found.dataset)
     assert_same(arrays(again._asdict()), arrays(evaluation._asdict()))
-    described = measure.describe(
+    described = describe.describe(
         found.network, found.variables, again, found.dataset.image_shape
     )
     assert described.items() <= row.items()
-    bits = quantize.weight_bits(found.network, found.variables)
+    bits = describe.weight_bits(found.network, found.variables)
     assert row["cost"]["weight_bits"] == sum(bits.values())
     spikes = sum(int(counts.sum()) for counts in evaluation.counts.values())
     assert row["cost"]["events"] == pytest.approx(spikes / 360)
     json.dumps(row)
-    record = footprint.load(tmp_path / "firing.npz")
+    record = load_footprint(tmp_path / "firing.npz")
     assert_same(record["counts"], evaluation.counts)
 
 
@@ -290,7 +290,7 @@ def test_a_stopped_run_ends_as_one_that_was_not(whole, tmp_path, monkeypatch, ev
     found, _ = checkpoint.restore(tmp_path / "checkpoint")
     known, _ = checkpoint.restore(folder / "checkpoint")
     assert_same(found, known)
-    fired = [footprint.load(at / "firing.npz") for at in (tmp_path, folder)]
+    fired = [load_footprint(at / "firing.npz") for at in (tmp_path, folder)]
     assert_same(*map(arrays, fired))
     assert not (tmp_path / "partial").exists()
     # What was done twice is there once; what was not done twice was not.
@@ -347,7 +347,7 @@ def test_a_diverged_run_is_not_done_and_keeps_its_last_good_state(
 @pytest.mark.parametrize("unit", ["neuron", "channel"])
 def test_a_comparison_is_scipys(whole, parent, unit):
     a, b = load_network(whole[0]), load_network(parent)
-    found = measure.compare(a, b, unit=unit)
+    found = compare(a, b, unit=unit)
     counts = [record["counts"] for record in found["firing"]]
     for name in counts[0]:
         rates = [one[name] / 720 for one in counts]
@@ -364,7 +364,7 @@ def test_a_comparison_is_scipys(whole, parent, unit):
 
 def test_a_float_network_is_compared_with_its_quantized_one(whole, tmp_path):
     stored(tmp_path, post_training(**QUANTIZED["uniform"]), whole[0] / "checkpoint")
-    found = measure.compare(load_network(whole[0]), load_network(tmp_path))
+    found = compare(load_network(whole[0]), load_network(tmp_path))
     float_row, row = found["rows"]
     assert row["cost"]["weight_bits"] < float_row["cost"]["weight_bits"]
     assert found["emd"]["mean"] > 0
@@ -380,12 +380,12 @@ def test_networks_of_other_architectures_are_refused(parent, tmp_path, network):
     )
     stored(tmp_path, other, None)
     with pytest.raises(InputError, match="one architecture"):
-        measure.compare(load_network(parent), load_network(tmp_path))
+        compare(load_network(parent), load_network(tmp_path))
     with pytest.raises(InputError, match="one architecture"):
-        measure.compare(load_network(tmp_path), load_network(parent))
+        compare(load_network(tmp_path), load_network(parent))
 
 
 def test_an_unknown_unit_is_refused(parent):
     network = load_network(parent)
     with pytest.raises(InputError, match="unknown unit 'layer'.*'channel'"):
-        measure.compare(network, network, unit="layer")
+        compare(network, network, unit="layer")

@@ -19,11 +19,11 @@ import pytest
 from scipy import stats
 
 import jsnnq
-from jsnnq import descent, divergence, footprint, ledger, monitor, run, study, train
+from jsnnq import descent, divergence, ledger, monitor, run, study, train
+from jsnnq.analysis.evaluate import Evaluation, save_footprint
 from jsnnq.budget import Budget, OutOfTime
 from jsnnq.config import Config, LQNet, Uniform, kernels, to_dict
 from jsnnq.errors import InputError
-from jsnnq.evaluate import Evaluation
 from jsnnq.runtime import checkpoint, files
 from jsnnq.stored import load_network
 from jsnnq.study import Study
@@ -375,7 +375,7 @@ def fake_execute(
     )
     (folder / "checkpoint").mkdir(parents=True)
     (folder / "checkpoint" / "state").write_text(label)
-    footprint.save(folder / "firing.npz", evaluation)
+    save_footprint(folder / "firing.npz", evaluation)
     cost = {"sparsity": 0.9, "acs": 1e6, "macs": 1e5, "dense": 1e7}
     cost |= {"weight_bits": 1000, "state_bits": 500, "events": 3.0}
     row = {

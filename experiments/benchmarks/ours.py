@@ -125,7 +125,7 @@ def predicting(config: Config, devices: int = 1) -> Work:
 
 def evaluating(config: Config, devices: int = 1) -> Work:
     """The same with the spikes of every neuron counted, as `evaluate` does it."""
-    from jsnnq import evaluate
+    from jsnnq.analysis import evaluate
 
     program, state = begun(config, devices)
     pixels = (program.mean, program.std, program.scale)

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsnnq import descent, emd
+from jsnnq import descent
+from jsnnq.analysis import emd
 from jsnnq.binary import METHODS, RECIPE, binary, network
 from jsnnq.config import LQNet, Uniform, kernels, neurons
 from jsnnq.data import batches

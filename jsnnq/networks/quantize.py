@@ -1,9 +1,4 @@
-"""The states of a network's quantizers: how they start, and what they store.
-
-`quantize` gives the variables of a float network the states its quantizers start from.
-`kernels`, `weight_bits` and `state_bits` read a finished network as it would be
-deployed.
-"""
+"""How a network's quantizers start: from a float network's variables and images."""
 
 import functools
 from collections.abc import Mapping
@@ -15,8 +10,6 @@ from jaxtyping import Array
 from jsnnq.networks.layers import STATE, Rules
 from jsnnq.networks.resnet import ResidualNetwork
 from jsnnq.quantizers import Quantizer, identity
-from jsnnq.quantizers.base import storage_bits
-from jsnnq.runtime.compiling import once
 
 
 def quantize(
@@ -48,62 +41,6 @@ def quantize(
         "batch_stats": variables["batch_stats"],
         "quant": states["quant"],
     }
-
-
-def kernels(net: ResidualNetwork, variables: Mapping[str, Any]) -> dict[str, Array]:
-    """Every kernel as the deployed network multiplies with it, by layer."""
-    found = _kernels(net.representative, dict(variables))
-    return dict(zip(net.kernel_layers(), found, strict=True))
-
-
-@functools.partial(once, static_argnums=0)
-def _kernels(net, variables):
-    # As one program: by itself every operation on every shape is a compilation.
-    found = []
-    for path in net.kernel_layers():
-        quantizer = net.weights(path)
-        kernel = at(variables["params"], path)["kernel"]
-        state = _state(variables, quantizer, path)
-        found.append(quantizer.apply(kernel, state, False)[0])
-    return found
-
-
-def weight_bits(net: ResidualNetwork, variables: Mapping[str, Any]) -> dict[str, int]:
-    """Bits of the weights of each layer, with the scales and bases they need.
-
-    The classifier's bias is float32, and normalisation counts as the two float32
-    numbers per channel it folds into.
-    """
-    found = {}
-    for path in net.kernel_layers():
-        kernel = at(variables["params"], path)["kernel"]
-        quantizer = net.weights(path)
-        state = _state(variables, quantizer, path)
-        beside = kernel.shape[-1] * (1 if path == "fc" else 2)
-        found[path] = storage_bits(quantizer, kernel.size, state) + 32 * beside
-    return found
-
-
-def state_bits(
-    net: ResidualNetwork, variables: Mapping[str, Any], neurons: Mapping[str, int]
-) -> dict[str, int]:
-    """Bits of the membranes of each neuron layer for one image.
-
-    A membrane is stored with the quantizer's bits only where the quantizer acts on
-    what is stored; before the spike test the stored potential is the reset of a
-    quantized value, which takes the same levels and the reset value.
-
-    Args:
-        net: the network.
-        variables: with the quantizers' states.
-        neurons: how many neurons each layer has.
-    """
-    found = {}
-    for path, count in neurons.items():
-        quantizer = net.membranes(path)
-        state = () if quantizer.shared else _state(variables, quantizer, path)
-        found[path] = storage_bits(quantizer, count, state)
-    return found
 
 
 def at(tree: Any, path: str) -> Any:
@@ -143,13 +80,6 @@ def _observe(net, variables, images):
 def _shapes(net, variables, images):
     """What `_observe` would return, shapes only."""
     return jax.eval_shape(functools.partial(_observe, net), variables, images)
-
-
-def _state(variables, quantizer, path):
-    if quantizer == identity:
-        return ()
-    collection = "params" if quantizer.trainable else "quant"
-    return at(variables[collection], path)[STATE]
 
 
 def _put(tree, path, state):

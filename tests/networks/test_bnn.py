@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsnnq import cost, ste, stompp
+from jsnnq import ste, stompp
+from jsnnq.analysis import cost, describe
+from jsnnq.analysis.cost import Activity
 from jsnnq.config import BRANCH_ACTIVATIONS, BRANCH_KERNELS
-from jsnnq.cost import Activity
 from jsnnq.errors import InputError
 from jsnnq.networks import quantize
 from jsnnq.networks.bnn import BinaryResNet, binary_resnet, inverted_plans
@@ -186,7 +187,7 @@ def test_evaluation_uses_two_values_per_tensor_only():
     _, seen, _ = _run(net, variables, x)
     for path in net.activation_layers():
         np.testing.assert_array_equal(np.unique(seen.activations[path]), [-1, 1])
-    for path, kernel in quantize.kernels(net, variables).items():
+    for path, kernel in describe.kernels(net, variables).items():
         if "/conv" in path:
             np.testing.assert_array_equal(np.unique(kernel), [-1, 1])
         else:

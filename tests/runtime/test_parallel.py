@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from jsnnq import build, descent, divergence, lqnet, mint, run, train, uniform
+from jsnnq.analysis.evaluate import evaluate
 from jsnnq.binary import binary
 from jsnnq.config import STE, LQNet, Mint, StoMPP, Uniform, kernels, neurons
 from jsnnq.data import sets
-from jsnnq.evaluate import evaluate
 from jsnnq.networks import layers
 from jsnnq.quantizers.primitives import mean_magnitude
 from jsnnq.runtime import parallel

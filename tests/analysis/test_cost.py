@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jsnnq import cost
-from jsnnq.cost import Activity
+from jsnnq.analysis import cost
+from jsnnq.analysis.cost import Activity
 from jsnnq.errors import InputError
 from jsnnq.networks.resnet import Synapse
 

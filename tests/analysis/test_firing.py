@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import export
 
-from jsnnq import firing
+from jsnnq.analysis import firing
 from jsnnq.errors import InputError
 
 

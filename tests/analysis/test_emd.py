@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 
-from jsnnq import emd
+from jsnnq.analysis import emd
 from jsnnq.errors import InputError
 
 with warnings.catch_warnings():  # invalid escapes in its docstrings
@@ -378,7 +378,7 @@ def test_ott_is_imported_late_and_even_within_a_trace():
 import sys, warnings
 warnings.simplefilter("error")
 import jax, jax.numpy as jnp
-from jsnnq import emd
+from jsnnq.analysis import emd
 assert "ott" not in sys.modules
 x, y = jnp.array([0.0, 0.5, 1.0]), jnp.array([0.5, 1.0])
 first = jax.jit(emd.wasserstein)(x, x + 0.25)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from jsnnq import build, run
+from jsnnq.analysis.describe import describe
+from jsnnq.analysis.evaluate import _add, _count, evaluate
 from jsnnq.config import STE
 from jsnnq.data import sets, streams
 from jsnnq.errors import InputError
-from jsnnq.evaluate import _add, _count, evaluate
-from jsnnq.measure import describe
 from jsnnq.networks.resnet import Seen, observe
 from tests.test_train import BINARY, SMALL, digits
 
@@ -218,7 +218,7 @@ def seeing(monkeypatch, *, logits, graded=None):
         found = {name: make(x) for name, make in activations.items()}
         return logits(x)[None], Seen({}, {}, {}, found)
 
-    monkeypatch.setattr("jsnnq.evaluate.observe", observe)
+    monkeypatch.setattr("jsnnq.analysis.evaluate.observe", observe)
     return build.float_network(BINARY.network, 2)
 
 

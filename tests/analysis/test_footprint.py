@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jsnnq import emd, footprint
+from jsnnq.analysis import emd
+from jsnnq.analysis.evaluate import (
+    Evaluation,
+    as_dict,
+    distances,
+    footprint,
+    load_footprint,
+    save_footprint,
+)
 from jsnnq.errors import InputError
-from jsnnq.evaluate import Evaluation
 
 
 def evaluation(seed=0, timesteps=2, images=3):
@@ -24,9 +31,9 @@ def evaluation(seed=0, timesteps=2, images=3):
 
 
 def test_a_footprint_is_read_as_it_was_written(tmp_path):
-    footprint.save(tmp_path / "firing.npz", evaluation())
-    found = footprint.load(tmp_path / "firing.npz")
-    expected = footprint.of(evaluation())
+    save_footprint(tmp_path / "firing.npz", evaluation())
+    found = load_footprint(tmp_path / "firing.npz")
+    expected = footprint(evaluation())
     assert (found["timesteps"], found["images"]) == (2, 3)
     assert list(found["counts"]) == list(expected["counts"])  # also their order
     for name, counts in expected["counts"].items():
@@ -37,9 +44,7 @@ def test_a_footprint_is_read_as_it_was_written(tmp_path):
 def test_distances_are_those_of_rates_whatever_was_counted():
     # B saw more images for longer, so counts must become rates before they compare.
     a, b = evaluation(0), evaluation(1, timesteps=4, images=5)
-    found = footprint.as_dict(
-        footprint.distances(emd.compare, footprint.of(a), footprint.of(b))
-    )
+    found = as_dict(distances(emd.compare, footprint(a), footprint(b)))
     for name, counts in a.counts.items():
         expected = stats.wasserstein_distance(
             counts.ravel() / 6, b.counts[name].ravel() / 20
@@ -50,7 +55,7 @@ def test_distances_are_those_of_rates_whatever_was_counted():
 
 
 def test_counts_on_a_full_disk_leave_nothing_half_written(tmp_path, monkeypatch):
-    footprint.save(tmp_path / "firing.npz", evaluation())
+    save_footprint(tmp_path / "firing.npz", evaluation())
     before = (tmp_path / "firing.npz").read_bytes()
 
     def full(path, content):
@@ -60,7 +65,7 @@ def test_counts_on_a_full_disk_leave_nothing_half_written(tmp_path, monkeypatch)
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(InputError, match="firing.npz.*No space left"):
-        footprint.save(tmp_path / "firing.npz", evaluation())
+        save_footprint(tmp_path / "firing.npz", evaluation())
     monkeypatch.undo()
     assert [path.name for path in tmp_path.iterdir()] == ["firing.npz"]
     assert (tmp_path / "firing.npz").read_bytes() == before

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 
 from jsnnq.config import BinaryNetworkConfig, Config, NetworkConfig, NeuronConfig
 from jsnnq.data import batches, sets
-from jsnnq.descent import Program
 from jsnnq.errors import InputError, check_integer, choose
 from jsnnq.networks import bnn, sew, surrogate
 from jsnnq.networks.layers import Rules
@@ -26,6 +25,7 @@ from jsnnq.quantizers import StoMPP, identity
 from jsnnq.quantizers.stompp import bernoulli_lag, windows
 from jsnnq.runtime import parallel
 from jsnnq.runtime.compiling import once
+from jsnnq.training.step import Program
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
 

@@ -74,7 +74,7 @@ def _run(typed: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _complain("stopped; type the same command again to go on", 130)
     except RuntimeError as error:
-        from jsnnq.divergence import Diverged
+        from jsnnq.training.divergence import Diverged
 
         if not isinstance(error, Diverged):
             raise
@@ -284,7 +284,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _prepare(options: argparse.Namespace) -> int:
     from jsnnq.data.prepare import prepare
-    from jsnnq.monitor import Transfer
+    from jsnnq.training.monitor import Transfer
 
     with Transfer() as progress:
         done = prepare(

@@ -133,7 +133,8 @@ class TrainingConfig:
         warmup: epochs of linear warm-up, fractions allowed.
         augment: whether the data set's shifts and flips are used.
         latent_clip: quantized kernels are kept within this magnitude after each step.
-        looks: how often in an epoch binary layers are looked into (`jsnnq.probe`).
+        looks: how often in an epoch binary layers are looked into
+            (`jsnnq.training.probe`).
     """
 
     epochs: int = 15

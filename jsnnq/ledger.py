@@ -17,14 +17,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jsnnq import probe, report
+from jsnnq import report
 from jsnnq.analysis import emd
 from jsnnq.analysis.evaluate import as_dict, distances, load_footprint
 from jsnnq.config import Config, check_rows, from_dict, to_dict
 from jsnnq.errors import InputError
-from jsnnq.monitor import read_curve
 from jsnnq.plan import KINDS, Job
 from jsnnq.runtime import checkpoint, files
+from jsnnq.training import probe
+from jsnnq.training.monitor import read_curve
 
 SCHEMA = 1
 _MARKER = "study.json"

@@ -53,7 +53,7 @@ def write(
         curves: for `"{name}/seed{seed}"` its training as a list of mappings with
             `"epoch"`, `"loss"` and `"accuracy"` (a fraction).
         looks: for `"{name}/seed{seed}"` what was seen inside that row while it
-            trained; see `jsnnq.probe.read_looks`.
+            trained; see `jsnnq.training.probe.read_looks`.
         planned: the keys of all rows of the study, so that the report can name those
             that are not finished.
 

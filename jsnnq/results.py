@@ -231,7 +231,7 @@ def read(
         firing: the firing record of each row, by `key`.
         curves: the training of each row, by `key`.
         planned: the keys of all rows, finished or not.
-        looks: what was seen inside each row, by `key`; see `jsnnq.probe`.
+        looks: what was seen inside each row, by `key`; see `jsnnq.training.probe`.
 
     Raises:
         InputError: `results` is of another schema.

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsnnq import build, descent, divergence, probe, train
+from jsnnq import build
 from jsnnq.analysis.describe import describe
 from jsnnq.analysis.evaluate import Evaluation, evaluate, save_footprint
 from jsnnq.analysis.evaluate import compile_ahead as evaluate_ahead
@@ -18,22 +18,23 @@ from jsnnq.budget import Budget, OutOfTime
 from jsnnq.config import Config, from_dict, to_dict
 from jsnnq.data import batches, sets
 from jsnnq.errors import InputError
-from jsnnq.monitor import Monitor
 from jsnnq.networks import quantize
 from jsnnq.runtime import checkpoint, files, interrupt, parallel
 from jsnnq.stored import save_network, shapes_of
+from jsnnq.training import divergence, loop, probe, step
+from jsnnq.training.monitor import Monitor
 
 SAVE_EVERY_S = 60.0
 """A run saves its state after an epoch if the last save is this long ago."""
 
 
 def start(
-    program: descent.Program,
+    program: step.Program,
     config: Config,
     dataset: sets.DataSet,
     seed: int,
     parent: Path | None = None,
-) -> descent.TrainState:
+) -> step.TrainState:
     """The state a run begins with.
 
     Args:
@@ -46,7 +47,7 @@ def start(
     Raises:
         InputError: the row starts from a checkpoint, and none is given.
     """
-    streams = descent.keys(seed)
+    streams = step.keys(seed)
     bare = build.float_network(config.network, dataset.classes)
     shape = dataset.image_shape
     if config.start == "scratch":
@@ -59,7 +60,7 @@ def start(
             dataset, config.calibration, streams.order, program.network.dtype
         )
         variables = quantize.quantize(program.network, variables, streams.init, images)
-    return descent.start(program, variables)
+    return step.start(program, variables)
 
 
 def _given(parent: Path | None, config: Config) -> Path:
@@ -71,9 +72,7 @@ def _given(parent: Path | None, config: Config) -> Path:
     return parent
 
 
-def compile_ahead(
-    program: descent.Program, config: Config, dataset: sets.DataSet
-) -> None:
+def compile_ahead(program: step.Program, config: Config, dataset: sets.DataSet) -> None:
     """Compiles a row's training and evaluation, so that `execute` finds it done.
 
     Args:
@@ -83,14 +82,14 @@ def compile_ahead(
     """
     variables = shapes_of(program.network, config, dataset)
     if config.start != "post-training":
-        state = jax.eval_shape(functools.partial(descent.start, program), variables)
-        train.compile_ahead(program, state, dataset.train)
+        state = jax.eval_shape(functools.partial(step.start, program), variables)
+        loop.compile_ahead(program, state, dataset.train)
     variables = {"quant": {}, **variables}
     evaluate_ahead(program.network, variables, dataset, mesh=program.mesh)
 
 
 def execute(
-    program: descent.Program,
+    program: step.Program,
     config: Config,
     dataset: sets.DataSet,
     folder: Path,
@@ -182,7 +181,7 @@ def _train(program, config, dataset, folder, seed, state, monitor, budget):
     spent = budget.watch()
     try:
         with interrupt.patient() as stopped:
-            state = train.fit(
+            state = loop.fit(
                 program,
                 state,
                 dataset.train,

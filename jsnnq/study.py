@@ -20,7 +20,7 @@ from typing import Any
 
 import jax
 
-from jsnnq import build, descent, divergence, ledger, probe
+from jsnnq import build, ledger
 from jsnnq.analysis import emd, evaluate
 from jsnnq.analysis.evaluate import as_dict, distances, footprint, load_footprint
 from jsnnq.budget import Budget, OutOfTime
@@ -31,6 +31,7 @@ from jsnnq.plan import Job, by_seed, plan, select
 from jsnnq.run import compile_ahead, execute, tidy
 from jsnnq.runtime import files, parallel
 from jsnnq.runtime.provenance import installed_commit
+from jsnnq.training import divergence, probe, step
 
 _AHEAD = 2
 """So many programs are compiled before their rows begin, at the same time: a row that
@@ -122,7 +123,7 @@ class Study:
             )
             for name, config in self._configs.items()
         }
-        first: dict[descent.Program, str] = {}
+        first: dict[step.Program, str] = {}
         self._alike = {
             name: first.setdefault(program.representative, name)
             for name, program in self._programs.items()
@@ -310,7 +311,7 @@ class Study:
         coming = [self._programs[other.name] for other in following][: _AHEAD + 1]
         kept = [program.representative for program in coming]
         if done not in kept:
-            descent.forget(done)
+            step.forget(done)
         if done.network not in [program.network for program in kept]:
             evaluate.forget(done.network)
             probe.forget_compiled()

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsnnq import build, descent
+from jsnnq import build
 from jsnnq.binary import binary
 from jsnnq.config import (
     ALL_NEURONS,
@@ -31,7 +31,8 @@ from jsnnq.data import batches
 from jsnnq.errors import InputError
 from jsnnq.networks import quantize
 from jsnnq.quantizers import identity
-from tests.test_train import SMALL, digits
+from jsnnq.training import step
+from tests.training.test_loop import SMALL, digits
 
 # The tiny network on 8x8 images of one colour, by hand: kernel sizes and neurons.
 KERNELS = {
@@ -326,7 +327,7 @@ def test_a_program_follows_the_data_set_and_the_recipe():
     assert one.representative == other.representative
     assert hash(one.representative) == hash(other.representative)
     assert one.representative != program.representative
-    assert descent.jitted(one) is descent.jitted(other)
+    assert step.jitted(one) is step.jitted(other)
 
 
 # Quantizers' first states.

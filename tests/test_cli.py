@@ -19,13 +19,14 @@ import pytest
 from scipy import stats
 
 import jsnnq
-from jsnnq import build, cli, descent, divergence, run, study
+from jsnnq import build, cli, run, study
 from jsnnq.budget import OutOfTime
 from jsnnq.config import to_dict
 from jsnnq.data import sets
 from jsnnq.stored import save_network
+from jsnnq.training import divergence, step
 from tests.test_study import EXPERIMENT, ORDER, fake_execute, rates_of, tree
-from tests.test_train import SMALL
+from tests.training.test_loop import SMALL
 
 COMMANDS = ("study", "train", "evaluate", "compare", "report", "prepare")
 SMALL_NETWORK = (  # as typed, the network of test_train
@@ -531,7 +532,7 @@ def test_study_says_each_row_as_it_is_done(experiment):
 def test_a_diverged_study_is_reported_with_status_1(experiment, monkeypatch):
     def execute(*arguments, label, **options):
         if label == "float-finetuned/seed1":
-            nothing = descent.TrainState(jax.numpy.int32(3), {}, {}, {}, ())
+            nothing = step.TrainState(jax.numpy.int32(3), {}, {}, {}, ())
             raise divergence.Diverged("training stopped at step 3", 3, nothing)
         return fake_execute(*arguments, label=label, **options)
 
@@ -549,7 +550,7 @@ def test_what_waits_for_a_network_that_diverged_is_not_left(experiment, monkeypa
     def execute(*arguments, label, **options):
         if label == "float/seed0":
             (arguments[3] / "last_good").mkdir(parents=True, exist_ok=True)
-            nothing = descent.TrainState(jax.numpy.int32(3), {}, {}, {}, ())
+            nothing = step.TrainState(jax.numpy.int32(3), {}, {}, {}, ())
             raise divergence.Diverged("training stopped at step 3", 3, nothing)
         return fake_execute(*arguments, label=label, **options)
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from jax import export
 
-from jsnnq import build, descent
+from jsnnq import build
 from jsnnq.analysis import firing
 from jsnnq.networks.bnn import binary_resnet
 from jsnnq.networks.neurons import Neuron
 from jsnnq.networks.resnet import observe
 from jsnnq.networks.sew import init_state, sew_resnet, step
+from jsnnq.training.step import Program
 from tests import test_x64
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -111,7 +112,7 @@ def test_frame_by_frame():
 @pytest.mark.parametrize("name", test_x64.NETWORKS)
 def test_training_and_evaluation_with_quantizers(name):
     net = test_x64.NETWORKS[name]
-    program = descent.Program(net, test_x64.SGD, 1, *test_x64.PIXELS, pad=2, flip=True)
+    program = Program(net, test_x64.SGD, 1, *test_x64.PIXELS, pad=2, flip=True)
     state = test_x64.trained(net)
     random = np.random.default_rng(3)
 
@@ -119,16 +120,16 @@ def test_training_and_evaluation_with_quantizers(name):
         images = random.integers(0, 256, (count, *test_x64.SHAPE), dtype=np.uint8)
         return jnp.asarray(images), jnp.asarray(np.arange(count) % 4, jnp.int32)
 
-    def update(state, images, labels):
-        return descent.update(program, state, images, labels, jax.random.key(5))
+    def one_step(state, images, labels):
+        return update(program, state, images, labels, jax.random.key(5))
 
     def evaluated(state, images):
         return _logits(net, state.variables(), program.inputs(images))
 
-    trained = _exported(update, state, *batch(1))
+    trained = _exported(one_step, state, *batch(1))
     tested = _exported(evaluated, state, batch(1)[0])
     images, labels = batch(5)
-    expected = jax.jit(update)(state, images, labels)
+    expected = jax.jit(one_step)(state, images, labels)
     _close(trained.call(state, images, labels), expected)
     _close(tested.call(state, images), jax.jit(evaluated)(state, images))
 

@@ -11,18 +11,7 @@ import optax
 import pytest
 from scipy.special import log_softmax
 
-from jsnnq import (
-    build,
-    descent,
-    lqnet,
-    mint,
-    run,
-    snntorch,
-    ste,
-    stompp,
-    stored,
-    uniform,
-)
+from jsnnq import build, lqnet, mint, run, snntorch, ste, stompp, stored, uniform
 from jsnnq.analysis import evaluate
 from jsnnq.config import (
     ALL_NEURONS,
@@ -33,7 +22,6 @@ from jsnnq.config import (
     TrainingConfig,
 )
 from jsnnq.data import batches, sets
-from jsnnq.descent import Program
 from jsnnq.errors import InputError
 from jsnnq.networks import quantize
 from jsnnq.networks.bnn import binary_resnet
@@ -42,6 +30,14 @@ from jsnnq.networks.neurons import Neuron
 from jsnnq.networks.resnet import observe
 from jsnnq.networks.sew import init_state, sew_resnet, step
 from jsnnq.optimizer import optimizer
+from jsnnq.training.step import (
+    Program,
+    is_sound,
+    jitted,
+    loss_and_changes,
+    start,
+    update,
+)
 from tests import witness
 
 SHAPE, CLASSES, TIMESTEPS = (6, 7, 2), 3, 3
@@ -122,7 +118,7 @@ def _start(program):
     quantized = quantize.quantize(
         net, {**variables, "params": params}, jax.random.key(2), shown
     )
-    return descent.start(program, quantized)
+    return start(program, quantized)
 
 
 def _of_quantizers(quant, path=""):
@@ -195,7 +191,7 @@ def test_two_steps_of_training_are_those_of_numpy(kind, placement, kernels, memb
     for number in range(2):
         expected = _witnessed(neuron, theirs, state, images, labels)
         before = state
-        state, numbers = descent.jitted(program).update(
+        state, numbers = jitted(program).update(
             state, images, labels, jax.random.key(number)
         )
         _close(numbers["loss"], expected.loss, "loss")
@@ -264,7 +260,7 @@ def test_nothing_on_the_way_has_fewer_bits(name):
     program = make(*settings)
     state = jax.eval_shape(lambda: _start(program))  # shapes are enough
     given = (state, *map(jnp.asarray, _images()), jax.random.key(0))
-    text = descent.jitted(program).update.lower(*given).as_text()
+    text = jitted(program).update.lower(*given).as_text()
     converted = re.findall(
         r"stablehlo\.convert .*tensor<(?:\S+x)?(\w+)>\) -> tensor<(?:\S+x)?(\w+)>",
         text,
@@ -274,7 +270,7 @@ def test_nothing_on_the_way_has_fewer_bits(name):
     expected = {("i1", "f32"), ("i32", "f32"), ("ui32", "f32")}
     expected |= {("f64", "f32")} if name == "stompp" else set()
     assert {pair for pair in converted if "f32" in pair} <= expected
-    after, _ = jax.eval_shape(functools.partial(descent.update, program), *given)
+    after, _ = jax.eval_shape(functools.partial(update, program), *given)
     kept = jax.tree.leaves((state, after))
     assert {x.dtype for x in kept if jnp.issubdtype(x.dtype, jnp.floating)} == {
         jnp.dtype("float64")
@@ -328,9 +324,9 @@ def test_frame_by_frame_is_all_at_once_in_double(kind):
 def test_a_quantizer_that_is_not_a_number_is_seen():
     program = _program(Neuron(), lqnet(2), None)
     state = _start(program)
-    assert descent.is_sound(jnp.float64(1), state)
+    assert is_sound(jnp.float64(1), state)
     broken = jax.tree.map(lambda x: x * jnp.nan, state.quant)
-    assert not descent.is_sound(jnp.float64(1), state._replace(quant=broken))
+    assert not is_sound(jnp.float64(1), state._replace(quant=broken))
 
 
 @pytest.mark.parametrize("make", [sew_resnet, binary_resnet])
@@ -353,10 +349,8 @@ def test_a_float32_network_computes_in_float32_whatever_its_parameters(kind):
     network = program.network.clone(dtype=jnp.float32)
     short = dataclasses.replace(program, network=network)
     images, labels = map(jnp.asarray, _images())
-    after, numbers = descent.jitted(short).update(
-        state, images, labels, jax.random.key(0)
-    )
+    after, numbers = jitted(short).update(state, images, labels, jax.random.key(0))
     assert {x.dtype for x in jax.tree.leaves(after.params)} == {jnp.dtype("float64")}
     assert numbers["loss"].dtype == jnp.float32
-    exact = descent.loss_and_changes(program, state, state.params, images, labels)[0]
+    exact = loss_and_changes(program, state, state.params, images, labels)[0]
     assert 0 < abs(numbers["loss"] - exact) < 1e-5

@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from jsnnq import build, descent, divergence, run, train
+from jsnnq import build, run
 from jsnnq.analysis import describe
 from jsnnq.analysis.evaluate import evaluate, forget, load_footprint
 from jsnnq.binary import binary
 from jsnnq.config import STE, LQNet, Mint, SnnTorch, StoMPP, Uniform, kernels, neurons
 from jsnnq.data import batches, sets
 from jsnnq.errors import InputError
-from jsnnq.monitor import read_curve
 from jsnnq.runtime import checkpoint
 from jsnnq.stored import compare, load_network, save_network
-from tests.test_train import BINARY, SMALL, assert_same, digits
+from jsnnq.training import divergence, loop, step
+from jsnnq.training.monitor import read_curve
+from tests.training.test_loop import BINARY, SMALL, assert_same, digits
 
 MINT = (("layer.*sn.?", Mint(4, shared=True)),)
 QUANTIZED = {
@@ -147,7 +148,7 @@ def test_a_row_from_scratch_starts_from_its_seed():
 def test_a_post_training_row_is_measured_stored_and_not_trained(
     parent, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(train, "fit", None)
+    monkeypatch.setattr(loop, "fit", None)
     config = post_training(**QUANTIZED["mint"])
     program = build.program(config, digits())
     row, evaluation = run.execute(
@@ -241,7 +242,7 @@ def test_a_row_without_the_checkpoint_it_starts_from_is_refused(start, tmp_path)
 
 
 def test_calibration_sees_the_first_images_of_the_runs_own_order():
-    key = descent.keys(5).order
+    key = step.keys(5).order
     order = np.asarray(batches.epoch_order(key, 0, 1437))[:20]
     pixels = digits().train.images[order] / 16.0
     expected = (pixels - digits().mean[0]) / digits().std[0]
@@ -261,7 +262,7 @@ def whole(tmp_path_factory):
 
 def stop_after_the_first_epoch(monkeypatch):
     """Ctrl-C once the first epoch's state is on disk, or would be."""
-    real = train.fit
+    real = loop.fit
 
     def fit(*arguments, on_epoch, **options):
         def stop(state):
@@ -270,7 +271,7 @@ def stop_after_the_first_epoch(monkeypatch):
 
         return real(*arguments, on_epoch=stop, **options)
 
-    monkeypatch.setattr(train, "fit", fit)
+    monkeypatch.setattr(loop, "fit", fit)
 
 
 @pytest.mark.parametrize("every", [0.0, 60.0])
@@ -331,7 +332,7 @@ def test_a_diverged_run_is_not_done_and_keeps_its_last_good_state(
     def fit(*_, **__):
         raise divergence.Diverged("training stopped at step 7", 7, state)
 
-    monkeypatch.setattr(train, "fit", fit)
+    monkeypatch.setattr(loop, "fit", fit)
     with pytest.raises(divergence.Diverged):
         run.train_one(SMALL, tmp_path, quiet=True)
     kept, metadata = checkpoint.restore(tmp_path / "last_good", state)

@@ -19,7 +19,7 @@ import pytest
 from scipy import stats
 
 import jsnnq
-from jsnnq import descent, divergence, ledger, monitor, run, study, train
+from jsnnq import ledger, run, study
 from jsnnq.analysis.evaluate import Evaluation, save_footprint
 from jsnnq.budget import Budget, OutOfTime
 from jsnnq.config import Config, LQNet, Uniform, kernels, to_dict
@@ -27,7 +27,8 @@ from jsnnq.errors import InputError
 from jsnnq.runtime import checkpoint, files
 from jsnnq.stored import load_network
 from jsnnq.study import Study
-from tests.test_train import CLIP, SMALL
+from jsnnq.training import divergence, loop, monitor, step
+from tests.training.test_loop import CLIP, SMALL
 
 TUNED = dataclasses.replace(SMALL, start="checkpoint")
 ROWS = {
@@ -487,7 +488,7 @@ def diverging(*keys):
     def execute(*arguments, label, **options):
         tried.append(label)
         if label in keys:
-            nothing = descent.TrainState(jnp.int32(3), {}, {}, {}, ())
+            nothing = step.TrainState(jnp.int32(3), {}, {}, {}, ())
             raise divergence.Diverged(
                 f"training of {label} stopped at step 3", 3, nothing
             )
@@ -883,13 +884,13 @@ def test_a_run_whose_row_was_not_written_is_not_trained_again(tmp_path, monkeypa
         with pytest.raises(Killed):
             make(tmp_path, rows, seeds=1).run()
     began = []
-    real = train.fit
+    real = loop.fit
 
     def fit(program, state, *arguments, **options):
         began.append(int(state.step))
         return real(program, state, *arguments, **options)
 
-    monkeypatch.setattr(train, "fit", fit)
+    monkeypatch.setattr(loop, "fit", fit)
     make(tmp_path, rows, seeds=1).run()
     assert began == [2 * (1437 // 128)]
     assert not list(tmp_path.rglob("*partial*"))
@@ -1013,7 +1014,7 @@ def test_ctrl_c_is_heard_where_numbers_diverge_at_the_same_time(
         ctrl_c()
         raise divergence.Diverged("training stopped at step 0", 0, state)
 
-    monkeypatch.setattr(train, "fit", fit)
+    monkeypatch.setattr(loop, "fit", fit)
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path, {"float": SMALL}).run()
     assert [path.name for path in tmp_path.glob("runs/*")] == ["float-seed0"]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jsnnq import build, descent, lqnet, mint, snntorch, ste, stompp, uniform
+from jsnnq import build, lqnet, mint, snntorch, ste, stompp, uniform
 from jsnnq.data import batches
 from jsnnq.networks import quantize
 from jsnnq.networks.bnn import binary_resnet
@@ -18,6 +18,7 @@ from jsnnq.networks.layers import Rules
 from jsnnq.networks.neurons import Neuron
 from jsnnq.networks.sew import sew_resnet
 from jsnnq.runtime import checkpoint
+from jsnnq.training import step
 
 SHAPE = (8, 8, 3)
 
@@ -72,7 +73,7 @@ NETWORKS = {
 
 def trained(network):
     """The state after two steps from scratch, with all that is drawn at random."""
-    keys = descent.keys(0)
+    keys = step.keys(0)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (12, *SHAPE), dtype=np.uint8)
     labels = rng.integers(0, 4, 12).astype(np.int32)
@@ -80,12 +81,12 @@ def trained(network):
     variables = build.initial_variables(bare, keys.init, SHAPE)
     shown = batches.normalise(jnp.asarray(images), *PIXELS)
     state = quantize.quantize(network, variables, keys.init, shown)
-    program = descent.Program(network, SGD, 4, *PIXELS, pad=2, flip=True)
-    state = descent.start(program, state)
+    program = step.Program(network, SGD, 4, *PIXELS, pad=2, flip=True)
+    state = step.start(program, state)
     order = batches.epoch_order(keys.order, 0, len(images))
     data = jnp.asarray(images), jnp.asarray(labels), order
     for _ in range(2):
-        state, _ = descent.jitted(program).step(state, *data, keys.augment)
+        state, _ = step.jitted(program).step(state, *data, keys.augment)
     return state
 
 

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsnnq import build, descent, run, train
+from jsnnq import build, run
 from jsnnq.config import Config, NetworkConfig, TrainingConfig
 from jsnnq.data import sets
 from jsnnq.networks import readout
 from jsnnq.networks.resnet import observe
 from jsnnq.runtime import parallel
+from jsnnq.training import loop, step
 
 from .timing import Work
 
@@ -50,7 +51,7 @@ def images(count: int = 2048) -> sets.DataSet:
 
 def begun(
     config: Config, devices: int = 1, dataset: sets.DataSet | None = None
-) -> tuple[descent.Program, descent.TrainState]:
+) -> tuple[step.Program, step.TrainState]:
     """A row's program and the state before its first step, where it will run."""
     dataset = dataset or images()
     program = build.program(config, dataset, jax.devices()[:devices])
@@ -68,7 +69,7 @@ def epoch(config: Config, count: int, devices: int = 1) -> Work:
     """A whole epoch, from images in memory to new parameters, as `fit` makes it."""
     dataset = images(count)
     program, state = begun(config, devices, dataset)
-    return lambda: train.fit(program, state, dataset.train, seed=0, epochs=1)
+    return lambda: loop.fit(program, state, dataset.train, seed=0, epochs=1)
 
 
 def flops(config: Config) -> float:
@@ -81,7 +82,7 @@ def flops(config: Config) -> float:
     state = run.start(program, config, images(), seed=0)
     pixels, labels = images().train.read(np.arange(program.batch))
     arguments = (state, jnp.asarray(pixels), jnp.asarray(labels), jax.random.key(0))
-    traced = descent.jitted(program).update.trace(*arguments)
+    traced = step.jitted(program).update.trace(*arguments)
     lowered = traced.lower(lowering_platforms=("tpu",))
     return lowered.cost_analysis()["flops"]
 
@@ -104,7 +105,7 @@ def _compiled(config, devices):
     program, state = begun(config, devices)
     pixels, labels = images().train.read(np.arange(program.batch))
     arguments = (state, jnp.asarray(pixels), jnp.asarray(labels), jax.random.key(0))
-    return descent.jitted(program).update.lower(*arguments).compile(), arguments
+    return step.jitted(program).update.lower(*arguments).compile(), arguments
 
 
 def predicting(config: Config, devices: int = 1) -> Work:

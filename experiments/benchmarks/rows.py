@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsnnq import descent
 from jsnnq.analysis import emd
 from jsnnq.binary import METHODS, RECIPE, binary, network
 from jsnnq.config import LQNet, Uniform, kernels, neurons
 from jsnnq.data import batches
 from jsnnq.networks.neurons import Neuron, unroll
 from jsnnq.runtime import parallel
+from jsnnq.training.step import jitted
 
 from . import ours, peers
 from .timing import WARM, Row, Skipped, Work, compare
@@ -205,7 +205,7 @@ def growth(settings: Settings) -> Rows:
         arrays = [jnp.asarray(x) for x in (dataset.train.images, dataset.train.labels)]
         order = batches.epoch_order(jax.random.key(0), 0, count)
         arrays = parallel.everywhere((*arrays, order), program.mesh)
-        work = descent.jitted(program).step
+        work = jitted(program).step
         key = jax.random.key(1)
         return lambda: jax.block_until_ready(work(state, *arrays, key))
 

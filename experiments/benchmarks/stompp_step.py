@@ -21,18 +21,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jsnnq import build, descent
+from jsnnq import build
 from jsnnq.binary import METHODS, RECIPE, binary, network
 from jsnnq.networks import quantize
 from jsnnq.networks.layers import Rules
 from jsnnq.quantizers.stompp import Freezing
 from jsnnq.runtime import hugepages
+from jsnnq.training.step import Program, TrainState, jitted, start
 
 _CIFAR = (32, 32, 3)
 _STEPS_PER_EPOCH = 390
 
 
-def programs(width: float) -> dict[str, tuple[descent.Program, descent.TrainState]]:
+def programs(width: float) -> dict[str, tuple[Program, TrainState]]:
     """What is timed: a program, and the state it is timed at."""
     base = network(
         "resnet18", "cifar10", dataclasses.replace(RECIPE, epochs=100), width
@@ -51,7 +52,7 @@ def _begun(config, layer):
     if config.kind == "quantized":
         images = jnp.zeros((1, *_CIFAR))
         variables = quantize.quantize(net, variables, jax.random.key(1), images)
-    program = descent.Program(
+    program = Program(
         network=net,
         optimizer=build.optimizer(config.training, _STEPS_PER_EPOCH),
         batch=1,
@@ -59,15 +60,15 @@ def _begun(config, layer):
         std=(0.25,) * 3,
         scale=255.0,
     )
-    state = descent.start(program, variables)
+    state = start(program, variables)
     return program, state if layer is None else _at_window(config, net, state, layer)
 
 
 def _at_window(config, net, state, layer):
     """The state with every mask in the middle of this layer's window."""
     windows = list(build.freezing(config, net, _STEPS_PER_EPOCH).values())
-    start, length = windows[layer]
-    step = jnp.int32(start + length // 2)
+    first, length = windows[layer]
+    step = jnp.int32(first + length // 2)
 
     def move(one):
         return one._replace(step=step) if isinstance(one, Freezing) else one
@@ -84,9 +85,7 @@ def measure(width: float, batch: int, rounds: int, steps: int) -> dict[str, Any]
     timed, memory, compile_s = {}, {}, {}
     for name, (program, state) in programs(width).items():
         began = time.perf_counter()
-        compiled = (
-            descent.jitted(program).update.lower(state, images, labels, key).compile()
-        )
+        compiled = jitted(program).update.lower(state, images, labels, key).compile()
         compile_s[name] = time.perf_counter() - began
         memory[name] = _bytes(compiled, state)
 

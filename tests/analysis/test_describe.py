@@ -18,7 +18,7 @@ from tests.test_build import (
     quantized,
     with_,
 )
-from tests.test_train import SMALL
+from tests.training.test_loop import SMALL
 
 
 def test_uniform_kernels_are_the_formula():

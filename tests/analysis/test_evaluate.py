@@ -17,7 +17,7 @@ from jsnnq.config import STE
 from jsnnq.data import sets, streams
 from jsnnq.errors import InputError
 from jsnnq.networks.resnet import Seen, observe
-from tests.test_train import BINARY, SMALL, digits
+from tests.training.test_loop import BINARY, SMALL, digits
 
 
 @functools.cache

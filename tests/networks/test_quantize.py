@@ -27,7 +27,7 @@ from tests.test_build import (
     quantized,
     with_,
 )
-from tests.test_train import SMALL
+from tests.training.test_loop import SMALL
 
 
 @pytest.mark.parametrize(

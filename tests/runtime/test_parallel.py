@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsnnq import build, descent, divergence, lqnet, mint, run, train, uniform
+from jsnnq import build, lqnet, mint, run, uniform
 from jsnnq.analysis.evaluate import evaluate
 from jsnnq.binary import binary
 from jsnnq.config import STE, LQNet, Mint, StoMPP, Uniform, kernels, neurons
@@ -19,8 +19,9 @@ from jsnnq.data import sets
 from jsnnq.networks import layers
 from jsnnq.quantizers.primitives import mean_magnitude
 from jsnnq.runtime import parallel
-from tests.test_train import BINARY, assert_same, digits, leaf_at
-from tests.test_train import SMALL as ADAM
+from jsnnq.training import divergence, loop, step
+from tests.training.test_loop import BINARY, assert_same, digits, leaf_at
+from tests.training.test_loop import SMALL as ADAM
 
 if len(jax.devices()) < 4:
     pytest.skip("needs four devices", allow_module_level=True)
@@ -239,7 +240,7 @@ def two_steps(config, devices):
     for number in range(2):
         images, labels = split.read(np.arange(program.batch) + number * program.batch)
         key = jax.random.fold_in(jax.random.key(3), number)
-        state, seen = descent.jitted(program).update(
+        state, seen = step.jitted(program).update(
             state, jnp.asarray(images), jnp.asarray(labels), key
         )
         said.append(jax.device_get(seen))
@@ -304,7 +305,7 @@ def test_a_shared_training_says_where_it_diverged_and_hands_its_state_back(scan)
     program = build.program(config, digits(), jax.devices()[:4])
     state = run.start(program, config, digits(), seed=0)
     with pytest.raises(divergence.Diverged, match="is not finite") as caught:
-        train.fit(program, state, digits().train, seed=0, epochs=1, scan=scan)
+        loop.fit(program, state, digits().train, seed=0, epochs=1, scan=scan)
     kept = jax.tree.leaves(caught.value.last_good)
     assert all(leaf.devices() == {jax.devices()[0]} for leaf in kept)
 
@@ -314,7 +315,7 @@ def test_a_shared_training_is_handed_back_on_one_device(scan):
     program = build.program(SMALL, digits(), jax.devices()[:2])
     state = run.start(program, SMALL, digits(), seed=0)
     seen = []
-    after = train.fit(
+    after = loop.fit(
         program,
         state,
         digits().train,

@@ -30,12 +30,12 @@ import numpy as np
 from jaxtyping import Array
 
 from jsnnq.data import sets
-from jsnnq.descent import Program, TrainState, loss_and_changes
-from jsnnq.monitor import appended, read_lines
 from jsnnq.networks import readout
 from jsnnq.networks.layers import STATE
 from jsnnq.networks.quantize import at
 from jsnnq.networks.resnet import ResidualNetwork, observe
+from jsnnq.training.monitor import appended, read_lines
+from jsnnq.training.step import Program, TrainState, loss_and_changes
 
 IMAGES = 256
 """How many test images the accuracies are taken over."""

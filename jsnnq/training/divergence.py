@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import ArrayLike, Int, UInt8
 
 from jsnnq.data import batches
-from jsnnq.descent import Program, TrainState, jitted, loss_and_changes
 from jsnnq.runtime import parallel
+from jsnnq.training.step import Program, TrainState, jitted, loss_and_changes
 
 
 class Diverged(RuntimeError):

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsnnq import divergence
 from jsnnq.data import batches, sets, streams
 from jsnnq.data.streams import Records
-from jsnnq.descent import Program, TrainState, jitted, keys
-from jsnnq.monitor import Monitor
 from jsnnq.runtime import parallel
+from jsnnq.training import divergence
+from jsnnq.training.monitor import Monitor
+from jsnnq.training.step import Program, TrainState, jitted, keys
 
 
 def compile_ahead(

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from jsnnq import build, descent, divergence, run, train
+from jsnnq import build, run
 from jsnnq.binary import binary
 from jsnnq.config import (
     BinaryNetworkConfig,
@@ -25,10 +25,13 @@ from jsnnq.config import (
 )
 from jsnnq.data import batches, sets, streams
 from jsnnq.errors import InputError
-from jsnnq.monitor import Monitor
 from jsnnq.networks.neurons import Neuron
 from jsnnq.networks.sew import SEWResNet
 from jsnnq.runtime import checkpoint
+from jsnnq.training import divergence, loop
+from jsnnq.training.monitor import Monitor
+from jsnnq.training.step import _JITTED, jitted, keys, start
+from jsnnq.training.step import step as one_step
 
 # The same in test_run, test_study and test_cli, which then share its compilations.
 SMALL = Config(
@@ -81,7 +84,7 @@ def fit(row, state, epochs, **options):
     program, _ = begun(row)
     # A scan may take its state's memory, and these tests use their states again.
     state = jax.tree.map(jnp.copy, state)
-    return train.fit(program, state, digits().train, seed=0, epochs=epochs, **options)
+    return loop.fit(program, state, digits().train, seed=0, epochs=epochs, **options)
 
 
 class Run(NamedTuple):
@@ -98,9 +101,9 @@ def whole_run(row):
     states, recorder, before = (
         [],
         Recorder(),
-        descent.jitted(program).step._cache_size(),
+        jitted(program).step._cache_size(),
     )
-    train.fit(
+    loop.fit(
         program,
         state,
         digits().train,
@@ -109,7 +112,7 @@ def whole_run(row):
         on_epoch=states.append,
         monitor=recorder,
     )
-    return Run(states, recorder, descent.jitted(program).step._cache_size() - before)
+    return Run(states, recorder, jitted(program).step._cache_size() - before)
 
 
 def trained(row):
@@ -122,7 +125,7 @@ def scanned_run():
     """The first epoch of the float row as one scan; also the state it began with."""
     program, state = begun("float")
     state, recorder = jax.tree.map(jnp.copy, state), Recorder()
-    after = train.fit(
+    after = loop.fit(
         program, state, digits().train, seed=0, epochs=1, scan=True, monitor=recorder
     )
     return state, Run([after], recorder, 0)
@@ -167,13 +170,13 @@ def test_one_step_is_adam_on_the_mean_cross_entropy():
     """Loss, accuracy and the classifier's update, typed a second time in NumPy."""
     program, before = begun("float")
     images, labels = digits().train.images, digits().train.labels
-    order = batches.epoch_order(descent.keys(0).order, 0, len(labels))
-    after, numbers = descent.jitted(program).step(
-        before, images, labels, order, descent.keys(0).augment
+    order = batches.epoch_order(keys(0).order, 0, len(labels))
+    after, numbers = jitted(program).step(
+        before, images, labels, order, keys(0).augment
     )
     rows = np.asarray(order)[:128]
     shifted = batches.augment(
-        jax.random.fold_in(descent.keys(0).augment, 0),
+        jax.random.fold_in(keys(0).augment, 0),
         jnp.asarray(images[rows]),
         pad=1,
         flip=False,
@@ -220,8 +223,8 @@ def test_the_scanned_epoch_agrees_with_the_dispatched_one():
 
 
 def test_a_cpu_dispatches_unless_told_otherwise(monkeypatch):
-    functions = descent.jitted(begun("float")[0])._replace(epoch=None)
-    monkeypatch.setitem(descent._JITTED, begun("float")[0], functions)
+    functions = jitted(begun("float")[0])._replace(epoch=None)
+    monkeypatch.setitem(_JITTED, begun("float")[0], functions)
     recorder = Recorder()
     fit("float", begun("float")[1], 1, monitor=recorder)
     assert recorder.steps == list(range(1, STEPS + 1))
@@ -251,10 +254,10 @@ def test_a_resumed_run_continues_bit_for_bit(row, tmp_path):
 def test_a_run_left_in_the_middle_of_an_epoch_continues_there():
     program, state = begun("float")
     split = digits().train
-    order = batches.epoch_order(descent.keys(0).order, 0, len(split))
+    order = batches.epoch_order(keys(0).order, 0, len(split))
     for _ in range(4):
-        state, _ = descent.jitted(program).step(
-            state, split.images, split.labels, order, descent.keys(0).augment
+        state, _ = jitted(program).step(
+            state, split.images, split.labels, order, keys(0).augment
         )
     assert_same(fit("float", state, 2), trained("float")[1])
 
@@ -273,11 +276,11 @@ def test_masks_continue_in_the_middle_of_a_window(law, tmp_path):
     assert any(start < STEPS < start + length for start, length in windows.values())
     states = []
     before = run.start(program, row, digits(), seed=0)
-    train.fit(program, before, split, seed=0, epochs=2, on_epoch=states.append)
+    loop.fit(program, before, split, seed=0, epochs=2, on_epoch=states.append)
     checkpoint.save(tmp_path / "state", states[0], {})
     fresh = run.start(program, row, digits(), seed=5)
     restored, _ = checkpoint.restore(tmp_path / "state", fresh)
-    assert_same(train.fit(program, restored, split, seed=0, epochs=2), states[1])
+    assert_same(loop.fit(program, restored, split, seed=0, epochs=2), states[1])
 
 
 # Looking inside.
@@ -288,7 +291,7 @@ def test_looks_come_at_their_steps_and_change_nothing(scan):
     program, before = begun("float")
     seen = []
     state = jax.tree.map(jnp.copy, before)
-    after = train.fit(
+    after = loop.fit(
         program,
         state,
         digits().train,
@@ -308,7 +311,7 @@ def test_looks_come_at_their_steps_and_change_nothing(scan):
 
 def test_another_seed_trains_on_another_order():
     program, state = begun("float")
-    other = train.fit(program, state, digits().train, seed=1, epochs=1)
+    other = loop.fit(program, state, digits().train, seed=1, epochs=1)
     same = (
         np.asarray(other.params["fc"]["bias"])
         == trained("float")[0].params["fc"]["bias"]
@@ -325,8 +328,8 @@ def test_every_epoch_has_an_order_of_its_own():
     def loss(epoch):
         order = jax.random.permutation(jax.random.fold_in(stream, epoch), len(labels))
         rows = np.asarray(order)[:128]
-        step_key = jax.random.fold_in(descent.keys(0).augment, STEPS)
-        _, numbers = descent.jitted(program).update(
+        step_key = jax.random.fold_in(keys(0).augment, STEPS)
+        _, numbers = jitted(program).update(
             trained("float")[0], images[rows], labels[rows], step_key
         )
         return numbers["loss"]
@@ -358,11 +361,11 @@ def signatures(rows):
 
     def step(program, *arguments):
         traced.append(program)
-        return descent.step(program, *arguments)
+        return one_step(program, *arguments)
 
     jitted = jax.jit(step, static_argnums=0)
     split = digits().train
-    order = batches.epoch_order(descent.keys(0).order, 0, len(split))
+    order = batches.epoch_order(keys(0).order, 0, len(split))
     for row in rows:
         program = build.program(row, digits())
         state = run.start(program, row, digits(), seed=0)
@@ -373,7 +376,7 @@ def signatures(rows):
                 split.images,
                 split.labels,
                 order,
-                descent.keys(0).augment,
+                keys(0).augment,
             )
     return len(traced)
 
@@ -445,9 +448,7 @@ def test_bfloat16_computes_in_it_and_keeps_float32_parameters():
     program = build.program(row, digits())
     state = run.start(program, row, digits(), seed=0)
     recorder = Recorder()
-    after = train.fit(
-        program, state, digits().train, seed=0, epochs=1, monitor=recorder
-    )
+    after = loop.fit(program, state, digits().train, seed=0, epochs=1, monitor=recorder)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(after.params))
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(after.batch_stats))
     assert all_finite(after)
@@ -468,7 +469,7 @@ def test_a_batch_that_does_not_fit_the_data_is_refused(batch):
     program, state = begun("float")
     program = dataclasses.replace(program, batch=batch)
     with pytest.raises(InputError, match=r"1,?437"):
-        train.fit(program, state, digits().train, seed=0, epochs=1)
+        loop.fit(program, state, digits().train, seed=0, epochs=1)
 
 
 def poisoned(path):
@@ -521,9 +522,9 @@ def test_an_explosion_is_named_at_its_step_and_the_last_good_state_kept(scan):
     with pytest.raises(divergence.Diverged, match="step 1: .*layer1_0") as caught:
         fit("float", start, 1, scan=scan, monitor=recorder)
     split = digits().train
-    order = batches.epoch_order(descent.keys(0).order, 0, len(split))
-    expected, _ = descent.jitted(program).step(
-        start, split.images, split.labels, order, descent.keys(0).augment
+    order = batches.epoch_order(keys(0).order, 0, len(split))
+    expected, _ = jitted(program).step(
+        start, split.images, split.labels, order, keys(0).augment
     )
     assert caught.value.step == 1
     assert all_finite(caught.value.last_good)
@@ -553,9 +554,9 @@ def test_a_gradient_that_is_not_finite_is_caught_though_the_loss_is():
         begun("float")[0], network=network, optimizer=optax.sgd(0.01), batch=8
     )
     split = sets.Split(digits().train.images[:8], digits().train.labels[:8])
-    state = descent.start(program, variables)
+    state = start(program, variables)
     with pytest.raises(divergence.Diverged, match="step 0: the gradient of layer1_0/"):
-        train.fit(program, state, split, seed=0, epochs=1)
+        loop.fit(program, state, split, seed=0, epochs=1)
 
 
 # Data that is read while it is trained on.
@@ -583,7 +584,7 @@ class Nothing:
 def streamed(state, epochs, **options):
     program, _ = begun("float")
     records = Memory(Nothing(), True, "memory")
-    state = train.fit(program, state, records, seed=0, epochs=epochs, **options)
+    state = loop.fit(program, state, records, seed=0, epochs=epochs, **options)
     return state, records.diary
 
 
@@ -593,7 +594,7 @@ def test_streamed_data_train_the_same_loop():
     found, diary = streamed(begun("float")[1], 1, monitor=recorder)
     assert recorder.steps == list(range(1, STEPS + 1))
     assert_close(found, trained("float")[0])
-    order = np.asarray(batches.epoch_order(descent.keys(0).order, 0, 1437))
+    order = np.asarray(batches.epoch_order(keys(0).order, 0, 1437))
     read = sorted(diary, key=lambda entry: entry[1] != order[:128].tolist())
     assert read[0] == ((0, 0), order[:128].tolist())
     assert sorted(sum((rows for _, rows in diary), [])) == sorted(order[: STEPS * 128])

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsnnq import build, probe, run, train
+from jsnnq import build, run
 from jsnnq.binary import binary
 from jsnnq.config import STE, BinaryNetworkConfig, StoMPP, TrainingConfig
 from jsnnq.data import batches
 from jsnnq.networks import readout
 from jsnnq.networks.quantize import at
-from tests.test_train import SMALL, digits
+from jsnnq.training import loop, probe
+from tests.training.test_loop import SMALL, digits
 
 STEPS = 1437 // 128
 _BASE = dataclasses.replace(
@@ -34,7 +35,7 @@ def trained(quantizer):
     row = binary(_BASE, quantizer, quantizer)
     program = build.program(row, digits())
     start = run.start(program, row, digits(), seed=0)
-    after = train.fit(program, start, digits().train, seed=0, epochs=2)
+    after = loop.fit(program, start, digits().train, seed=0, epochs=2)
     return row, program, start, after
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from jsnnq import monitor
-from jsnnq.monitor import POINTS_PER_EPOCH, Monitor, Transfer, read_curve
+from jsnnq.training import monitor
+from jsnnq.training.monitor import POINTS_PER_EPOCH, Monitor, Transfer, read_curve
 
 
 def train(directory, first, last, steps_per_epoch=20, total=60, **options):

@@ -18,7 +18,7 @@ from experiments import tables
 from jsnnq import ledger
 from jsnnq.config import Experiment, from_dict, load_experiment, to_dict
 from jsnnq.errors import InputError
-from jsnnq.groups import key
+from jsnnq.report.groups import key
 from jsnnq.runtime import files
 
 

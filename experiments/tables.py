@@ -12,11 +12,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jsnnq import pictures, report, verdict
-from jsnnq.claims import Claim
 from jsnnq.config import Experiment, load_experiment
-from jsnnq.groups import Group
-from jsnnq.results import Study, points, read
+from jsnnq.report import page, summary
+from jsnnq.report.claims import Claim
+from jsnnq.report.groups import Group
+from jsnnq.report.numbers import points
+from jsnnq.report.plots import gallery
+from jsnnq.report.results import Study, read
 
 ROOT = Path(__file__).parent
 FAMILIES = {
@@ -61,8 +63,8 @@ Status: `reproduced`, `partly` and `not reproduced` compare equal networks on eq
 data: accuracies within a point or the range of our seeds, EMDs within that range and
 the control's. `reduced` is a smaller network or training, which shows directions and
 hits no target; `run` is a table of which nothing is published; `not run` has no results
-yet, and names rows without them. Claims are read as `jsnnq.behaviour`, `jsnnq.evidence`
-and `jsnnq.freezing` say; one seed decides nothing.
+yet, and names rows without them. Claims are read as `jsnnq.report.behaviour`,
+`jsnnq.report.evidence` and `jsnnq.report.freezing` say; one seed decides nothing.
 
 This page is written by `python -m experiments.tables` from the results in the folders.
 """
@@ -90,7 +92,7 @@ def write() -> None:
 
 def pages() -> dict[Path, str]:
     """Everything that is written from results: this folder's page, and each report."""
-    found = {ROOT / "README.md": page()}
+    found = {ROOT / "README.md": overview()}
     for family in FAMILIES:
         for path in experiments_of(family):
             if results := results_of(path):
@@ -104,7 +106,7 @@ def told(path: Path, results: Mapping[str, Any]) -> str:
     drawn = {plot.name for plot in (folder(path) / "plots").glob("*.png")}
     shown = [*(n for n in PLOTS if n in drawn), *sorted(drawn - PLOTS.keys())]
     words = {n: PLOTS.get(n, n.removesuffix(".png").replace("_", " ")) for n in shown}
-    return report.markdown(known, {f"plots/{n}": f"Plot: {words[n]}" for n in shown})
+    return page.markdown(known, {f"plots/{n}": f"Plot: {words[n]}" for n in shown})
 
 
 def _beside_paper(path: Path, results: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,7 +116,7 @@ def _beside_paper(path: Path, results: Mapping[str, Any]) -> dict[str, Any]:
 
 def redraw(plots: Path, results: Mapping[str, Any]) -> None:
     """Draws again what needs no more than the results, as they are read today."""
-    for picture in pictures.draw(read(results)):
+    for picture in gallery.draw(read(results)):
         if (plots / picture.file).exists():
             (plots / picture.file).write_bytes(picture.light)
 
@@ -124,7 +126,7 @@ def folder(path: Path) -> Path:
     return path.parent / "results" / path.stem
 
 
-def page() -> str:
+def overview() -> str:
     """The whole page."""
     found = {
         family: {path: load_experiment(path) for path in experiments_of(family)}
@@ -323,7 +325,7 @@ def held(paths: Sequence[Path]) -> list[Claim]:
     if not found or len(found) < len(paths):
         return []
     study = read({**found[0], "rows": [row for one in found for row in one["rows"]]})
-    return verdict.claims(study)
+    return summary.claims(study)
 
 
 def claims_on(paths: Sequence[Path], known: Collection[Claim] = ()) -> list[str]:

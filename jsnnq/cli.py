@@ -114,8 +114,9 @@ def _study(options: argparse.Namespace) -> int:
     budget = Budget() if limit is None else Budget(seconds(limit))
     from rich.console import Console
 
-    from jsnnq import default, report, smoke
+    from jsnnq import default, smoke
     from jsnnq.config import Experiment, load_experiment
+    from jsnnq.report import page
     from jsnnq.study import Choice, Study
 
     if options.experiment is None:
@@ -141,7 +142,7 @@ def _study(options: argparse.Namespace) -> int:
     )
     if not options.quiet:
         _say(experiment.title)
-        Console().print(report.decisions_table(study.decisions()))
+        Console().print(page.decisions_table(study.decisions()))
     if not study.unfinished:
         _say(f"{options.out} is finished; nothing was computed again")
     _tell(study.run(), options.out)
@@ -181,7 +182,7 @@ def _report(options: argparse.Namespace) -> int:
 def _tell(results, out: Path) -> None:
     from rich.console import Console
 
-    from jsnnq.report import table
+    from jsnnq.report.page import table
 
     Console().print(table(results))
     print(f"report: {out / 'report.html'}")
@@ -268,16 +269,16 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from jsnnq import report
+    from jsnnq.report import page
     from jsnnq.stored import compare, load_network
 
     mesh = _mesh(options)
     where = {"data_name": options.data, "data_dir": options.data_dir}
     a, b = load_network(options.a, **where), load_network(options.b, **where)
     found = compare(a, b, unit=options.unit, mesh=mesh)
-    Console().print(report.layer_table(found, (str(options.a), str(options.b))))
+    Console().print(page.layer_table(found, (str(options.a), str(options.b))))
     if options.out is not None:
-        for path in report.write_comparison(options.out, found, (a.label, b.label)):
+        for path in page.write_comparison(options.out, found, (a.label, b.label)):
             print(path)
     return 0
 

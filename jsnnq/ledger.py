@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jsnnq import report
 from jsnnq.analysis import emd
 from jsnnq.analysis.evaluate import as_dict, distances, load_footprint
 from jsnnq.config import Config, check_rows, from_dict, to_dict
 from jsnnq.errors import InputError
 from jsnnq.plan import KINDS, Job
+from jsnnq.report import page
 from jsnnq.runtime import checkpoint, files
 from jsnnq.training import probe
 from jsnnq.training.monitor import read_curve
@@ -363,7 +363,7 @@ def write_report(out: Path) -> list[Path]:
             curves[key] = read_curve(folder / "log.jsonl")
         if (folder / "looks.jsonl").exists():
             looks[key] = probe.read_looks(folder / "looks.jsonl")
-    return report.write(
+    return page.write(
         out,
         results,
         firing=records,

@@ -11,7 +11,7 @@ from jsnnq import build, smoke
 from jsnnq.cli import main
 from jsnnq.config import Experiment, load_experiment
 from jsnnq.errors import InputError
-from jsnnq.results import read
+from jsnnq.report.results import read
 from tests.studies import KNOWN_BINARY, binary, small
 
 _FOLDER = Path(__file__).parent.parent / "experiments"
@@ -83,7 +83,7 @@ def test_the_pages_are_those_of_the_results():
 
 
 def test_every_experiment_has_a_line():
-    page = tables.page()
+    page = tables.overview()
     for path in FILES:
         assert f"| [{path.stem}]({path.parent.name}/{path.name}): " in page
 

@@ -14,7 +14,7 @@ from jsnnq.networks.bnn import binary_resnet
 from jsnnq.networks.neurons import Neuron
 from jsnnq.networks.resnet import observe
 from jsnnq.networks.sew import init_state, sew_resnet, step
-from jsnnq.training.step import Program
+from jsnnq.training.step import Program, update
 from tests import test_x64
 
 PLATFORMS = ("cpu", "cuda", "tpu")

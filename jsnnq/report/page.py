@@ -1,0 +1,325 @@
+"""Rows in; a table, plots and one self-contained HTML page out.
+
+A study of spiking networks answers which quantizer keeps the accuracy and yet changes
+what the network does (arXiv 2604.14487). No EMD is shown without its control;
+`jsnnq.report.results` says which that is. A study of binary networks answers which way
+of training them gains accuracy, and what happens inside (arXiv 2606.27759).
+
+Rows of one name and start are the same experiment under several seeds; tables and
+plots show their mean and range, `results.csv` shows each of them. A study may be
+unfinished: whatever is missing is left out and named. A comparison of two networks has
+no control, so its table and plots show distances and judge nothing.
+"""
+
+import base64
+import importlib.resources
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import rich.box
+import rich.table
+import rich.text
+
+from jsnnq.analysis.firing import rates
+from jsnnq.report import summary, tables
+from jsnnq.report.claims import Claim
+from jsnnq.report.numbers import distance, percent
+from jsnnq.report.plots import gallery, heatmap, histograms, style
+from jsnnq.report.plots.gallery import Picture
+from jsnnq.report.results import Reading, Study, is_synthetic, read
+from jsnnq.runtime import files
+
+
+def write(
+    out: Path,
+    results: Mapping[str, Any],
+    *,
+    firing: Mapping[str, Mapping[str, Any]],
+    curves: Mapping[str, Sequence[Mapping[str, Any]]],
+    looks: Mapping[str, Mapping[str, Any]] | None = None,
+    planned: Iterable[str] = (),
+) -> list[Path]:
+    """Writes `results.csv`, `report.md`, the plots and `report.html` into `out`.
+
+    Each file is written under a temporary name and then renamed, so a reader finds
+    the old file or the new one. What cannot be drawn yet is left out, and the report
+    says so.
+
+    Args:
+        out: the folder of the study; made if it does not exist.
+        results: the contents of `results.json`.
+        firing: for `"{name}/seed{seed}"` the firing of that row: `"counts"` (layer
+            name to integer spike counts, any shape), `"timesteps"` and `"images"`.
+        curves: for `"{name}/seed{seed}"` its training as a list of mappings with
+            `"epoch"`, `"loss"` and `"accuracy"` (a fraction).
+        looks: for `"{name}/seed{seed}"` what was seen inside that row while it
+            trained; see `jsnnq.training.probe.read_looks`.
+        planned: the keys of all rows of the study, so that the report can name those
+            that are not finished.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        InputError: `results` is of another schema, or `out` cannot be written.
+    """
+    study = read(results, firing, curves, planned, looks)
+    drawn = gallery.draw(study)
+    contents = {"results.csv": tables.as_csv(study).encode()}
+    contents |= {f"plots/{picture.file}": picture.light for picture in drawn}
+    plots = {f"plots/{picture.file}": picture.alt for picture in drawn}
+    contents["report.md"] = _markdown(study, plots, _missing(study)).encode()
+    contents["report.html"] = _page(study, drawn).encode()
+    return _publish(out, contents)
+
+
+def markdown(results: Mapping[str, Any], plots: Mapping[str, str]) -> str:
+    """The report of results whose plots are drawn already, as `write` puts it.
+
+    Args:
+        results: the contents of `results.json`.
+        plots: path of each plot, and what it shows.
+
+    Raises:
+        InputError: `results` is of another schema.
+    """
+    study = read(results, planned=results.get("planned", ()))
+    return _markdown(study, plots, summary.missing(study))
+
+
+def table(results: Mapping[str, Any]) -> rich.table.Table:
+    """The results as a table for the terminal.
+
+    Args:
+        results: the contents of `results.json`.
+
+    Returns:
+        One line per network. Spiking: accuracy, EMD (mean over layers), how many times
+        its control that is, dead share and deployment cost. Binary: accuracy with its
+        range over seeds, points above the straight-through estimator and full
+        precision, the paper's accuracy, and cost.
+
+    Raises:
+        InputError: `results` is of another schema.
+    """
+    study = read(results)
+    lines = [f"{summary.finding(study)} {summary.controls(study)}".strip()]
+    if study.is_binary:
+        lines += map(_sentence, summary.claims(study))
+        lines += summary.caveats(study)
+    return tables.terminal(study, summary.title(study), "\n".join(lines))
+
+
+def layer_table(found: Mapping[str, Any], names: tuple[str, str]) -> rich.table.Table:
+    """A comparison of two networks as a table for the terminal.
+
+    Args:
+        found: what `jsnnq.stored.compare` returned.
+        names: what the two networks are called.
+
+    Returns:
+        One line per layer: mean rate in A and in B, EMD and matched distance; then
+        the same over all layers, and the accuracies.
+    """
+    measured = [found["emd"], found["matched"]]
+    made = rich.table.Table(
+        title=rich.text.Text(summary.heading("Two networks", _dataset(found))),
+        caption=rich.text.Text(_describe(found, names)),
+        caption_justify="left",
+        box=rich.box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    made.add_column("Layer", overflow="fold")
+    for heading in ("Rate A", "Rate B", "EMD", "Matched"):
+        made.add_column(heading, justify="right")
+    for layer in found["emd"]["layers"]:
+        both = [_layer_rate(record, layer) for record in found["firing"]]
+        numbers = [*both, *(each["layers"][layer] for each in measured)]
+        made.add_row(rich.text.Text(layer), *map(distance, numbers))
+    made.add_section()
+    for key, words in _SUMMARY.items():
+        both = [distance(row["mean_rate"]) for row in found["rows"]]
+        both = both if key == "pooled" else ["", ""]
+        made.add_row(words, *both, *(distance(each[key]) for each in measured))
+    return made
+
+
+_SUMMARY = {
+    "mean": "mean over layers",
+    "weighted": "weighted by neurons",
+    "max": "largest",
+    "pooled": "all neurons pooled",
+}
+
+
+def decisions_table(
+    decisions: Mapping[str, Sequence[tuple[str, str, str]]],
+) -> "rich.table.Table":
+    """Which layers each row quantizes, and which it leaves in full precision.
+
+    Args:
+        decisions: for each row (layer, its kernel's quantizer, its membranes'), where
+            `float` is full precision and an empty entry is no neuron layer.
+    """
+    import rich.table
+
+    table = rich.table.Table("Row", "Kernels", "Membranes or activations", box=None)
+    for row, layers in decisions.items():
+        table.add_row(
+            row,
+            _coverage([(path, kernel) for path, kernel, _ in layers]),
+            _coverage([(path, membrane) for path, _, membrane in layers if membrane]),
+        )
+    return table
+
+
+def _coverage(layers: Sequence[tuple[str, str]]) -> str:
+    """How many layers are quantized, and the others by name if they are fewer."""
+    left = [path for path, quantizer in layers if quantizer == "float"]
+    if len(left) == len(layers):
+        return "float"
+    but = f", not {', '.join(left)}" if left else ""
+    return f"{len(layers) - len(left)} of {len(layers)}{but}"
+
+
+def write_comparison(
+    out: Path, found: Mapping[str, Any], names: tuple[str, str]
+) -> list[Path]:
+    """Writes `comparison.json` and the plots of a comparison into `out`.
+
+    Args:
+        out: a folder; made if it does not exist.
+        found: what `jsnnq.stored.compare` returned.
+        names: what the two networks are called.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        InputError: `out` cannot be written.
+    """
+    known = {key: value for key, value in found.items() if key != "firing"}
+    text = json.dumps({"names": names, **known}, indent=1) + "\n"
+    contents = {"comparison.json": text.encode()}
+    for name, draw in _COMPARISON_PLOTS.items():
+        with style.style():
+            figure = draw(found, _letter(names))
+            style.sign(figure, _dataset(found), is_synthetic(_dataset(found)))
+            contents[name] = style.png(figure)
+    return _publish(out, contents)
+
+
+_COMPARISON_PLOTS = {
+    "emd_layers.png": heatmap.draw_distances,
+    "firing.png": histograms.draw_two,
+}
+
+
+def _dataset(found: Mapping[str, Any]) -> str:
+    return str(found.get("dataset", ""))
+
+
+def _layer_rate(record: Mapping[str, Any], layer: str) -> float:
+    total = {"timesteps": record["timesteps"], "images": record["images"]}
+    return float(rates(record["counts"][layer], **total).mean())
+
+
+def _letter(names: tuple[str, str]) -> tuple[str, str]:
+    return f"A: {names[0]}", f"B: {names[1]}"
+
+
+def _describe(found: Mapping[str, Any], names: tuple[str, str]) -> str:
+    """Both networks in a line each."""
+    return "\n".join(
+        f"{name}: accuracy {percent(row['accuracy'])} %, "
+        f"dead {percent(row['dead'])} %, saturated {percent(row['saturated'])} %"
+        for name, row in zip(_letter(names), found["rows"], strict=True)
+    )
+
+
+# Files
+
+
+def _publish(out: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    for name, content in contents.items():
+        files.write_bytes(out / name, content)
+    return [out / name for name in contents]
+
+
+def _missing(study: Study) -> list[str]:
+    return summary.missing(study, gallery.undrawn(study))
+
+
+def _sentence(claim: Claim) -> str:
+    """What is claimed, whether it shows, and why that is said."""
+    reading = claim.reading.words.upper()
+    because = claim.because[0].upper() + claim.because[1:]
+    return f"{claim.words}: {reading}. {because}."
+
+
+def _provenance(study: Study) -> dict[str, str]:
+    known = dict(study.results.get("provenance") or {})
+    made = [
+        row["made"] for group in study.groups for row in group.rows if "made" in row
+    ]
+    silent = sum(not one.get("command") for one in made)
+    if 0 < silent < len(made):
+        known["not recorded"] = f"commit and command of {silent} of {len(made)} runs"
+    return {key: str(value or "not recorded") for key, value in known.items()}
+
+
+def _markdown(study: Study, plots: Mapping[str, str], missing: Sequence[str]) -> str:
+    escape = tables.escape
+    lists = [
+        f"- **{reading.words}** ({len(groups)}): "
+        + "; ".join(f"{escape(g.name)} ({summary.item(study, g)})" for g in groups)
+        for reading, groups in summary.lists(study)
+    ]
+    provenance = _provenance(study).items()
+    blocks = [
+        "# " + escape(summary.title(study)),
+        f"**{escape(summary.finding(study))}** {summary.controls(study)}".strip(),
+        "\n".join(lists),
+        _section("Claims of the paper", _claims(study)),
+        escape(" ".join(summary.caveats(study))),
+        _section("Missing", [f"- {escape(sentence)}" for sentence in missing]),
+        _section("All networks", tables.markdown(study)),
+        *(f"![{escape(words)}]({file})" for file, words in plots.items()),
+        _section("Provenance", [f"- {k}: {escape(value)}" for k, value in provenance]),
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _claims(study: Study) -> list[str]:
+    return [f"- {tables.escape(_sentence(claim))}" for claim in summary.claims(study)]
+
+
+def _section(heading: str, lines: Sequence[str]) -> str:
+    return "\n".join([f"## {heading}", "", *lines]) if lines else ""
+
+
+def _page(study: Study, drawn: Sequence[Picture]) -> str:
+    import jinja2
+
+    source = importlib.resources.files("jsnnq.report") / "page.html.jinja"
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    environment.filters["inline"] = lambda png: base64.b64encode(png).decode()
+    return environment.from_string(source.read_text(encoding="utf-8")).render(
+        study=study,
+        say=summary,
+        claims=_by_reading(study),
+        missing=_missing(study),
+        columns=tables.columns(study),
+        pictures=drawn,
+        provenance=_provenance(study),
+    )
+
+
+def _by_reading(study: Study) -> dict[Reading, list[Claim]]:
+    held = summary.claims(study)
+    readings = dict.fromkeys(claim.reading for claim in held)
+    return {each: [c for c in held if c.reading == each] for each in readings}

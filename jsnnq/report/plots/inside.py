@@ -1,0 +1,239 @@
+"""Inside a network whose layers become signs: which of them still learn, and when.
+
+One picture for each kind of binary network (arXiv 2606.27759): methods side by side,
+training steps to the right, layers from the input upwards. A gradient that is exactly
+zero has no logarithm and gets a colour of its own: one where the kernel is signs
+already and nothing is left to learn, and another where it is not, so that the layer
+would learn and is cut off. The second is the *gradient blockade*: frozen activations
+behind a layer pass nothing back to it. Lines mark the window in which each layer is
+frozen.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from jsnnq.report.groups import Group, key
+from jsnnq.report.plots import style
+from jsnnq.report.results import Study
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_MOST = 6  # methods side by side; more are too narrow to read
+_DONE, _BLOCKED = "#000000", "#e3120b"
+"""Exactly zero: because the kernel is frozen, or although it is not."""
+_ROWS = (
+    "accuracy, %",
+    "share of the\nkernel frozen",
+    "norm of the\ngradient",
+    "share of zero\ngradients",
+    "share of signs\nflipped",
+)
+_Grid = Float[np.ndarray, "layers looks"]
+
+
+class _Seen(NamedTuple):
+    """What was seen of one run: a row for each layer, a column for each look."""
+
+    title: str
+    layers: Sequence[str]
+    windows: Mapping[str, Sequence[int]]
+    steps: Float[np.ndarray, "looks"]
+    present: Float[np.ndarray, "looks"]
+    binary: Float[np.ndarray, "looks"]
+    frozen: _Grid
+    gradient: _Grid
+    zero: _Grid
+    flipped: _Grid
+
+
+def kinds(study: Study) -> list[tuple[str, str]]:
+    """Place and network of every picture there is something to draw for."""
+    known = [(g.label.place, g.network) for g in study.quantized if _looks(study, g)]
+    return list(dict.fromkeys(known))
+
+
+def looked(study: Study, place: str, network: str) -> list[Group]:
+    """The methods of a picture; where there are too many, those without details."""
+    alike = [
+        group
+        for group in study.quantized
+        if (group.label.place, group.network) == (place, network)
+        and _looks(study, group)
+    ]
+    plainest = sorted(alike, key=lambda group: len(group.label.detail))[:_MOST]
+    return [group for group in alike if group in plainest]
+
+
+def draw(study: Study, groups: Sequence[Group]) -> "Figure":
+    """Methods side by side: two accuracies, and four numbers of each layer.
+
+    Args:
+        study: with its looks.
+        groups: what `looked` found in it.
+    """
+    seen = [_read(study, group) for group in groups]
+    tall = 0.7 + 0.022 * max(len(each.layers) for each in seen)
+    figure = style.figure(8.5, 2.4 + 4 * tall)
+    grid = figure.subplots(
+        5,
+        len(seen),
+        squeeze=False,
+        sharex=True,
+        sharey="row",
+        height_ratios=[1.1, *[tall] * 4],
+    )
+    for axes, each in zip(grid[0], seen, strict=True):
+        _draw_accuracies(axes, each)
+    _draw_shares(figure, grid[1], seen, "frozen", 1.0)
+    _draw_gradients(figure, grid[2], seen)
+    _draw_shares(figure, grid[3], seen, "zero", 1.0)
+    most = max(0.01, *(float(each.flipped.max()) for each in seen))
+    _draw_shares(figure, grid[4], seen, "flipped", most)
+    edges = np.concatenate([_edges(each.steps) for each in seen])
+    for axes in grid[-1]:
+        axes.set_xlabel("step", fontsize=8)
+        axes.set_xlim(edges.min(), edges.max())
+    for row, words in zip(grid, _ROWS, strict=True):
+        row[0].set_ylabel(words, fontsize=8)
+    _add_legend(figure, grid)
+    return figure
+
+
+# What was seen
+
+
+def _looks(study: Study, group: Group) -> Mapping[str, Any] | None:
+    """Those of the first seed that has any."""
+    found = (study.looks.get(key(row)) for row in group.rows)
+    return next((each for each in found if each and each["looks"]), None)
+
+
+def _read(study: Study, group: Group) -> _Seen:
+    known = _looks(study, group) or {}
+    looks, windows = known["looks"], known["windows"]
+    layers = sorted(looks[0]["layers"], key=lambda path: _place(path, windows))
+    column = lambda word: np.array([look[word] for look in looks], float)
+    grid = lambda word: np.array(
+        [[look["layers"][path][word] for look in looks] for path in layers], float
+    )
+    return _Seen(
+        " ".join(filter(None, [group.quantizer, group.label.detail])),
+        layers,
+        windows,
+        column("step"),
+        100 * column("present"),
+        100 * column("binary"),
+        grid("frozen"),
+        grid("gradient"),
+        grid("zero"),
+        grid("flipped"),
+    )
+
+
+def _place(path: str, windows: Mapping[str, Any]) -> tuple:
+    """Windows stand in the order of the data; without them the paths say it."""
+    if path in windows:
+        return (list(windows).index(path),)
+    numbers = [int(number) for number in re.findall("[0-9]+", path)]
+    return path.startswith("head"), path.startswith("layer"), numbers, path
+
+
+# How it is drawn
+
+
+def _draw_accuracies(axes: "Axes", seen: _Seen) -> None:
+    words = "accuracy under the masks of that step"
+    axes.plot(seen.steps, seen.present, color=style.BLUE, label=words, lw=1.2)
+    words = "accuracy if everything were signs"
+    axes.plot(seen.steps, seen.binary, color=style.ORANGE, label=words, lw=1.2)
+    for start, _ in seen.windows.values():
+        axes.axvline(start, color=style.MUTED, lw=0.4, alpha=0.5, zorder=0)
+    axes.set_title(style.plain(seen.title), fontsize=8.5)
+    axes.tick_params(labelsize=7.5)
+
+
+def _draw_shares(
+    figure: "Figure",
+    row: Sequence["Axes"],
+    seen: Sequence[_Seen],
+    part: str,
+    most: float,
+) -> None:
+    for axes, each in zip(row, seen, strict=True):
+        image = _draw_grid(axes, each, getattr(each, part), vmin=0, vmax=most)
+    _add_bar(figure, row, image)
+
+
+def _draw_gradients(
+    figure: "Figure", row: Sequence["Axes"], seen: Sequence[_Seen]
+) -> None:
+    """Logarithmic where there is a gradient, and flat colours where there is none."""
+    from matplotlib.colors import ListedColormap, LogNorm
+
+    passed = np.concatenate([each.gradient[each.gradient > 0] for each in seen])
+    # One run whose gradients explode would otherwise make all others look alike.
+    passed = passed if passed.size else np.ones(1)
+    low = float(np.quantile(passed, 0.02, method="higher"))
+    top = float(np.quantile(passed, 0.98, method="lower"))
+    norm = LogNorm(low, max(top, 1.01 * low))
+    flat = ListedColormap([_DONE, _BLOCKED])
+    for axes, each in zip(row, seen, strict=True):
+        learns = np.where(each.gradient > 0, each.gradient, np.nan)
+        image = _draw_grid(axes, each, learns, norm=norm, cmap=_bright())
+        cut = np.where(each.frozen < 1, 1.0, 0.0)
+        cut = np.where(each.gradient == 0, cut, np.nan)
+        _draw_grid(axes, each, cut, vmin=0, vmax=1, cmap=flat)
+    _add_bar(figure, row, image, extend="both")
+
+
+def _bright() -> Any:
+    """Viridis without its darkest colours, which could be taken for zero."""
+    import matplotlib
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.25, 1, 192)))
+
+
+def _draw_grid(axes: "Axes", seen: _Seen, values: _Grid, **look: Any) -> Any:
+    rows = np.arange(len(seen.layers) + 1) - 0.5
+    image = axes.pcolormesh(
+        _edges(seen.steps), rows, values, **{"cmap": "viridis", **look}
+    )
+    for line, path in enumerate(seen.layers):
+        if path in seen.windows:
+            first, length = seen.windows[path]
+            ends = [first, first + length]
+            axes.vlines(ends, line - 0.5, line + 0.5, color="#fefefe", lw=0.6)
+    axes.set_yticks([0, len(seen.layers) - 1], ["first layer", "last"])
+    axes.tick_params(length=0, labelsize=7.5)
+    axes.spines[:].set_visible(False)
+    return image
+
+
+def _edges(steps: Float[np.ndarray, "looks"]) -> Float[np.ndarray, "_"]:
+    """Each look reaches half-way to its neighbours."""
+    middles = (steps[1:] + steps[:-1]) / 2
+    return np.concatenate([steps[:1] - 0.5, middles, steps[-1:] + 0.5])
+
+
+def _add_bar(
+    figure: "Figure", row: Sequence["Axes"], image: Any, extend: str = "neither"
+) -> None:
+    bar = figure.colorbar(image, ax=list(row), pad=0.01, aspect=12, extend=extend)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=7.5)
+
+
+def _add_legend(figure: "Figure", grid: Any) -> None:
+    """The two accuracies, and the two ways to have no gradient."""
+    done, blocked = "zero: kernel is frozen", "zero, and kernel not frozen: blocked"
+    for colour, words in ((_DONE, done), (_BLOCKED, blocked)):
+        edge = style.MUTED
+        grid[0, 0].plot([], [], "s", color=colour, markeredgecolor=edge, label=words)
+    style.legend(figure, [grid[0, 0]], across=2)

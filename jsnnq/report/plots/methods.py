@@ -1,0 +1,138 @@
+"""Accuracy by method: one dot per seed, their mean, and what was published.
+
+The picture of a study of binary networks (arXiv 2606.27759). A row of panels is a
+network; networks that are binary in weights and activations (BNN) stand apart from
+those that are binary in weights only (BWN). The line is full precision.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jsnnq.report import names
+from jsnnq.report.groups import Group
+from jsnnq.report.numbers import percent
+from jsnnq.report.plots import style
+from jsnnq.report.results import Study
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+_LEAST_POINTS = 5.0
+"""An axis shows so many, so that tenths of a point do not look like a difference."""
+
+
+class _Panel(NamedTuple):
+    """The methods of one network and place, and the full-precision network."""
+
+    network: str
+    place: str
+    methods: Sequence[Group]
+    full: Group | None
+
+
+def ranked(study: Study) -> list[Group]:
+    """Networks with an accuracy, if any of them is binary."""
+    known = [group for group in study.groups if group.values("accuracy")]
+    binary = study.is_binary and any(group.kind == "quantized" for group in known)
+    return known if binary else []
+
+
+def draw(study: Study, groups: Sequence[Group]) -> "Figure":
+    """One line per method.
+
+    Args:
+        study: with what was published.
+        groups: what `ranked` found in it.
+    """
+    panels = _panels(groups)
+    networks = list(dict.fromkeys(network for network, _ in panels))
+    places = list(dict.fromkeys(place for _, place in panels))
+    heights = [_lines(panels, network) for network in networks]
+    figure = style.figure(8.5, 1.1 + sum(0.55 + 0.26 * height for height in heights))
+    grid = figure.subplots(
+        len(networks),
+        len(places),
+        squeeze=False,
+        height_ratios=[0.9 + height for height in heights],
+    )
+    for row, network in zip(grid, networks, strict=True):
+        for axes, place in zip(row, places, strict=True):
+            panel = panels.get((network, place))
+            if panel is None:
+                axes.set_axis_off()
+            else:
+                _draw_panel(axes, study, panel)
+                axes.set_ylim(_lines(panels, network) - 0.4, -0.6)
+    # Numbers of one panel and names of the next are not to be read as one.
+    figure.set_layout_engine("constrained", w_pad=0.12)
+    style.legend(figure, grid.flat)
+    return figure
+
+
+def _panels(groups: Sequence[Group]) -> dict[tuple[str, str], _Panel]:
+    """By network and place; a float network is in every panel of its network."""
+    made = {}
+    full = {group.network: group for group in groups if group.kind == "float"}
+    for group in groups:
+        key = group.network, group.label.place
+        if group.kind == "quantized" and key not in made:
+            alike = [g for g in groups if (g.network, g.label.place) == key]
+            methods = [g for g in alike if g.kind == "quantized"]
+            made[key] = _Panel(*key, methods, full.get(group.network))
+    return made
+
+
+def _lines(panels: Mapping[tuple[str, str], _Panel], network: str) -> int:
+    """How many lines the longest panel of a network has."""
+    return max(len(p.methods) for p in panels.values() if p.network == network)
+
+
+def _draw_panel(axes: "Axes", study: Study, panel: _Panel) -> None:
+    for line, group in enumerate(panel.methods):
+        _draw_method(axes, study, group, line)
+    if panel.full is not None:
+        _draw_full(axes, panel.full)
+    words = [" ".join([g.quantizer, g.label.detail]).strip() for g in panel.methods]
+    axes.set_yticks(range(len(words)), map(style.plain, words))
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color=style.MUTED, alpha=0.25, lw=0.5)
+    axes.set_axisbelow(True)
+    axes.margins(x=0.08)
+    low, high = axes.get_xlim()
+    missing = max(0.0, _LEAST_POINTS - (high - low)) / 2
+    axes.set_xlim(low - missing, high + missing)
+    called = [names.place(panel.place), names.network(panel.network)]
+    title = style.plain(", ".join(filter(None, called)))
+    axes.set_title(title, fontsize=8.5, loc="left")
+    axes.set_xlabel("accuracy on held-out images, %", fontsize=8)
+    axes.tick_params(labelsize=8)
+
+
+def _draw_method(axes: "Axes", study: Study, group: Group, line: int) -> None:
+    """Seeds as dots, their mean as a bar with its value, the paper as a diamond."""
+    colour = style.colour(group.label.method, study.methods)
+    seeds = [100 * value for value in group.values("accuracy")]
+    mean = group.mean("accuracy") or 0.0
+    look: dict[str, Any] = {"markeredgecolor": style.PAPER, "alpha": 0.8}
+    axes.plot(seeds, [line] * len(seeds), "o", color=colour, markersize=6, **look)
+    axes.plot([100 * mean] * 2, [line - 0.3, line + 0.3], color=colour, lw=2.2)
+    place = {"ha": "left", "va": "center", "fontsize": 8, "color": style.INK}
+    beside = axes.get_yaxis_transform()
+    axes.text(1.01, line, percent(mean), transform=beside, **place)
+    paper = study.paper(group)
+    if paper.get("accuracy") is not None:
+        label = ", ".join(filter(None, ["paper", str(paper.get("of") or "")]))
+        look = {"color": style.MUTED, "ls": "", "markerfacecolor": "none"}
+        look |= {"label": style.plain(label), "alpha": 0.8, "markersize": 7}
+        axes.plot(100 * paper["accuracy"], line, "D", zorder=3, **look)
+
+
+def _draw_full(axes: "Axes", group: Group) -> None:
+    """A line for full precision, and a band from its worst to its best seed."""
+    seeds = [100 * value for value in group.values("accuracy")]
+    mean = 100 * (group.mean("accuracy") or 0.0)
+    axes.axvspan(min(seeds), max(seeds), color=style.INK, alpha=0.10, lw=0)
+    words = "full precision, with the range over its seeds"
+    axes.axvline(mean, color=style.INK, lw=1.0, linestyle="dashed", label=words)

@@ -1,0 +1,283 @@
+"""Accuracy against EMD: which network keeps the accuracy and changes its behaviour.
+
+The picture a study is made for (arXiv 2604.14487). Up is accurate, left fires like the
+float network; the corner to look for is the upper right one, beyond the control.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from jsnnq.report.groups import Group, is_finite
+from jsnnq.report.numbers import distance
+from jsnnq.report.plots import style
+from jsnnq.report.results import CONTROLS, KEPT, Control, Study
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
+
+
+class _Point(NamedTuple):
+    """A network in the plane: EMD, and accuracy in points from its control's."""
+
+    group: Group
+    x: float
+    y: float
+
+
+def placed(study: Study) -> list[Group]:
+    """Networks with accuracy and EMD; with them the float one, whose EMD is 0."""
+    known = [group for group in study.groups if group.values("accuracy")]
+    moved = [g for g in known if g.kind != "float" and g.values("emd.mean")]
+    return [g for g in known if g.kind == "float" or g in moved] if moved else []
+
+
+def draw(study: Study, groups: Sequence[Group]) -> "Figure":
+    """One point per network, the controls as lines, and what the corners mean.
+
+    Args:
+        study: with its controls.
+        groups: what `placed` found in it.
+    """
+    figure = style.figure(8.5, 6.0)
+    axes = figure.add_subplot()
+    points = [_point(study, group) for group in groups]
+    controls = [control for start in CONTROLS if (control := study.control(start))]
+    start = _start(study)
+    shared = study.control(start)
+    _stretch(axes, study, controls, points)
+    if shared is not None and shared.mean > 0:
+        _add_ratio_axis(axes, shared)
+    if study.float_accuracies:
+        if start:
+            _draw_quadrants(axes, shared)
+        floats = [group for group in study.groups if group.kind == "float"]
+        ends = [height for group in floats for height in _heights(study, group)]
+        axes.axhspan(min(ends), max(ends), color=style.INK, alpha=0.10, lw=0)
+        axes.axhline(statistics.fmean(ends), color=style.INK, lw=0.8, zorder=1)
+    for control in controls:
+        _draw_control(axes, control)
+    for point in points:
+        _draw_point(axes, study, point)
+    axes.set_xlabel("EMD to the float network, mean over layers")
+    whose = "the control of the same seed" if start else "the float networks"
+    axes.set_ylabel(f"accuracy on held-out images, points above {whose}")
+    style.legend(figure, [axes])
+    _label_points(figure, axes, study, points)
+    return figure
+
+
+def _point(study: Study, group: Group) -> _Point:
+    emd = 0.0 if group.kind == "float" else group.mean("emd.mean") or 0.0
+    return _Point(group, emd, statistics.fmean(_heights(study, group)))
+
+
+def _heights(study: Study, group: Group) -> list[float]:
+    """Points of accuracy above what each seed is held against."""
+    return [
+        100 * (row["accuracy"] - _origin(study, [row["seed"]]))
+        for row in group.rows
+        if is_finite(row["accuracy"])
+    ]
+
+
+def _origin(study: Study, seeds: Sequence[int]) -> float:
+    """What networks of these seeds are held against, or the float networks."""
+    start = _start(study)
+    return study.base(start, seeds) if start else study.reference
+
+
+def _start(study: Study) -> str:
+    """The start of all quantized networks, if they have one and the same."""
+    starts = {group.start for group in study.quantized} & set(CONTROLS)
+    return starts.pop() if len(starts) == 1 else ""
+
+
+# The axes: linear near their control and logarithmic far from it. One network
+# that lost fifty points, or moved thirty times the drift, would otherwise press all
+# the others into one corner.
+
+
+def _stretch(
+    axes: "Axes", study: Study, controls: Sequence[Control], points: Sequence[_Point]
+) -> None:
+    emds = [point.x for point in points if point.x > 0] or [1e-4]
+    width = min((control.mean for control in controls), default=0.0)
+    width = width or statistics.median(emds)
+    ends = [control.high for control in controls]
+    x_limits = _limits([0.0, 4 * width, *emds, *ends], width, (0.04, 0.06))
+    y_limits = _limits([-1.5, 0.8, *(point.y for point in points)], 1.0, (0.17, 0.12))
+    axes.set_xscale("asinh", linear_width=width)
+    axes.set_yscale("asinh", linear_width=1.0)
+    axes.set_xlim(x_limits)
+    axes.set_ylim(y_limits)
+    steps = [m * 10.0**e for e in range(0, -6, -1) for m in (5, 2, 1)]
+    xs = _ticks([0.0, *steps], x_limits, width, 0.07)
+    axes.set_xticks(xs, [f"{x:g}" for x in xs])
+    top = 100 * _origin(study, [s for group in study.quantized for s in group.seeds])
+    ys = _ticks([0, -1, 1, -10, -50, -20, -5, -2, 2, 5, 10], y_limits, 1.0, 0.05)
+    ys = [y for y in ys if top + y <= 100]
+    said = {y: f"{y:+g}".replace("-", "−") for y in ys} | {0: f"{top:.1f} %"}
+    axes.set_yticks(ys, [said[y] for y in ys])
+    axes.minorticks_off()
+
+
+def _limits(
+    values: Sequence[float], width: float, pads: tuple[float, float]
+) -> tuple[float, float]:
+    """The range of the values and a share of it on both sides, as it is stretched."""
+    low, high = math.asinh(min(values) / width), math.asinh(max(values) / width)
+    below, above = (pad * (high - low) for pad in pads)
+    return width * math.sinh(low - below), width * math.sinh(high + above)
+
+
+def _ticks(
+    wanted: Sequence[float], limits: tuple[float, float], width: float, gap: float
+) -> list[float]:
+    """Those of `wanted` (the important ones first) that do not crowd each other."""
+    low, high = (math.asinh(limit / width) for limit in limits)
+    kept: dict[float, float] = {}
+    for tick in wanted:
+        place = (math.asinh(tick / width) - low) / (high - low)
+        if 0 <= place <= 1 and all(abs(place - p) >= gap for p in kept.values()):
+            kept[tick] = place
+    return sorted(kept)
+
+
+def _add_ratio_axis(axes: "Axes", control: Control) -> None:
+    """The same distance once more along the top, as a multiple of the control."""
+    low, high = axes.get_xlim()
+    limits = (low / control.mean, high / control.mean)
+    top = axes.twiny()
+    top.set_xscale("asinh", linear_width=1.0)
+    top.set_xlim(limits)
+    ratios = _ticks([1, 2, 5, 10, 20, 50, 3, 0.5], limits, 1.0, 0.05)
+    top.set_xticks(ratios, [f"{ratio:g}×" for ratio in ratios])
+    top.minorticks_off()
+    top.spines["top"].set_visible(True)
+    top.set_xlabel(f"times the {control.word}")
+
+
+# What stands in the plane
+
+
+def _draw_quadrants(axes: "Axes", control: Control | None) -> None:
+    """What the four corners mean, where all networks are read against one control."""
+    lost, (left, right), top = -100 * KEPT, axes.get_xlim(), axes.get_ylim()[1]
+    axes.axhline(lost, color=style.MUTED, lw=0.8, linestyle="dotted", zorder=1)
+    if control is None:
+        return
+    edge = control.high
+    axes.fill_between([left, edge], lost, top, color=style.CALM, lw=0, zorder=0)
+    axes.fill_between([edge, right], lost, top, color=style.ALARM, lw=0, zorder=0)
+    corner = {"transform": axes.transAxes, "fontsize": 8.5, "linespacing": 1.25}
+    low, high = {"y": 0.02, "va": "bottom"}, {"y": 0.98, "va": "top"}
+    inner, outer = {"x": 0.012, "ha": "left"}, {"x": 0.99, "ha": "right"}
+    quiet, loud = {"color": style.MUTED}, {"color": style.INK, "weight": "bold"}
+    for words, look in {
+        "keeps accuracy\nand behaviour": inner | high | quiet,
+        "keeps accuracy,\nCHANGES BEHAVIOUR": outer | high | loud,
+        "loses accuracy,\nkeeps behaviour": inner | low | quiet,
+        "loses accuracy and\nchanges behaviour": outer | low | quiet,
+    }.items():
+        axes.text(s=words, **look, **corner)
+
+
+def _draw_control(axes: "Axes", control: Control) -> None:
+    """A line for the mean of a control and a band for its range."""
+    look = {"color": style.MUTED, "lw": 1.4, "zorder": 1.5}
+    look |= {"linestyle": "dashed" if control.word == "floor" else "solid"}
+    words = f"{control.word} {distance(control.mean)} ({control.span})"
+    axes.axvspan(control.low, control.high, color=style.MUTED, alpha=0.22, lw=0)
+    axes.axvline(control.mean, label=words, **look)
+    place = {"rotation": 90, "ha": "right", "va": "bottom", "color": style.MUTED}
+    spot = (control.low, 0.2)
+    axes.text(*spot, control.word, transform=axes.get_xaxis_transform(), **place)
+
+
+def _draw_point(axes: "Axes", study: Study, point: _Point) -> None:
+    """The mean over seeds, with a thin cross from the least to the greatest."""
+    group, x, y = point
+    emds = [x] if group.kind == "float" else group.values("emd.mean")
+    heights = _heights(study, group)
+    colour = style.colour(group.label.method, study.methods)
+    line = {"color": colour, "lw": 1.0, "alpha": 0.7}
+    axes.plot([min(emds), max(emds)], [y, y], **line)
+    axes.plot([x, x], [min(heights), max(heights)], **line)
+    look = {"color": colour, "markersize": 13 if group.kind == "float" else 8}
+    look |= {"markeredgecolor": style.PAPER, "markeredgewidth": 0.8}
+    look |= {"marker": style.marker(group.label.place, group.kind), "ls": ""}
+    axes.plot(x, y, label=style.plain(group.family), zorder=4, clip_on=False, **look)
+
+
+# The labels, placed greedily: point after point, each takes the cheapest of a rose of
+# places, by the area it covers of what already stands there and by its distance.
+# Everything is measured in points of 1/72 inch.
+
+_Spot = Float[np.ndarray, "2"]
+_Box = Float[np.ndarray, "4"]  # left, bottom, right, top
+
+
+def _label_points(
+    figure: "Figure", axes: "Axes", study: Study, points: Sequence[_Point]
+) -> None:
+    """Writes each network's setting beside its point, where it covers the least."""
+    figure.draw_without_rendering()
+    scale = figure.dpi / 72
+    box = lambda artist: np.array(artist.get_window_extent().extents) / scale
+    spots = axes.transData.transform([(point.x, point.y) for point in points]) / scale
+    taken = [np.concatenate([spot - 6, spot + 6]) for spot in spots]
+    taken += [box(artist) for artist in (*axes.lines, *axes.texts)]
+    several = len({group.start for group in study.quantized}) > 1
+    for point, spot in sorted(zip(points, spots, strict=True), key=lambda p: -p[0].y):
+        if point.group.kind != "quantized":
+            continue
+        words = point.group.setting + f", {point.group.start}" * several
+        colour = style.colour(point.group.label.method, study.methods)
+        text = _write(axes, point, words, colour)
+        low, high = np.split(box(text), 2)
+        half = (high - low) / 2 + 1
+        centre = _choose(spot, half, taken, box(axes))
+        text.set_position(centre - spot)
+        end = np.clip(spot, centre - half, centre + half)
+        if np.hypot(*(end - spot)) > 9:
+            line = axes.transData.inverted().transform(scale * np.array([spot, end]))
+            axes.plot(*line.T, color=colour, lw=0.6, alpha=0.7, zorder=3)
+        taken.append(np.concatenate([centre - half, centre + half]))
+
+
+def _write(axes: "Axes", point: _Point, words: str, colour: str) -> "Annotation":
+    """A label on its point, to be moved; the layout of the figure does not wait."""
+    look = {"ha": "center", "va": "center", "fontsize": 7.5, "zorder": 5}
+    place = {"xytext": (0, 0), "textcoords": "offset points"}
+    at = (point.x, point.y)
+    text = axes.annotate(style.plain(words), at, color=colour, **place, **look)
+    text.set_in_layout(False)
+    return text
+
+
+def _choose(spot: _Spot, half: _Spot, taken: Sequence[_Box], frame: _Box) -> _Spot:
+    """The centre of a label of half this size: the best of all ways and distances."""
+    ways = [np.array([np.cos(a), np.sin(a)]) for a in np.arange(16) * np.pi / 8]
+    reach = [half + distance for distance in (6, 12, 22, 36, 52, 70)]
+    rose = [spot + way * far for far in reach for way in ways]
+    return min(rose, key=lambda centre: _clutter(centre, half, spot, taken, frame))
+
+
+def _clutter(
+    centre: _Spot, half: _Spot, spot: _Spot, taken: Sequence[_Box], frame: _Box
+) -> float:
+    """Area covered of other things and outside the frame, and the way to the point."""
+    boxes, low, high = np.array(taken), centre - half, centre + half
+    shared = np.minimum(high, boxes[:, 2:]) - np.maximum(low, boxes[:, :2])
+    inside = np.minimum(high, frame[2:]) - np.maximum(low, frame[:2])
+    covered = np.prod(np.maximum(shared, 0), axis=1).sum()
+    outside = np.prod(2 * half) - np.prod(np.maximum(inside, 0))
+    away = np.hypot(*np.maximum(np.abs(centre - spot) - half, 0))
+    return float(4 * covered + 9 * outside + 6 * away)

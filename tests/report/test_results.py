@@ -1,0 +1,275 @@
+"""Rows grouped by experiment and read against their control."""
+
+import pytest
+
+from jsnnq.errors import InputError
+from jsnnq.report import numbers, results
+from tests.studies import (
+    DRIFT,
+    KNOWN,
+    KNOWN_BINARY,
+    ROWS,
+    SMALL,
+    binary,
+    find,
+    small,
+    study,
+)
+
+
+def _readings(found):
+    made = results.read(found)
+    return {group.name: made.reading(group).words for group in made.groups}
+
+
+def test_each_network_is_read_by_accuracy_and_by_its_control():
+    assert _readings(small()[0]) == {
+        "float": "–",
+        "float-finetuned": "–",
+        "weights-uniform-clip10-2bit": "keeps accuracy, changes behaviour",
+        "weights-lqnet-clip10-2bit": "keeps accuracy and behaviour",
+        "membrane-uniform-signed-2bit": "loses accuracy and changes behaviour",
+        "membrane-lqnet-2bit": "loses accuracy, keeps behaviour",
+    }
+
+
+def test_exactly_one_point_is_kept_and_the_end_of_the_range_is_no_change():
+    found, _, _ = study(KNOWN[:1], SMALL)
+    name = KNOWN[0][0]
+    row = find(found, name)
+    row["accuracy"], row["emd"]["mean"] = 0.98, 0.0049
+    assert _readings(found)[name] == "keeps accuracy and behaviour"
+    row["accuracy"], row["emd"]["mean"] = 0.9799, 0.00491
+    assert _readings(found)[name] == "loses accuracy and changes behaviour"
+
+
+def test_accuracy_is_held_against_that_of_the_control():
+    """A float network that gained by its fine-tuning asks more of the others."""
+    found, name = small()[0], "weights-uniform-clip10-2bit"
+    find(found, name)["accuracy"] = 0.985
+    assert _readings(found)[name] == "keeps accuracy, changes behaviour"
+    for row in found["rows"]:
+        if row["kind"] == "control":
+            row["accuracy"] = 0.999
+    assert _readings(found)[name] == "loses accuracy and changes behaviour"
+    made = results.read(found)
+    assert made.base("checkpoint") == pytest.approx(0.999)
+    assert made.base("scratch") == made.base("post-training") == made.reference
+
+
+@pytest.mark.parametrize(
+    ("start", "word", "ratio"),
+    [("checkpoint", "drift", 4.0), ("scratch", "floor", 2.0), ("post-training", "", 0)],
+)
+def test_a_row_is_held_against_the_control_of_its_start(start, word, ratio):
+    found, _, _ = study(KNOWN[:1], SMALL)
+    found["drift"]["mean"], found["floor"]["mean"] = 0.005, 0.01
+    row = find(found, KNOWN[0][0])
+    row["start"], row["emd"]["mean"] = start, 0.02
+    made = results.read(found)
+    (group,) = made.quantized
+    control = made.control(group.start)
+    if not word:
+        assert control is None
+        assert made.ratio(group) is None
+        assert made.reading(group).words == "not judged, without a control"
+    else:
+        assert control.word == word
+        assert made.ratio(group) == pytest.approx(ratio)
+
+
+def test_the_float_networks_are_the_reference_and_without_them_the_best():
+    found, _, _ = small()
+    assert results.read(found).reference == pytest.approx((0.989 + 0.991) / 2)
+    found["rows"] = found["rows"][2:]
+    best = max(row["accuracy"] for row in found["rows"])
+    made = results.read(found)
+    assert made.reference == best
+    assert {made.reading(g).code for g in made.quantized} == {"open"}
+
+
+def test_seeds_of_a_row_are_one_group_and_starts_are_not():
+    found, _, _ = study(KNOWN[:1], SMALL, seeds=3)
+    rows = [row for row in found["rows"] if row["kind"] == "quantized"]
+    for row, accuracy in zip(rows, (0.9, None, 0.8), strict=True):
+        row["accuracy"] = accuracy
+    (group,) = results.read(found).quantized
+    assert group.values("accuracy") == [0.9, 0.8]
+    assert group.mean("accuracy") == pytest.approx(0.85)
+    assert group.mean("nothing.here") is None
+    emds = [row["emd"]["layers"]["second"] for row in rows]
+    assert group.layers()["second"] == pytest.approx(sum(emds) / 3)
+    rows[0]["start"] = "scratch"
+    assert len(results.read(found).quantized) == 2
+
+
+def test_groups_stand_float_control_then_by_family_clip_and_bits():
+    found, _, _ = study()
+    found["rows"].reverse()
+    assert [group.name for group in results.read(found).groups] == [
+        "float",
+        "float-finetuned",
+        *(f"weights-lqnet-clip{clip}-{b}bit" for clip in (1, 10) for b in (2, 4)),
+        *(f"weights-uniform-clip{clip}-{b}bit" for clip in (1, 10) for b in (2, 4)),
+        "membrane-lqnet-2bit",
+        *(f"membrane-uniform-signed-{b}bit" for b in (2, 4)),
+        *(f"membrane-uniform-unsigned-{b}bit" for b in (2, 4)),
+        "both-lqnet-2bit",
+        "both-uniform-2bit",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "setting"),
+    [
+        ("weights-uniform-clip10-2bit", "weights, uniform", "2-bit, clip 10"),
+        ("membrane-uniform-signed-4bit", "membrane, uniform", "4-bit, signed"),
+        ("both-lqnet-8bits", "both, LQ-Net", "8-bit"),
+        ("mint", "MINT", "mint"),
+        ("weights-snntorch-a-b-clip0.5", "weights, snnTorch", "a b, clip 0.5"),
+        ("something new", "something new", "something new"),
+        ("", "", ""),
+    ],
+)
+def test_a_name_says_what_is_quantized_and_how(name, family, setting):
+    found, _, _ = study(ROWS[:1], SMALL)
+    find(found, ROWS[0][0])["name"] = name
+    (group,) = results.read(found).quantized
+    assert (group.family, group.setting) == (family, setting)
+
+
+def test_the_range_of_a_control_is_said():
+    found, _, _ = small()
+    made = results.read(found)
+    assert made.control("checkpoint").span == "0.0041 to 0.0049"
+    del found["drift_range"]
+    found["drift"]["mean"] = DRIFT
+    control = made.control("checkpoint")
+    assert (control.low, control.mean, control.high) == (DRIFT,) * 3
+    assert control.span == "measured once"
+
+
+@pytest.mark.parametrize(
+    ("printed", "expected"),
+    [
+        (numbers.amount(1_234_567.0), "1.23M"),
+        (numbers.amount(999_999.0), "1.00M"),
+        (numbers.amount(999.4), "999"),
+        (numbers.amount(0.01234), "0.0123"),
+        (numbers.kib(8192 * 1500), "1,500.0"),
+        (numbers.times(9.949), "9.9×"),
+        (numbers.times(9.95), "10×"),
+        (numbers.percent(0.98765), "98.8"),
+        (numbers.distance(0.00449), "0.0045"),
+    ],
+)
+def test_numbers_are_printed_with_the_digits_that_matter(printed, expected):
+    assert printed == expected
+
+
+@pytest.mark.parametrize("given", [{"schema": 2, "rows": []}, {}])
+def test_another_schema_is_refused(given):
+    with pytest.raises(InputError, match="results of schema .* reads schema 1: make"):
+        results.read(given)
+
+
+# Binary networks
+
+
+def named(made):
+    return {group.name: group for group in made.groups}
+
+
+def test_a_study_is_binary_if_nothing_in_it_spikes():
+    assert results.read(binary()).is_binary
+    assert not results.read(small()[0]).is_binary
+    assert not results.read({"schema": 1, "rows": []}).is_binary
+
+
+def test_binary_networks_have_no_control_and_are_not_judged_by_one():
+    made = results.read(binary())
+    assert {made.reading(group).words for group in made.groups} == {"–"}
+    assert {made.control(group.start) for group in made.groups} == {None}
+
+
+def test_a_gain_is_read_against_the_estimator_of_the_same_place():
+    made = results.read(binary())
+    gains = {name: made.gain(group) for name, group in named(made).items()}
+    assert gains["bnn-stompp-r18"] == pytest.approx(0.66 - 0.61)
+    assert gains["bwn-stompp-r18"] == pytest.approx(0.905 - 0.885)
+    assert gains["bnn-reverse-r18"] == pytest.approx(0.25 - 0.61)
+    assert gains["bnn-ste-r18"] is gains["float-r18"] is None
+    gap = made.gap(named(made)["bnn-stompp-r18"])
+    assert gap == pytest.approx(0.66 - 0.925)
+    assert made.gap(named(made)["float-r18"]) is None
+
+
+def test_a_gain_needs_the_same_recipe_and_prefers_the_same_detail():
+    rows = {
+        "bnn-ste-r18": [0.5],
+        "bnn-ste-clipped-r18": [0.6],
+        "bnn-stompp-clipped-r18": [0.8],
+        "bnn-stompp-cubic-r100-r18": [0.7],
+        "bnn-stompp-adam-r18": [0.9],
+        "bnn-stompp-r50": [0.4],
+    }
+    configs = {"bnn-stompp-adam-r18": {"training.optimizer": "adam"}}
+    configs["bnn-stompp-cubic-r100-r18"] = {"training.looks": 99}  # looking is free
+    made = results.read(binary(rows, configs=configs))
+    gains = {name: made.gain(group) for name, group in named(made).items()}
+    assert gains == {
+        "bnn-ste-r18": None,
+        "bnn-ste-clipped-r18": pytest.approx(0.1),
+        "bnn-stompp-clipped-r18": pytest.approx(0.2),
+        "bnn-stompp-cubic-r100-r18": pytest.approx(0.2),
+        "bnn-stompp-adam-r18": None,
+        "bnn-stompp-r50": None,
+    }
+
+
+def test_the_plain_row_of_a_method_is_found_or_the_only_one():
+    rows = {"bnn-ste-a-r18": [0.5], "bnn-ste-r18": [0.5], "bnn-stompp-a-r18": [0.6]}
+    made = results.read(binary(rows | {"bwn-ste-a-r18": [0.5], "bwn-ste-b-r18": [0.5]}))
+    assert made.find("bnn", "ste", "r18").name == "bnn-ste-r18"
+    assert made.find("bnn", "stompp", "r18").name == "bnn-stompp-a-r18"
+    assert made.find("bwn", "ste", "r18") is None
+    assert made.find("bnn", "reverse", "r18") is None
+
+
+def test_binary_networks_stand_by_depth_place_and_method():
+    rows = {
+        "bnn-ste-r50": [0.1],
+        "bwn-stompp-r18": [0.1],
+        "bnn-global-mobilenetv2": [0.1],
+        **dict.fromkeys(reversed(KNOWN_BINARY), [0.1]),
+        "odd": [0.1],
+    }
+    made = results.read(binary(rows))
+    assert [group.name for group in made.groups] == [
+        "float-r18",
+        "odd",
+        *(name for name in KNOWN_BINARY if name != "float-r18"),
+        "bnn-ste-r50",
+        "bnn-global-mobilenetv2",
+    ]
+    assert made.networks == ["r18", "r50", "mobilenetv2"]
+
+
+def test_two_widths_of_one_network_are_two_networks():
+    rows = {"bnn-ste-r18": [0.5], "bnn-stompp-wide-r18": [0.6]}
+    configs = {"bnn-stompp-wide-r18": {"network.width": 2.0}}
+    made = results.read(binary(rows, configs=configs))
+    assert made.networks == ["r18, width 1.0", "r18, width 2.0"]
+    assert [made.gain(group) for group in made.groups] == [None, None]
+
+
+def test_what_the_paper_says_of_a_row():
+    paper = {"bnn-ste-r18": {"accuracy": 0.489, "grade": "S"}}
+    made = results.read(binary(paper=paper))
+    assert made.paper(named(made)["bnn-ste-r18"])["accuracy"] == 0.489
+    assert made.paper(named(made)["bnn-stompp-r18"]) == {}
+    assert results.read(small()[0]).paper(made.groups[0]) == {}
+
+
+def test_differences_are_printed_with_their_sign():
+    assert [numbers.points(x) for x in (0.0512, -0.2, 0.0)] == ["+5.1", "−20.0", "+0.0"]

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from experiments import tables
-from jsnnq import ledger
-from jsnnq.config import Experiment, from_dict, load_experiment, to_dict
+from jsnnq.config import from_dict, to_dict
 from jsnnq.errors import InputError
 from jsnnq.report.groups import key
 from jsnnq.runtime import files
+from jsnnq.study import folder
+from jsnnq.study.experiment import Experiment, load_experiment
 
 
 def main() -> None:
@@ -53,7 +54,7 @@ def take(out: Path, experiment: Path) -> None:
             that was tested on held-out training images, or one that lacks rows which
             are published already, or has other numbers for them.
     """
-    ledger.write_report(out)
+    folder.write_report(out)
     results = files.read_json(out / "results.json")
     known = load_experiment(experiment)
     _check_is_of(results, known, out)

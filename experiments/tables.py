@@ -12,13 +12,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jsnnq.config import Experiment, load_experiment
 from jsnnq.report import page, summary
 from jsnnq.report.claims import Claim
 from jsnnq.report.groups import Group
 from jsnnq.report.numbers import points
 from jsnnq.report.plots import gallery
 from jsnnq.report.results import Study, read
+from jsnnq.study.experiment import Experiment, load_experiment
 
 ROOT = Path(__file__).parent
 FAMILIES = {

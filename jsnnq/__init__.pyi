@@ -26,5 +26,5 @@ from .quantizers.snntorch import snntorch as snntorch
 from .quantizers.ste import ste as ste
 from .quantizers.stompp import stompp as stompp
 from .quantizers.uniform import uniform as uniform
-from .stored import load_network as load_network
-from .study import Study as Study
+from .study.runner import Study as Study
+from .study.saved import load_network as load_network

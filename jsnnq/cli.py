@@ -107,17 +107,17 @@ def _complain(sentence: str, status: int) -> int:
 
 
 def _study(options: argparse.Namespace) -> int:
-    from jsnnq.budget import Budget, seconds
+    from jsnnq.study.budget import Budget, seconds
 
     # Time counts from here, before anything large is imported.
     limit = options.budget
     budget = Budget() if limit is None else Budget(seconds(limit))
     from rich.console import Console
 
-    from jsnnq import default, smoke
-    from jsnnq.config import Experiment, load_experiment
     from jsnnq.report import page
-    from jsnnq.study import Choice, Study
+    from jsnnq.study import default, smoke
+    from jsnnq.study.experiment import Experiment, load_experiment
+    from jsnnq.study.runner import Choice, Study
 
     if options.experiment is None:
         title = (default.__doc__ or "").splitlines()[0]
@@ -163,7 +163,8 @@ def _study(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     import json
 
-    from jsnnq import ledger
+    from jsnnq.study.folder import write_report
+    from jsnnq.study.merge import merge
 
     first, *others = options.directories
     out = options.out or first
@@ -173,8 +174,8 @@ def _report(options: argparse.Namespace) -> int:
             "with --out"
         )
     if options.out is not None:
-        ledger.merge(options.directories, out, _say)
-    ledger.write_report(out)
+        merge(options.directories, out, _say)
+    write_report(out)
     _tell(json.loads((out / "results.json").read_text(encoding="utf-8")), out)
     return 0
 
@@ -193,7 +194,7 @@ def _say(line: str) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from jsnnq.run import train_one
+    from jsnnq.study.run import train_one
 
     row = train_one(
         _config(options),
@@ -248,7 +249,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from jsnnq.analysis.cost import POLICIES
     from jsnnq.analysis.describe import describe
     from jsnnq.analysis.evaluate import evaluate
-    from jsnnq.stored import load_network
+    from jsnnq.study.saved import load_network
 
     choose("policy", options.policy, POLICIES)
     mesh = _mesh(options)
@@ -270,7 +271,7 @@ def _compare(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from jsnnq.report import page
-    from jsnnq.stored import compare, load_network
+    from jsnnq.study.saved import compare, load_network
 
     mesh = _mesh(options)
     where = {"data_name": options.data, "data_dir": options.data_dir}

@@ -43,17 +43,17 @@ def key() -> jax.Array:
 @pytest.fixture
 def uncompiled(monkeypatch):
     """Studies compile nothing ahead, for tests that run no real row."""
-    from jsnnq import study
+    from jsnnq.study import runner
 
-    monkeypatch.setattr(study, "compile_ahead", lambda *_: None)
+    monkeypatch.setattr(runner, "compile_ahead", lambda *_: None)
 
 
 @pytest.fixture
 def unreported(monkeypatch):
     """Leaves the report out, whose plots take most of a made-up study's time."""
-    from jsnnq import ledger
+    from jsnnq.study import folder
 
-    monkeypatch.setattr(ledger, "write_report", lambda out: [])
+    monkeypatch.setattr(folder, "write_report", lambda out: [])
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from experiments.benchmarks import __main__ as command
 from experiments.benchmarks import ours, page, rows, timing
-from jsnnq import build
+from jsnnq.study import build
 
 SMALL = rows.Settings(batches=(4,), width=1 / 16, rounds=1, devices=1)
 

@@ -19,13 +19,14 @@ import pytest
 from scipy import stats
 
 import jsnnq
-from jsnnq import build, cli, run, study
-from jsnnq.budget import OutOfTime
+from jsnnq import cli
 from jsnnq.config import to_dict
 from jsnnq.data import sets
-from jsnnq.stored import save_network
+from jsnnq.study import build, run, runner
+from jsnnq.study.budget import OutOfTime
+from jsnnq.study.saved import save_network
 from jsnnq.training import divergence, step
-from tests.test_study import EXPERIMENT, ORDER, fake_execute, rates_of, tree
+from tests.study.test_runner import EXPERIMENT, ORDER, fake_execute, rates_of, tree
 from tests.training.test_loop import SMALL
 
 COMMANDS = ("study", "train", "evaluate", "compare", "report", "prepare")
@@ -448,7 +449,7 @@ def test_an_unknown_network_is_refused_in_a_shell(tmp_path):
 
 @pytest.fixture
 def faked(monkeypatch):
-    monkeypatch.setattr(study, "execute", fake_execute)
+    monkeypatch.setattr(runner, "execute", fake_execute)
 
 
 @pytest.fixture
@@ -470,7 +471,7 @@ def test_study_runs_reports_and_is_finished(experiment, monkeypatch):
     assert [(row["name"], row["seed"]) for row in results["rows"]] == ORDER
     report = (experiment / "jsnnq-study" / "report.md").read_bytes()
 
-    monkeypatch.setattr(study, "execute", None)
+    monkeypatch.setattr(runner, "execute", None)
     again = enter(*command)
     assert again.status == 0
     assert "jsnnq-study is finished; nothing was computed again" in again.out
@@ -495,14 +496,14 @@ def test_a_study_whose_time_is_spent_says_what_is_left_with_status_75(
             raise OutOfTime("out of time after 3 of 9 steps")
         return fake_execute(*arguments, label=label, **options)
 
-    monkeypatch.setattr(study, "execute", execute)
+    monkeypatch.setattr(runner, "execute", execute)
     typed = ("study", "small.py", "--quiet", "--budget", "9m")
     found = enter(*typed)
     assert found.status == 75
     assert "5 of 6 rows are left, next float-finetuned/seed0" in found.out
     assert "same command again" in found.out
     assert (experiment / "jsnnq-study" / "report.html").exists()
-    monkeypatch.setattr(study, "execute", fake_execute)
+    monkeypatch.setattr(runner, "execute", fake_execute)
     assert enter(*typed).status == 0
     assert "'9x' is no duration" in refused("study", "small.py", "--budget", "9x")
 
@@ -536,7 +537,7 @@ def test_a_diverged_study_is_reported_with_status_1(experiment, monkeypatch):
             raise divergence.Diverged("training stopped at step 3", 3, nothing)
         return fake_execute(*arguments, label=label, **options)
 
-    monkeypatch.setattr(study, "execute", execute)
+    monkeypatch.setattr(runner, "execute", execute)
     sentence = refused("study", "small.py", status=1)
     assert "step 3" in sentence
     results = json.loads((experiment / "jsnnq-study" / "results.json").read_text())
@@ -554,7 +555,7 @@ def test_what_waits_for_a_network_that_diverged_is_not_left(experiment, monkeypa
             raise divergence.Diverged("training stopped at step 3", 3, nothing)
         return fake_execute(*arguments, label=label, **options)
 
-    monkeypatch.setattr(study, "execute", execute)
+    monkeypatch.setattr(runner, "execute", execute)
     typed = ("study", "small.py", "--quiet", "--budget", "9h", "--seeds", 1)
     for _ in range(2):
         found = enter(*typed)
@@ -569,7 +570,7 @@ def test_ctrl_c_is_a_sentence_and_130(experiment, monkeypatch, command):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(study, "execute", stop)
+    monkeypatch.setattr(runner, "execute", stop)
     monkeypatch.setattr(run, "execute", stop)
     typed = {"study": ["small.py"], "train": SMALL_NETWORK}[command]
     assert "type the same command again" in refused(command, *typed, status=130)
@@ -577,7 +578,8 @@ def test_ctrl_c_is_a_sentence_and_130(experiment, monkeypatch, command):
 
 _ENDLESS = """
 import signal, sys, time
-from jsnnq import cli, study
+from jsnnq import cli
+from jsnnq.study import runner
 
 def compile_ahead(*_):
     print("compiling", flush=True)
@@ -585,7 +587,7 @@ def compile_ahead(*_):
 
 # In the background a shell may have made it deaf to Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-study.compile_ahead = compile_ahead
+runner.compile_ahead = compile_ahead
 sys.argv = ["jsnnq", "study", "small.py", "--quiet"]
 sys.exit(cli.main())
 """
@@ -619,7 +621,7 @@ def test_the_default_study_needs_no_arguments(here, monkeypatch):
         begun.append((label, config))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(study, "execute", stop)
+    monkeypatch.setattr(runner, "execute", stop)
     assert enter("study").status == 130
     ((label, config),) = begun
     assert label == "float/seed0"

@@ -7,11 +7,11 @@ import pytest
 
 from experiments import publish, tables
 from experiments.benchmarks import stompp_step
-from jsnnq import build, smoke
 from jsnnq.cli import main
-from jsnnq.config import Experiment, load_experiment
 from jsnnq.errors import InputError
 from jsnnq.report.results import read
+from jsnnq.study import build, smoke
+from jsnnq.study.experiment import Experiment, load_experiment
 from tests.studies import KNOWN_BINARY, binary, small
 
 _FOLDER = Path(__file__).parent.parent / "experiments"

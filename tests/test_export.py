@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from jax import export
 
-from jsnnq import build
 from jsnnq.analysis import firing
 from jsnnq.networks.bnn import binary_resnet
 from jsnnq.networks.neurons import Neuron
 from jsnnq.networks.resnet import observe
 from jsnnq.networks.sew import init_state, sew_resnet, step
+from jsnnq.study import build
 from jsnnq.training.step import Program, update
 from tests import test_x64
 

@@ -11,7 +11,7 @@ import optax
 import pytest
 from scipy.special import log_softmax
 
-from jsnnq import build, lqnet, mint, run, snntorch, ste, stompp, stored, uniform
+from jsnnq import lqnet, mint, snntorch, ste, stompp, uniform
 from jsnnq.analysis import evaluate
 from jsnnq.config import (
     ALL_NEURONS,
@@ -29,7 +29,8 @@ from jsnnq.networks.layers import Rules
 from jsnnq.networks.neurons import Neuron
 from jsnnq.networks.resnet import observe
 from jsnnq.networks.sew import init_state, sew_resnet, step
-from jsnnq.optimizer import optimizer
+from jsnnq.study import build, run, saved
+from jsnnq.study.optimizer import optimizer
 from jsnnq.training.step import (
     Program,
     is_sound,
@@ -304,7 +305,7 @@ def test_images_of_the_calibration_and_of_a_stored_network_are_double(key):
     expected = _normalised(dataset.train.images)
     np.testing.assert_allclose(shown, expected[order[:4]], 0, 1e-14)
     net = _program(Neuron(), None, None).network
-    network = stored.Network(net, {}, Config(), 0, dataset, "made")
+    network = saved.Network(net, {}, Config(), 0, dataset, "made")
     np.testing.assert_allclose(network.inputs(dataset.train.images), expected, 0, 1e-14)
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jsnnq import study
 from jsnnq.data import prepare, sets
+from jsnnq.study import runner
 from tests.data.test_prepare import small_archive
+from tests.study.test_runner import EXPERIMENT, fake_execute
 from tests.test_cli import enter, refused, tree
-from tests.test_study import EXPERIMENT, fake_execute
 
 NAMES = {
     "brackets": "x[1]",
@@ -63,7 +63,7 @@ def here(tmp_path, monkeypatch, archive, uncompiled):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
     monkeypatch.setitem(prepare.PUBLISHED, "cifar10", archive[1])
-    monkeypatch.setattr(study, "execute", fake_execute)
+    monkeypatch.setattr(runner, "execute", fake_execute)
     return tmp_path / "here"
 
 

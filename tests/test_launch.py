@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from jsnnq.analysis.evaluate import load_footprint
-from jsnnq.config import load_experiment
 from jsnnq.data.prepare import prepare
-from jsnnq.plan import plan, select
 from jsnnq.runtime import checkpoint
+from jsnnq.study.experiment import load_experiment
+from jsnnq.study.jobs import plan, select
 from tests.data import test_prepare
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jsnnq import build, lqnet, mint, snntorch, ste, stompp, uniform
+from jsnnq import lqnet, mint, snntorch, ste, stompp, uniform
 from jsnnq.data import batches
 from jsnnq.networks import quantize
 from jsnnq.networks.bnn import binary_resnet
@@ -18,6 +18,7 @@ from jsnnq.networks.layers import Rules
 from jsnnq.networks.neurons import Neuron
 from jsnnq.networks.sew import sew_resnet
 from jsnnq.runtime import checkpoint
+from jsnnq.study import build
 from jsnnq.training import step
 
 SHAPE = (8, 8, 3)

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsnnq import build, run
 from jsnnq.config import Config, NetworkConfig, TrainingConfig
 from jsnnq.data import sets
 from jsnnq.networks import readout
 from jsnnq.networks.resnet import observe
 from jsnnq.runtime import parallel
+from jsnnq.study import build, run
 from jsnnq.training import loop, step
 
 from .timing import Work

@@ -21,12 +21,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jsnnq import build
 from jsnnq.binary import METHODS, RECIPE, binary, network
 from jsnnq.networks import quantize
 from jsnnq.networks.layers import Rules
 from jsnnq.quantizers.stompp import Freezing
 from jsnnq.runtime import hugepages
+from jsnnq.study import build
 from jsnnq.training.step import Program, TrainState, jitted, start
 
 _CIFAR = (32, 32, 3)

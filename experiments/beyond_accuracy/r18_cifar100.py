@@ -16,7 +16,7 @@ some rows of this table. Hardware: an accelerator. Cost: 39 rows; not measured
 yet. `--smoke` runs it in small.
 """
 
-from jsnnq import default
+from jsnnq.study import default
 
 ROWS = default.complete("sew_resnet18", "cifar100")
 

@@ -16,8 +16,8 @@ runs it in small.
 
 import dataclasses
 
-from jsnnq import default
 from jsnnq.config import Config, NetworkConfig, NeuronConfig, TrainingConfig
+from jsnnq.study import default
 
 _RECIPE = TrainingConfig(epochs=320, batch=256, optimizer="sgd", rate=0.1, momentum=0.9)
 

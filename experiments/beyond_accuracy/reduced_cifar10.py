@@ -20,8 +20,8 @@ these test images.
 
 import dataclasses
 
-from jsnnq import default
 from jsnnq.config import Config, NetworkConfig, TrainingConfig
+from jsnnq.study import default
 
 _RECIPE = TrainingConfig(
     epochs=3, batch=32, optimizer="sgd", rate=0.3, momentum=0.9, weight_decay=5e-4

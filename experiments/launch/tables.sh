@@ -17,7 +17,7 @@ if (($# != 3)); then
 fi
 data=$1 out=$2
 seconds=$(python -c 'import sys
-from jsnnq.budget import seconds
+from jsnnq.study.budget import seconds
 from jsnnq.errors import InputError
 try:
     print(round(seconds(sys.argv[1])))

@@ -116,7 +116,7 @@ def layer_table(found: Mapping[str, Any], names: tuple[str, str]) -> rich.table.
     """A comparison of two networks as a table for the terminal.
 
     Args:
-        found: what `jsnnq.stored.compare` returned.
+        found: what `jsnnq.study.saved.compare` returned.
         names: what the two networks are called.
 
     Returns:
@@ -191,7 +191,7 @@ def write_comparison(
 
     Args:
         out: a folder; made if it does not exist.
-        found: what `jsnnq.stored.compare` returned.
+        found: what `jsnnq.study.saved.compare` returned.
         names: what the two networks are called.
 
     Returns:

@@ -8,7 +8,7 @@ import pytest
 
 from jsnnq.analysis import describe
 from jsnnq.config import LQNet, Mint, SnnTorch, Uniform, kernels, neurons
-from tests.test_build import (
+from tests.study.test_build import (
     HIDDEN,
     KERNELS,
     NEURONS,

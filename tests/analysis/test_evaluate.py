@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsnnq import build, run
 from jsnnq.analysis.describe import describe
 from jsnnq.analysis.evaluate import _add, _count, evaluate
 from jsnnq.config import STE
 from jsnnq.data import sets, streams
 from jsnnq.errors import InputError
 from jsnnq.networks.resnet import Seen, observe
+from jsnnq.study import build, run
 from tests.training.test_loop import BINARY, SMALL, digits
 
 

@@ -11,13 +11,13 @@ import pytest
 from scipy import signal
 
 from jsnnq import stompp
-from jsnnq.build import initial_variables
 from jsnnq.config import LQNet, Uniform, kernels, neurons
 from jsnnq.networks import quantize
 from jsnnq.networks.bnn import binary_resnet
 from jsnnq.networks.layers import Rules
 from jsnnq.quantizers import identity
-from tests.test_build import (
+from jsnnq.study.build import initial_variables
+from tests.study.test_build import (
     HIDDEN,
     NEURONS,
     at,

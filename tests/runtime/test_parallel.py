@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsnnq import build, lqnet, mint, run, uniform
+from jsnnq import lqnet, mint, uniform
 from jsnnq.analysis.evaluate import evaluate
 from jsnnq.binary import binary
 from jsnnq.config import STE, LQNet, Mint, StoMPP, Uniform, kernels, neurons
@@ -19,6 +19,7 @@ from jsnnq.data import sets
 from jsnnq.networks import layers
 from jsnnq.quantizers.primitives import mean_magnitude
 from jsnnq.runtime import parallel
+from jsnnq.study import build, run
 from jsnnq.training import divergence, loop, step
 from tests.training.test_loop import BINARY, assert_same, digits, leaf_at
 from tests.training.test_loop import SMALL as ADAM

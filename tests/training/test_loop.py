@@ -10,7 +10,6 @@ import numpy as np
 import optax
 import pytest
 
-from jsnnq import build, run
 from jsnnq.binary import binary
 from jsnnq.config import (
     BinaryNetworkConfig,
@@ -28,6 +27,7 @@ from jsnnq.errors import InputError
 from jsnnq.networks.neurons import Neuron
 from jsnnq.networks.sew import SEWResNet
 from jsnnq.runtime import checkpoint
+from jsnnq.study import build, run
 from jsnnq.training import divergence, loop
 from jsnnq.training.monitor import Monitor
 from jsnnq.training.step import _JITTED, jitted, keys, start

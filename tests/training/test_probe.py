@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsnnq import build, run
 from jsnnq.binary import binary
 from jsnnq.config import STE, BinaryNetworkConfig, StoMPP, TrainingConfig
 from jsnnq.data import batches
 from jsnnq.networks import readout
 from jsnnq.networks.quantize import at
+from jsnnq.study import build, run
 from jsnnq.training import loop, probe
 from tests.training.test_loop import SMALL, digits
 

@@ -19,14 +19,14 @@ import pytest
 from scipy import stats
 
 import jsnnq
-from jsnnq import ledger, run, study
 from jsnnq.analysis.evaluate import Evaluation, save_footprint
-from jsnnq.budget import Budget, OutOfTime
 from jsnnq.config import Config, LQNet, Uniform, kernels, to_dict
 from jsnnq.errors import InputError
 from jsnnq.runtime import checkpoint, files
-from jsnnq.stored import load_network
-from jsnnq.study import Study
+from jsnnq.study import folder, run, runner
+from jsnnq.study.budget import Budget, OutOfTime
+from jsnnq.study.runner import Study
+from jsnnq.study.saved import load_network
 from jsnnq.training import divergence, loop, monitor, step
 from tests.training.test_loop import CLIP, SMALL
 
@@ -230,7 +230,7 @@ def test_a_finished_study_has_its_report_and_nothing_left_over(finished):
 
 def test_a_finished_study_is_reported_and_not_recomputed(finished, monkeypatch):
     before, known = row_files(finished), read(finished)
-    monkeypatch.setattr(study, "execute", None)
+    monkeypatch.setattr(runner, "execute", None)
     again = make(finished)
     assert not again.unfinished
     assert again.run() == known
@@ -247,7 +247,7 @@ class Killed(KeyboardInterrupt):
 def test_killed_between_and_inside_rows_it_continues(finished, tmp_path, monkeypatch):
     """Ctrl-C after the first and the last epoch of a row, and before its row.json."""
     out, jobs, real_save = tmp_path / "out", [], checkpoint.save
-    real_execute = study.execute
+    real_execute = runner.execute
 
     def execute(program, config, dataset, folder, **options):
         jobs.append((folder, options["label"]))
@@ -264,7 +264,7 @@ def test_killed_between_and_inside_rows_it_continues(finished, tmp_path, monkeyp
 
         return save
 
-    monkeypatch.setattr(study, "execute", execute)
+    monkeypatch.setattr(runner, "execute", execute)
     monkeypatch.setattr(run, "SAVE_EVERY_S", 0)
     # A row saves after each of its two epochs and once it is evaluated.
     begins = 0
@@ -396,7 +396,7 @@ def fake_execute(
 
 @pytest.fixture
 def faked(monkeypatch, uncompiled):
-    monkeypatch.setattr(study, "execute", fake_execute)
+    monkeypatch.setattr(runner, "execute", fake_execute)
 
 
 SCRATCH = dataclasses.replace(SMALL, weights=kernels(Uniform(2, clip=CLIP)))
@@ -467,14 +467,14 @@ def test_killed_at_any_row_it_continues_there(tmp_path, monkeypatch, stop):
         done.append(label)
         return fake_execute(*arguments, label=label, **options)
 
-    monkeypatch.setattr(study, "execute", execute)
+    monkeypatch.setattr(runner, "execute", execute)
     with pytest.raises(Killed):
         make(tmp_path / "out").run()
     before = row_files(tmp_path / "out")
     assert len(before) == stop
     if stop:
         assert len(read(tmp_path / "out")["rows"]) == stop
-    monkeypatch.setattr(study, "execute", fake_execute)
+    monkeypatch.setattr(runner, "execute", fake_execute)
     continued = make(tmp_path / "out").run()
     assert before.items() <= row_files(tmp_path / "out").items()
     whole = make(tmp_path / "other").run()
@@ -513,7 +513,7 @@ def leaving_its_last_good(execute):
 @pytest.mark.usefixtures("uncompiled")
 def test_a_diverged_row_is_named_and_the_others_finish(tmp_path, monkeypatch):
     execute, tried = diverging("float-finetuned/seed0")
-    monkeypatch.setattr(study, "execute", execute)
+    monkeypatch.setattr(runner, "execute", execute)
     lines = []
     with pytest.raises(divergence.Diverged, match="float-finetuned/seed0"):
         make(tmp_path, say=lines.append).run()
@@ -524,7 +524,7 @@ def test_a_diverged_row_is_named_and_the_others_finish(tmp_path, monkeypatch):
     assert "float-finetuned/seed0" in (tmp_path / "report.md").read_text()
     # Typed again, only what is missing is tried.
     tried.clear()
-    monkeypatch.setattr(study, "execute", fake_execute)
+    monkeypatch.setattr(runner, "execute", fake_execute)
     assert [job.key for job in make(tmp_path).unfinished] == ["float-finetuned/seed0"]
     assert len(make(tmp_path).run()["rows"]) == 6
 
@@ -532,7 +532,7 @@ def test_a_diverged_row_is_named_and_the_others_finish(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("uncompiled")
 def test_rows_of_a_diverged_float_network_are_not_tried(tmp_path, monkeypatch):
     execute, tried = diverging("float/seed0")
-    monkeypatch.setattr(study, "execute", execute)
+    monkeypatch.setattr(runner, "execute", execute)
     with pytest.raises(divergence.Diverged):
         make(tmp_path).run()
     assert tried == ["float/seed0", "float/seed1", "float-finetuned/seed1"]
@@ -543,7 +543,7 @@ def test_rows_of_a_diverged_float_network_are_not_tried(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("uncompiled")
 def test_a_study_in_which_everything_diverges_still_says_so(tmp_path, monkeypatch):
     execute, _ = diverging("float/seed0", "float/seed1")
-    monkeypatch.setattr(study, "execute", execute)
+    monkeypatch.setattr(runner, "execute", execute)
     with pytest.raises(divergence.Diverged):
         make(tmp_path).run()
     assert read(tmp_path)["rows"] == []
@@ -657,7 +657,7 @@ def test_rows_are_compiled_ahead_once_and_a_failure_stops_nothing(
         ahead.append(program)
         raise RuntimeError("no compiler")
 
-    monkeypatch.setattr(study, "compile_ahead", compile_ahead)
+    monkeypatch.setattr(runner, "compile_ahead", compile_ahead)
     made = make(tmp_path, seeds=2)
     assert made.run()["rows"]
     # By two threads, so in any order.
@@ -680,8 +680,8 @@ def test_ctrl_c_does_not_wait_for_what_is_compiled_ahead(tmp_path, monkeypatch):
     def stop(*_, **__):
         raise Killed
 
-    monkeypatch.setattr(study, "compile_ahead", compile_ahead)
-    monkeypatch.setattr(study, "execute", stop)
+    monkeypatch.setattr(runner, "compile_ahead", compile_ahead)
+    monkeypatch.setattr(runner, "execute", stop)
     try:
         with pytest.raises(Killed):
             made.run()
@@ -725,7 +725,7 @@ def test_two_processes_do_not_work_in_one_folder(tmp_path):
 @pytest.mark.parametrize("name", ["checkpoint", "firing.npz"])
 def test_a_float_network_without_its_files_is_refused(tmp_path, name):
     """As where a folder was carried without the large ones."""
-    make(tmp_path, choice=study.Choice(rows="float")).run()
+    make(tmp_path, choice=runner.Choice(rows="float")).run()
     lost = tmp_path / "runs" / "float-seed1" / name
     shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
     with pytest.raises(InputError, match=f"{name}' is missing, which float-finetuned"):
@@ -763,12 +763,12 @@ class Steps:
 def test_a_study_of_two_calls_is_that_of_one(tmp_path, monkeypatch):
     """Seed by seed, and no row is begun that would not end in time."""
     clock = Steps(finetuned=20.0)
-    monkeypatch.setattr(study, "execute", clock.execute)
+    monkeypatch.setattr(runner, "execute", clock.execute)
     calls = []
     for _ in range(3):
         clock.tried.clear()
         budget = Budget(46.0, clock)
-        made = make(tmp_path / "out", choice=study.Choice(budget=budget))
+        made = make(tmp_path / "out", choice=runner.Choice(budget=budget))
         made.run()
         calls.append(list(clock.tried))
     assert calls == [
@@ -783,7 +783,7 @@ def test_a_study_of_two_calls_is_that_of_one(tmp_path, monkeypatch):
         [],
     ]
     assert not made.unfinished
-    monkeypatch.setattr(study, "execute", fake_execute)
+    monkeypatch.setattr(runner, "execute", fake_execute)
     whole = make(tmp_path / "whole").run()
     assert without_times(made.results()) == without_times(whole)
 
@@ -791,8 +791,8 @@ def test_a_study_of_two_calls_is_that_of_one(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("faked", "unreported")
 def test_a_row_longer_than_the_budget_is_left_and_tried_again(tmp_path, monkeypatch):
     clock, lines = Steps(float=100.0), []
-    monkeypatch.setattr(study, "execute", clock.execute)
-    choice = study.Choice(budget=Budget(50.0, clock))
+    monkeypatch.setattr(runner, "execute", clock.execute)
+    choice = runner.Choice(budget=Budget(50.0, clock))
     made = make(tmp_path, choice=choice, say=lines.append)
     assert made.run()["rows"] == []
     assert lines == ["float/seed0: out of time after 3 of 9 steps"]
@@ -803,22 +803,22 @@ def test_a_row_longer_than_the_budget_is_left_and_tried_again(tmp_path, monkeypa
 def test_a_row_that_nearly_fills_the_budget_is_not_waited_for(tmp_path, monkeypatch):
     """No call has more time than the whole, so the first row of one is begun."""
     clock = Steps(float=46.0)  # more than the 45 that are for training
-    monkeypatch.setattr(study, "execute", clock.execute)
+    monkeypatch.setattr(runner, "execute", clock.execute)
     rows = {"float": SMALL}
     with monkeypatch.context() as plainly:
-        plainly.setattr(study, "execute", fake_execute)
+        plainly.setattr(runner, "execute", fake_execute)
         make(tmp_path, rows, seeds=1).run()
     path = tmp_path / "runs" / "float-seed0" / "row.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "wall_s": 46.0}))
-    make(tmp_path, rows, choice=study.Choice(budget=Budget(50.0, clock))).run()
+    make(tmp_path, rows, choice=runner.Choice(budget=Budget(50.0, clock))).run()
     assert clock.tried == ["float/seed1"]
 
 
 @pytest.mark.usefixtures("unreported")
 def test_time_spent_on_compiling_is_time(tmp_path, monkeypatch):
     """Rows of 10 s, of which two fit, but not beside 20 s of compiling the second."""
-    clock, chosen, turn = Steps(), threading.Event(), study._Ahead.turn
-    monkeypatch.setattr(study, "execute", clock.execute)
+    clock, chosen, turn = Steps(), threading.Event(), runner._Ahead.turn
+    monkeypatch.setattr(runner, "execute", clock.execute)
     name = "weights-uniform-2bit"
     rows = {"float": SMALL, name: ROWS[name]}
     second = make(tmp_path / "x", rows)._programs[name]
@@ -833,9 +833,9 @@ def test_time_spent_on_compiling_is_time(tmp_path, monkeypatch):
         if program == second and chosen.wait(60):
             clock.now += 20.0
 
-    monkeypatch.setattr(study._Ahead, "turn", take_a_turn)
-    monkeypatch.setattr(study, "compile_ahead", compile_ahead)
-    choice = study.Choice(budget=Budget(40.0, clock))
+    monkeypatch.setattr(runner._Ahead, "turn", take_a_turn)
+    monkeypatch.setattr(runner, "compile_ahead", compile_ahead)
+    choice = runner.Choice(budget=Budget(40.0, clock))
     made = make(tmp_path / "out", rows, seeds=1, choice=choice)
     made.run()
     assert chosen.is_set()
@@ -847,8 +847,8 @@ def test_time_spent_on_compiling_is_time(tmp_path, monkeypatch):
 def test_rows_of_a_network_that_diverged_wait_for_it(tmp_path, monkeypatch):
     execute, tried = diverging("float/seed0")
 
-    monkeypatch.setattr(study, "execute", leaving_its_last_good(execute))
-    limited = study.Choice(budget=Budget(1e6))
+    monkeypatch.setattr(runner, "execute", leaving_its_last_good(execute))
+    limited = runner.Choice(budget=Budget(1e6))
     made = make(tmp_path, seeds=1, choice=limited)
     made.run()  # Says so in `diverged`, and does not raise.
     assert tried == ["float/seed0"]
@@ -862,8 +862,8 @@ def test_rows_of_a_network_that_diverged_wait_for_it(tmp_path, monkeypatch):
 def test_time_that_is_short_is_not_spent_on_what_diverged(tmp_path, monkeypatch):
     execute, tried = diverging("float-finetuned/seed0")
 
-    monkeypatch.setattr(study, "execute", leaving_its_last_good(execute))
-    limited = study.Choice(budget=Budget(1e6))
+    monkeypatch.setattr(runner, "execute", leaving_its_last_good(execute))
+    limited = runner.Choice(budget=Budget(1e6))
     make(tmp_path, choice=limited).run()
     assert len(tried) == len(ORDER)
     made = make(tmp_path, choice=limited)
@@ -880,7 +880,7 @@ def test_a_run_whose_row_was_not_written_is_not_trained_again(tmp_path, monkeypa
     monkeypatch.setattr(run, "SAVE_EVERY_S", 0)
     rows = {"float": SMALL}
     with monkeypatch.context() as patch:
-        patch.setattr(ledger.Ledger, "add", killed)
+        patch.setattr(folder.Ledger, "add", killed)
         with pytest.raises(Killed):
             make(tmp_path, rows, seeds=1).run()
     began = []
@@ -902,12 +902,12 @@ def killed(*_, **__):
 
 @pytest.mark.usefixtures("faked", "unreported")
 def test_a_part_of_a_study_is_done_and_the_rest_stays_planned(tmp_path):
-    results = make(tmp_path, choice=study.Choice(rows=".*uniform.*")).run()
+    results = make(tmp_path, choice=runner.Choice(rows=".*uniform.*")).run()
     found = [f"{row['name']}/seed{row['seed']}" for row in results["rows"]]
     assert found == ["float/seed0", "weights-uniform-2bit/seed0"]
     assert len(results["planned"]) == len(ORDER)
     # Everything that was ever done is in the results of the next part.
-    results = make(tmp_path, choice=study.Choice(rows="float")).run()
+    results = make(tmp_path, choice=runner.Choice(rows="float")).run()
     assert len(results["rows"]) == 3
     assert len(make(tmp_path).run()["rows"]) == len(ORDER)
 
@@ -937,11 +937,11 @@ def test_more_rows_are_added_to_a_study(tmp_path):
 
 @pytest.mark.usefixtures("faked", "unreported")
 def test_only_networks_that_others_start_from_are_kept(tmp_path):
-    make(tmp_path, choice=study.Choice(keep="float")).run()
+    make(tmp_path, choice=runner.Choice(keep="float")).run()
     kept = {path.parent.name for path in tmp_path.glob("runs/*/checkpoint")}
     assert kept == {"float-seed0", "float-seed1"}
     with pytest.raises(InputError, match="keep"):
-        make(tmp_path / "other", choice=study.Choice(keep="some"))
+        make(tmp_path / "other", choice=runner.Choice(keep="some"))
     assert not (tmp_path / "other").exists()
 
 
@@ -965,7 +965,7 @@ def test_stopped_in_the_middle_of_an_epoch_a_run_goes_on_bit_for_bit(
         # On this clock a question takes a second: some seven steps a call.
         ticks = itertools.count()
         budget = Budget(10.0, lambda ticks=ticks: float(next(ticks)))
-        made = make(tmp_path, rows, seeds=1, choice=study.Choice(budget=budget))
+        made = make(tmp_path, rows, seeds=1, choice=runner.Choice(budget=budget))
         made.run()
         if not made.unfinished:
             break
@@ -1022,7 +1022,7 @@ def test_ctrl_c_is_heard_where_numbers_diverge_at_the_same_time(
 
 
 def test_the_file_of_the_slow_test_is_the_study_of_this_file(tmp_path):
-    from jsnnq.config import load_experiment
+    from jsnnq.study.experiment import load_experiment
 
     (tmp_path / "small.py").write_text(EXPERIMENT)
     title, rows, _ = load_experiment(tmp_path / "small.py")

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from jsnnq.budget import Budget, seconds
 from jsnnq.errors import InputError
+from jsnnq.study.budget import Budget, seconds
 
 
 class Clock:

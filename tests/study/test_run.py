@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from jsnnq import build, run
 from jsnnq.analysis import describe
 from jsnnq.analysis.evaluate import evaluate, forget, load_footprint
 from jsnnq.binary import binary
@@ -17,7 +16,8 @@ from jsnnq.config import STE, LQNet, Mint, SnnTorch, StoMPP, Uniform, kernels, n
 from jsnnq.data import batches, sets
 from jsnnq.errors import InputError
 from jsnnq.runtime import checkpoint
-from jsnnq.stored import compare, load_network, save_network
+from jsnnq.study import build, run
+from jsnnq.study.saved import compare, load_network, save_network
 from jsnnq.training import divergence, loop, step
 from jsnnq.training.monitor import read_curve
 from tests.training.test_loop import BINARY, SMALL, assert_same, digits

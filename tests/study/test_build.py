@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsnnq import build
 from jsnnq.binary import binary
 from jsnnq.config import (
     ALL_NEURONS,
@@ -31,6 +30,7 @@ from jsnnq.data import batches
 from jsnnq.errors import InputError
 from jsnnq.networks import quantize
 from jsnnq.quantizers import identity
+from jsnnq.study import build
 from jsnnq.training import step
 from tests.training.test_loop import SMALL, digits
 

@@ -1,7 +1,7 @@
 """A grid of rows, run one after the other into a folder; resumes.
 
-`jsnnq.plan` says what there is to do, `jsnnq.ledger` what is done and where it lies;
-here the next row is chosen and run.
+`jsnnq.study.jobs` says what there is to do, `jsnnq.study.folder` what is done and where
+it lies; here the next row is chosen and run.
 
 **What a row is read against.** Every row names its start. A row from a checkpoint is
 read against the `drift`: the distance to its parent of the float network that is
@@ -20,17 +20,17 @@ from typing import Any
 
 import jax
 
-from jsnnq import build, ledger
 from jsnnq.analysis import emd, evaluate
 from jsnnq.analysis.evaluate import as_dict, distances, footprint, load_footprint
-from jsnnq.budget import Budget, OutOfTime
 from jsnnq.config import Config, to_dict
 from jsnnq.data import sets
 from jsnnq.errors import InputError, choose
-from jsnnq.plan import Job, by_seed, plan, select
-from jsnnq.run import compile_ahead, execute, tidy
 from jsnnq.runtime import files, parallel
 from jsnnq.runtime.provenance import installed_commit
+from jsnnq.study import build, folder
+from jsnnq.study.budget import Budget, OutOfTime
+from jsnnq.study.jobs import Job, by_seed, plan, select
+from jsnnq.study.run import compile_ahead, execute, tidy
 from jsnnq.training import divergence, probe, step
 
 _AHEAD = 2
@@ -129,7 +129,7 @@ class Study:
             for name, program in self._programs.items()
         }
         every = {name: to_dict(config) for name, config in rows.items()}
-        self._ledger = ledger.claim(self.out, every, hold_out)
+        self._ledger = folder.claim(self.out, every, hold_out)
 
     def run(self) -> dict[str, Any]:
         """Does what is not done yet, as far as the budget goes; returns the results.
@@ -174,7 +174,7 @@ class Study:
                 self._forget(job, waiting)
         results = self.results()
         files.write_json(self.out / "results.json", results)
-        ledger.write_report(self.out)
+        folder.write_report(self.out)
         if lost and not limited:
             raise lost[0]
         return results
@@ -265,14 +265,14 @@ class Study:
 
     def _execute(self, job: Job, waited: float) -> dict[str, Any]:
         """Runs a row, for whose compilation was waited so many seconds."""
-        folder = self._ledger.folder(job.name, job.seed)
+        at = self._ledger.folder(job.name, job.seed)
         origin = self._ledger.folder(job.parent, job.seed) if job.parent else None
         dataset = self._datasets[job.config.data]
         row, evaluation = execute(
             self._programs[job.name],
             job.config,
             dataset,
-            folder,
+            at,
             seed=job.seed,
             parent=origin and origin / "checkpoint",
             label=job.key,
@@ -296,9 +296,9 @@ class Study:
             "dataset": dataset.note,
         }
         self._ledger.add(row)
-        tidy(folder)
+        tidy(at)
         if self._choice.keep == "float" and job.config.kind != "float":
-            shutil.rmtree(folder / "checkpoint")
+            shutil.rmtree(at / "checkpoint")
         return row
 
     def _compile_ahead(self, name: str) -> None:

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, ArrayLike, Float, UInt8
 
-from jsnnq import build
 from jsnnq.analysis import emd
 from jsnnq.analysis.describe import describe, kernels
 from jsnnq.analysis.evaluate import as_dict, distances, evaluate, footprint
@@ -25,6 +24,7 @@ from jsnnq.errors import InputError, choose
 from jsnnq.networks import quantize
 from jsnnq.networks.resnet import ResidualNetwork
 from jsnnq.runtime import checkpoint
+from jsnnq.study import build
 
 
 def save_network(

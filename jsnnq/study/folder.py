@@ -12,24 +12,25 @@ results, and none is ever written over.
 
 import itertools
 import math
-import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jsnnq.analysis import emd
 from jsnnq.analysis.evaluate import as_dict, distances, load_footprint
-from jsnnq.config import Config, check_rows, from_dict, to_dict
+from jsnnq.config import Config, from_dict, to_dict
 from jsnnq.errors import InputError
-from jsnnq.plan import KINDS, Job
 from jsnnq.report import page
 from jsnnq.runtime import checkpoint, files
+from jsnnq.study.jobs import KINDS, Job
 from jsnnq.training import probe
 from jsnnq.training.monitor import read_curve
 
 SCHEMA = 1
-_MARKER = "study.json"
-_ROW = "row.json"
+MARKER = "study.json"
+"""The file that makes a folder a study's."""
+ROW = "row.json"
+"""The file of a run that is written last."""
 _PROVENANCE = ("jax", "device", "commit", "command", "dataset")
 
 
@@ -51,16 +52,16 @@ class Ledger:
 
     def has(self, job: Job) -> bool:
         """Whether a row is done."""
-        return (self.folder(job.name, job.seed) / _ROW).exists()
+        return (self.folder(job.name, job.seed) / ROW).exists()
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Writes down a row that is done."""
-        files.write_json(self.folder(row["name"], row["seed"]) / _ROW, row)
+        files.write_json(self.folder(row["name"], row["seed"]) / ROW, row)
 
     def rows(self) -> list[dict[str, Any]]:
         """All rows that are done: by kind, then seed by seed as the study has them."""
-        found = [self._read(path) for path in self.out.glob(f"runs/*/{_ROW}")]
-        names = list(_identity_of(self.out)["rows"])
+        found = [self._read(path) for path in self.out.glob(f"runs/*/{ROW}")]
+        names = list(identity_of(self.out)["rows"])
         return sorted(
             found,
             key=lambda row: (
@@ -149,7 +150,7 @@ class Ledger:
 
     def _has_diverged(self, name: str, seed: int) -> bool:
         folder = self.folder(name, seed)
-        return (folder / "last_good").is_dir() and not (folder / _ROW).exists()
+        return (folder / "last_good").is_dir() and not (folder / ROW).exists()
 
     def _between_floats(self, rows: Iterable[Mapping[str, Any]]):
         """The distances between float networks of different seeds, all pairs."""
@@ -182,29 +183,30 @@ def claim(out: Path, rows: Mapping[str, Any], hold_out: int = 0) -> Ledger:
     Raises:
         InputError: the folder cannot be written or belongs to another study.
     """
-    marker = out / _MARKER
+    marker = out / MARKER
     if marker.is_file():
-        known = _identity_of(out)
+        known = identity_of(out)
         shared = {name: row for name, row in rows.items() if name in known["rows"]}
-        files.check_same(out, known, _identity(shared, hold_out))
-        files.write_json(marker, _identity(rows, hold_out))
+        files.check_same(out, known, identity(shared, hold_out))
+        files.write_json(marker, identity(rows, hold_out))
     else:
-        files.claim(out, _MARKER, _identity(rows, hold_out))
+        files.claim(out, MARKER, identity(rows, hold_out))
     return Ledger(out)
 
 
-def _identity(rows, hold_out):
+def identity(rows: Mapping[str, Any], hold_out: int) -> dict[str, Any]:
+    """What makes a study this one, as its folder's marker says it."""
     held_out = {"hold_out": hold_out} if hold_out else {}
     return {"schema": SCHEMA, **held_out, "rows": dict(rows)}
 
 
-def _identity_of(folder: Path) -> dict[str, Any]:
+def identity_of(folder: Path) -> dict[str, Any]:
     """What a folder is, with the settings of its rows as they are written today.
 
     Raises:
         InputError: it is no study.
     """
-    path = folder / _MARKER
+    path = folder / MARKER
     known = files.read_json(path) if path.is_file() else None
     if not isinstance(known, dict) or not isinstance(known.get("rows"), dict):
         raise InputError(
@@ -217,7 +219,7 @@ def _identity_of(folder: Path) -> dict[str, Any]:
             f"{str(path)!r} is not of this version of jsnnq ({error!r}): use the one "
             "that made it, or give another folder"
         ) from error
-    return _identity(rows, known.get("hold_out", 0))
+    return identity(rows, known.get("hold_out", 0))
 
 
 def _are_alike(one: Config, other: Config) -> bool:
@@ -230,89 +232,6 @@ def _are_alike(one: Config, other: Config) -> bool:
 def _read_key(key: str) -> tuple[str, int]:
     name, seed = key.rsplit("/seed", 1)
     return name, int(seed)
-
-
-def merge(
-    sources: Sequence[Path], out: Path, say: Callable[[str], None] = print
-) -> dict[str, Any]:
-    """Brings the rows of several studies into one folder, with their results.
-
-    What a report needs is copied, and the float networks, so that the study can go on
-    there; other networks stay where they were trained. Of a row that is in several
-    places the first is taken, and one that is in `out` already stays.
-
-    Args:
-        sources: folders of studies of one experiment, or of parts of it.
-        out: a new folder, or one that was merged into before.
-        say: told where a row was found twice with different results.
-
-    Raises:
-        InputError: a folder is no study, two of them have different rows of one name,
-            or `out` cannot be used, or a study is running in it.
-    """
-    known = [out, *sources] if (out / _MARKER).exists() else list(sources)
-    identities = {folder: _identity_of(folder) for folder in known}
-    rows: dict[str, Any] = {}
-    for folder, identity in identities.items():
-        for name, config in identity["rows"].items():
-            if rows.setdefault(name, config) != config:
-                raise InputError(
-                    f"row {name!r} of {str(folder)!r} is another experiment than in "
-                    "the other folders: merge studies that agree about it"
-                )
-    held_out = {identity.get("hold_out", 0) for identity in identities.values()}
-    if len(held_out) > 1:
-        raise InputError(
-            "some of these studies are tested on held-out training images and some on "
-            "test images: merge those that are tested on the same"
-        )
-    check_rows({name: from_dict(config) for name, config in rows.items()})
-    if (out / _MARKER).exists():
-        files.write_json(out / _MARKER, _identity(rows, *held_out))
-    else:
-        claim(out, rows, *held_out)
-    with files.held(out):
-        for source in sources:
-            for path in sorted(source.glob(f"runs/*/{_ROW}")):
-                _bring(path.parent, out / "runs" / path.parent.name, say)
-    before = [_results_of(folder) for folder in known]
-    results = Ledger(out).results(
-        list(dict.fromkeys(key for one in before for key in one.get("planned", ()))),
-        {name: x for one in before for name, x in one.get("paper", {}).items()},
-        diverged=[key for one in before for key in one.get("diverged", ())],
-    )
-    files.write_json(out / "results.json", results)
-    return results
-
-
-def _results_of(folder: Path) -> dict[str, Any]:
-    path = folder / "results.json"
-    return files.read_json(path) if path.is_file() else {}
-
-
-def _bring(run: Path, target: Path, say: Callable[[str], None]) -> None:
-    """Copies what a report needs of a run, its row last."""
-    row = files.read_json(run / _ROW)
-    if (target / _ROW).exists():
-        if _measured(files.read_json(target / _ROW)) != _measured(row):
-            say(
-                f"{run} was run elsewhere too, with another result: the other one is "
-                "kept, and rows that start from this one stay as they were measured"
-            )
-        return
-    shutil.rmtree(target, ignore_errors=True)  # what another call had begun of it
-    target.mkdir(parents=True)
-    for name in ("firing.npz", "log.jsonl", "looks.jsonl"):
-        if (run / name).exists():
-            shutil.copyfile(run / name, target / name)
-    if row["kind"] == "float" and (run / "checkpoint").is_dir():
-        shutil.copytree(run / "checkpoint", target / "checkpoint", dirs_exist_ok=True)
-    files.write_json(target / _ROW, row)
-
-
-def _measured(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row without when, where and by which command it was made."""
-    return {key: x for key, x in row.items() if key not in ("wall_s", "made")}
 
 
 def _summarise(found: list[dict[str, Any]]) -> tuple[Any, Any]:

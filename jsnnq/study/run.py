@@ -10,17 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsnnq import build
 from jsnnq.analysis.describe import describe
 from jsnnq.analysis.evaluate import Evaluation, evaluate, save_footprint
 from jsnnq.analysis.evaluate import compile_ahead as evaluate_ahead
-from jsnnq.budget import Budget, OutOfTime
 from jsnnq.config import Config, from_dict, to_dict
 from jsnnq.data import batches, sets
 from jsnnq.errors import InputError
 from jsnnq.networks import quantize
 from jsnnq.runtime import checkpoint, files, interrupt, parallel
-from jsnnq.stored import save_network, shapes_of
+from jsnnq.study import build
+from jsnnq.study.budget import Budget, OutOfTime
+from jsnnq.study.saved import save_network, shapes_of
 from jsnnq.training import divergence, loop, probe, step
 from jsnnq.training.monitor import Monitor
 

@@ -5,8 +5,9 @@ import itertools
 import re
 from collections.abc import Iterable, Mapping
 
-from jsnnq.config import Config, check_rows, parent
+from jsnnq.config import Config
 from jsnnq.errors import InputError
+from jsnnq.study.experiment import check_rows, parent
 
 KINDS = ("float", "control", "quantized")
 """Kinds of rows, in the order they are done."""

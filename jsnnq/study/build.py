@@ -20,11 +20,11 @@ from jsnnq.networks.layers import Rules
 from jsnnq.networks.neurons import Neuron
 from jsnnq.networks.resnet import ResidualNetwork
 from jsnnq.networks.sew import SEWResNet
-from jsnnq.optimizer import optimizer
 from jsnnq.quantizers import StoMPP, identity
 from jsnnq.quantizers.stompp import bernoulli_lag, windows
 from jsnnq.runtime import parallel
 from jsnnq.runtime.compiling import once
+from jsnnq.study.optimizer import optimizer
 from jsnnq.training.step import Program
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from jsnnq import default
 from jsnnq.config import (
     ALL_NEURONS,
     HIDDEN_KERNELS,
@@ -12,8 +11,9 @@ from jsnnq.config import (
     NeuronConfig,
     TrainingConfig,
     Uniform,
-    check_rows,
 )
+from jsnnq.study import default
+from jsnnq.study.experiment import check_rows
 
 BASE = Config(
     data="digits",

@@ -11,8 +11,8 @@ import pytest
 
 from jsnnq.config import TrainingConfig
 from jsnnq.errors import InputError
-from jsnnq.optimizer import optimizer
 from jsnnq.quantizers.mint import MintState
+from jsnnq.study.optimizer import optimizer
 
 
 def rates_of(training, steps, steps_per_epoch):

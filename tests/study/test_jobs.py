@@ -5,8 +5,8 @@ import collections
 import pytest
 
 from jsnnq.errors import InputError
-from jsnnq.plan import by_seed, plan, select
-from tests.test_study import ROWS, SCRATCH
+from jsnnq.study.jobs import by_seed, plan, select
+from tests.study.test_runner import ROWS, SCRATCH
 
 
 def keys(jobs):

@@ -1,0 +1,9 @@
+"""Experiments: from a file of rows to a folder of results.
+
+`experiment` reads a file and says which rows can be one study, `jobs` what there is to
+do in which order, `folder` what is done of it and where that lies, `runner` chooses and
+runs the next row within its `budget`, `merge` brings several studies together. `build`
+makes objects of a config, `optimizer` the optax transformation of a recipe, `run`
+trains and measures one network, and `saved` keeps a trained one. `default` and `smoke`
+are experiments of their own.
+"""

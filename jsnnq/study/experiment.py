@@ -1,0 +1,152 @@
+"""Experiment files, and which rows can be one study.
+
+An experiment file is a Python file with `ROWS`, a mapping from the name a row is
+printed under to its `Config`, and perhaps `PAPER`, what was published of them.
+"""
+
+import dataclasses
+import re
+import runpy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jsnnq.config import STARTS, Config
+from jsnnq.errors import InputError
+
+
+class Experiment(NamedTuple):
+    """What an experiment file holds.
+
+    Attributes:
+        title: the first line of its docstring.
+        rows: name to config.
+        paper: published values by row: `accuracy`, `emd`, the share of `dead` neurons
+            and `gain` in accuracy on the straight-through estimator, as fractions;
+            `grade` of the evidence, or of one value (`gain_grade`); `of`, what they
+            were published for if that differs; a `note`.
+    """
+
+    title: str
+    rows: dict[str, Config]
+    paper: dict[str, dict[str, Any]]
+
+
+def load_experiment(path: str | Path) -> Experiment:
+    """Reads an experiment file: a Python file with `ROWS`, and perhaps `PAPER`.
+
+    Raises:
+        InputError: there is no such file, it fails, it has no usable `ROWS`, or its
+            `PAPER` names a row it does not have.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(
+            f"no experiment file {str(path)!r}: give the path of a Python file with "
+            "ROWS, or no path for the default study"
+        )
+    try:
+        module = runpy.run_path(str(path), run_name="jsnnq_experiment")
+    except (Exception, SystemExit) as error:
+        what = (str(error).splitlines() or ["no message"])[0]
+        raise InputError(
+            f"the experiment {str(path)!r} fails with {type(error).__name__}: {what}"
+        ) from error
+    rows = module.get("ROWS")
+    if not isinstance(rows, dict) or not rows:
+        raise InputError(f"the experiment {str(path)!r} has no ROWS, name -> Config")
+    check_rows(rows)
+    paper = module.get("PAPER", {})
+    if not isinstance(paper, dict) or not all(map(_is_published, paper.values())):
+        raise InputError(
+            f"PAPER of {str(path)!r} must map names of rows to dictionaries such as "
+            "{'accuracy': 0.5, 'grade': 'S'}"
+        )
+    for name in paper:
+        if name not in rows:
+            raise InputError(
+                f"PAPER of {str(path)!r} has values for {name!r}, which is no row: "
+                "name a row of ROWS"
+            )
+    title = (module.get("__doc__") or "").strip() or path.stem
+    return Experiment(title.splitlines()[0], rows, paper)
+
+
+def _is_published(values):
+    return isinstance(values, dict) and "grade" in values
+
+
+def check_rows(rows: Mapping[Any, Any]) -> None:
+    """Refuses rows that cannot be one study.
+
+    Raises:
+        InputError: an entry is no `Config`, a name cannot be a folder's, a start is
+            unknown, or a row needs a float network that no row trains.
+    """
+    for name, row in rows.items():
+        if not isinstance(row, Config):
+            raise InputError(f"row {name!r} is a {type(row).__name__}, not a Config")
+    for name, row in rows.items():
+        if not isinstance(name, str) or not re.fullmatch(r"[\w+=-][\w+=.-]*", name):
+            raise InputError(
+                f"row name {name!r} cannot name a folder: use letters, digits, - and _"
+            )
+        if row.start not in STARTS:
+            raise InputError(
+                f"row {name!r} starts from {row.start!r}: accepted are "
+                f"{', '.join(STARTS)}"
+            )
+        if row.start != "scratch" and parent(rows, row) is None:
+            raise InputError(
+                f"row {name!r} starts from a checkpoint, but no row trains a float "
+                "network of the same data and network from scratch: add one"
+            )
+    _check_controls(rows)
+
+
+def _check_controls(rows: Mapping[str, Config]) -> None:
+    """One study has one floor and one drift, so one float network and one control."""
+    spiking = {name: row for name, row in rows.items() if row.spikes}
+    if spiking and len(spiking) < len(rows):
+        other = next(name for name in rows if name not in spiking)
+        raise InputError(
+            f"row {next(iter(spiking))!r} is a spiking network and row {other!r} is "
+            "none: make one study for each"
+        )
+    for kind, start, control in (
+        ("float", "scratch", "floor"),
+        ("control", "checkpoint", "drift"),
+    ):
+        found = [name for name, row in spiking.items() if row.kind == kind]
+        if len(found) > 1:
+            raise InputError(
+                f"rows {found[0]!r} and {found[1]!r} are both {kind} networks, but a "
+                f"study has one {control}: make one study for each"
+            )
+        if found:
+            recipe = rows[found[0]].training
+            for name, row in rows.items():
+                if row.start == start and row.training != recipe:
+                    raise InputError(
+                        f"row {name!r} is trained otherwise than its control "
+                        f"{found[0]!r}: both must have the same steps and rate"
+                    )
+
+
+def parent(rows: Mapping[str, Config], row: Config) -> str | None:
+    """Name of the float row a row is compared with: same data, same network."""
+    for name, other in rows.items():
+        if other.kind == "float" and _same_network(other, row):
+            return name
+    return None
+
+
+def _same_network(one: Config, other: Config) -> bool:
+    def without_placement(config):
+        network = config.network
+        if config.spikes:
+            neuron = dataclasses.replace(network.neuron, placement="stored")
+            network = dataclasses.replace(network, neuron=neuron)
+        return config.data, network
+
+    return without_placement(one) == without_placement(other)

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments import tables
-from jsnnq.config import from_dict, to_dict
+from jsnnq.config import Run, from_dict, to_dict
 from jsnnq.errors import InputError
-from jsnnq.report.groups import key
 from jsnnq.runtime import files
 from jsnnq.study import folder
 from jsnnq.study.experiment import Experiment, load_experiment
@@ -94,8 +93,8 @@ def _check_is_of(results: Any, experiment: Experiment, out: Path) -> None:
 
 def _check_keeps(results: Any, published: Any, out: Path) -> None:
     """What is published stays, with the numbers that it was published with."""
-    new = {key(row): row for row in results["rows"]}
-    old = {key(row): row for row in (published or {"rows": ()})["rows"]}
+    runs = lambda rows: {Run(row["name"], row["seed"]): row for row in rows}
+    new, old = runs(results["rows"]), runs((published or {"rows": ()})["rows"])
     other = {name for name in old.keys() & new.keys() if _differ(old[name], new[name])}
     for said, lost in (
         ("lacks rows that are published", old.keys() - new.keys()),
@@ -103,8 +102,8 @@ def _check_keeps(results: Any, published: Any, out: Path) -> None:
     ):
         if lost:
             raise InputError(
-                f"{str(out)!r} {said}: {', '.join(sorted(lost))}; to publish a study "
-                "that was run anew, delete what is published first"
+                f"{str(out)!r} {said}: {', '.join(map(str, sorted(lost)))}; to publish "
+                "a study that was run anew, delete what is published first"
             )
 
 

@@ -12,12 +12,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jsnnq.report import page, summary
-from jsnnq.report.claims import Claim
+from jsnnq.report import comparisons, page, summary
+from jsnnq.report.comparisons import Answer
 from jsnnq.report.groups import Group
 from jsnnq.report.numbers import points
 from jsnnq.report.plots import gallery
-from jsnnq.report.results import Study, read
+from jsnnq.report.results import Results, read
 from jsnnq.study.experiment import Experiment, load_experiment
 
 ROOT = Path(__file__).parent
@@ -29,6 +29,8 @@ FAMILIES = {
 }
 SMALL = ("reduced", "digits")
 """Words in the name of an experiment that is smaller than the paper's."""
+SHARED = ("__init__", "base", "claims", "grid")
+"""What the experiments of a paper have in common, and are no experiments."""
 TOGETHER = (("reduced_r18", "reduced_r50"), ("reduced_r18", "reduced_masks"))
 """Experiments that are one table of the paper, so that some claims need all of them."""
 POINT = 0.01
@@ -40,14 +42,14 @@ FIGURES = {
     "accuracy_emd.png": "accuracy against EMD",
     "firing.png": "firing rates beside those of the float network",
     "accuracy_methods.png": "accuracy by method",
-    "inside_bnn_r18.png": "inside a BNN while it trains",
+    "inside_bnn_resnet-18.png": "inside a BNN while it trains",
 }
 PLOTS = FIGURES | {
     "emd_layers.png": "EMD of each layer",
     "firing_layers.png": "firing rates of single layers",
     "curves.png": "training",
     "cost.png": "what it costs to run",
-    "inside_bwn_r18.png": "inside a BWN while it trains",
+    "inside_bwn_resnet-18.png": "inside a BWN while it trains",
 }
 HEAD = """\
 # The papers' tables
@@ -63,8 +65,8 @@ Status: `reproduced`, `partly` and `not reproduced` compare equal networks on eq
 data: accuracies within a point or the range of our seeds, EMDs within that range and
 the control's. `reduced` is a smaller network or training, which shows directions and
 hits no target; `run` is a table of which nothing is published; `not run` has no results
-yet, and names rows without them. Claims are read as `jsnnq.report.behaviour`,
-`jsnnq.report.evidence` and `jsnnq.report.freezing` say; one seed decides nothing.
+yet, and names rows without them. Claims are read as `jsnnq.report.comparisons` and the
+`claims.py` of each folder say; one seed decides nothing.
 
 This page is written by `python -m experiments.tables` from the results in the folders.
 """
@@ -110,8 +112,10 @@ def told(path: Path, results: Mapping[str, Any]) -> str:
 
 
 def _beside_paper(path: Path, results: Mapping[str, Any]) -> dict[str, Any]:
-    """Results with what is published of them as it is known today."""
-    return {**results, "paper": load_experiment(path).paper}
+    """Results with what is published and claimed of them as it is known today."""
+    known = load_experiment(path)
+    claims = [one._asdict() for one in comparisons.hold(read(results), known.claims)]
+    return {**results, "paper": known.paper, "claims": claims}
 
 
 def redraw(plots: Path, results: Mapping[str, Any]) -> None:
@@ -143,7 +147,7 @@ def overview() -> str:
             parts += claims_on([path])
         for names in TOGETHER:
             paths = [path for path in experiments if path.stem in names]
-            alone = {claim for path in paths for claim in held([path])}
+            alone = [claim for path in paths for claim in held([path])]
             parts += claims_on(paths, known=alone) if len(paths) > 1 else []
     parts += [ELSEWHERE, "## At a glance\n"]
     for experiments in found.values():
@@ -154,7 +158,7 @@ def overview() -> str:
 
 def experiments_of(family: str) -> list[Path]:
     """The experiments of a paper, the complete ones first."""
-    every = [p for p in (ROOT / family).glob("*.py") if not p.name.startswith("_")]
+    every = [p for p in (ROOT / family).glob("*.py") if p.stem not in SHARED]
     return sorted(every, key=lambda path: (is_small(path), path.name))
 
 
@@ -184,7 +188,7 @@ def _line(path: Path, experiment: Experiment) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _shown(experiment: Experiment, study: Study | None) -> list[str]:
+def _shown(experiment: Experiment, study: Results | None) -> list[str]:
     """The rows to show: published ones; those that were run, unless they are many."""
     known, run = experiment.paper, {g.name for g in study.groups} if study else set()
     if len(experiment.rows) <= MANY or not known:
@@ -198,12 +202,12 @@ def _stacked(lines: Iterable[str]) -> str:
     return "<br>".join(lines)
 
 
-def _group(study: Study | None, name: str):
+def _group(study: Results | None, name: str):
     groups = study.groups if study else ()
     return next((group for group in groups if group.name == name), None)
 
 
-def _ours(study: Study | None, name: str) -> str:
+def _ours(study: Results | None, name: str) -> str:
     group = _group(study, name)
     if study is None or group is None:
         return "–"
@@ -212,7 +216,7 @@ def _ours(study: Study | None, name: str) -> str:
         return "–"
     words = f"{100 * statistics.fmean(values):.1f} % ({_spread(values)})"
     gain = study.gain(group) if study.is_binary else None
-    if gain is not None and group.label.method != "ste":
+    if gain is not None and group.method != "STE":
         words += f", {points(gain)} on STE"
     if emd is not None and (ratio := study.ratio(group)) is not None:
         control = study.control(group.start)
@@ -262,7 +266,7 @@ def _made(results: Mapping[str, Any] | None, experiment: Experiment) -> str:
     jobs = len(results["rows"])
     words = f"{results['provenance']['device']}, {jobs} runs, {hours:.1f} h"
     done = {row["name"] for row in results["rows"]}
-    lost = {key.rsplit("/", 1)[0] for key in results.get("diverged", ())} - done
+    lost = {run.name for run in read(results).diverged} - done
     for said, names in (
         ("diverged", lost),
         ("`not run`", experiment.rows.keys() - done - lost),
@@ -272,7 +276,7 @@ def _made(results: Mapping[str, Any] | None, experiment: Experiment) -> str:
     return words
 
 
-def status(path: Path, experiment: Experiment, study: Study | None) -> str:
+def status(path: Path, experiment: Experiment, study: Results | None) -> str:
     """How a table of ours stands to the paper's."""
     if study is None:
         return "not run"
@@ -297,9 +301,9 @@ def status(path: Path, experiment: Experiment, study: Study | None) -> str:
     return "reproduced" if all(hits) and len(hits) == len(known) else "partly"
 
 
-def _is_hit(study: Study, group: Group, known: Mapping[str, Any]) -> bool:
+def _is_hit(study: Results, group: Group, known: Mapping[str, Any]) -> bool:
     """Whether accuracy, gain on the estimator and EMD are those of the paper."""
-    values, ste = group.values("accuracy"), study.peer(group, "ste")
+    values, ste = group.values("accuracy"), study.estimator(group)
     hit = "accuracy" not in known or _is_near(values, known["accuracy"])
     if "gain" in known:
         base = ste.values("accuracy") if ste else []
@@ -319,16 +323,16 @@ def _is_near(values: Sequence[float], known: float) -> bool:
     return near or min(values) <= known <= max(values)
 
 
-def held(paths: Sequence[Path]) -> list[Claim]:
+def held(paths: Sequence[Path]) -> list[Answer]:
     """Every claim, held against what was measured for some experiments as one study."""
     found = [results for path in paths if (results := results_of(path))]
     if not found or len(found) < len(paths):
         return []
     study = read({**found[0], "rows": [row for one in found for row in one["rows"]]})
-    return summary.claims(study)
+    return comparisons.hold(study, load_experiment(paths[0]).claims)
 
 
-def claims_on(paths: Sequence[Path], known: Collection[Claim] = ()) -> list[str]:
+def claims_on(paths: Sequence[Path], known: Collection[Answer] = ()) -> list[str]:
     """The claims held against some experiments, but for those that are known."""
     found = [claim for claim in held(paths) if claim not in known]
     if not found:
@@ -343,7 +347,7 @@ def claims_on(paths: Sequence[Path], known: Collection[Claim] = ()) -> list[str]
         "|---|---|---|",
     ]
     lines += [
-        f"| {claim.words} | {claim.reading.words} | {claim.because} |"
+        f"| {claim.words} | {claim.reading} | {summary.say('told', claim)} |"
         for claim in found
     ]
     return [*lines, ""]

@@ -17,7 +17,7 @@ from .networks.neurons import unroll as unroll
 from .networks.sew import SEWResNet as SEWResNet
 from .networks.sew import init_state as init_state
 from .networks.sew import sew_resnet as sew_resnet
-from .networks.sew import step as step
+from .networks.sew import stream as stream
 from .quantizers import Quantizer as Quantizer
 from .quantizers import identity as identity
 from .quantizers.lqnet import lqnet as lqnet

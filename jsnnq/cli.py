@@ -139,6 +139,7 @@ def _study(options: argparse.Namespace) -> int:
         say=(lambda line: None) if options.quiet else _say,
         command=options.typed,
         paper=experiment.paper,
+        claims=experiment.claims,
     )
     if not options.quiet:
         _say(experiment.title)
@@ -148,13 +149,13 @@ def _study(options: argparse.Namespace) -> int:
     _tell(study.run(), options.out)
     lost, blocked = study.diverged, study.blocked
     if lost:
-        keys = ", ".join(job.key for job in lost)
+        keys = ", ".join(str(job.run) for job in lost)
         rest = f", and {len(blocked)} rows that start from them" * bool(blocked)
         _say(f"diverged: {keys}; without --budget they are tried again{rest}")
     if left := [job for job in study.unfinished if job not in (*lost, *blocked)]:
         _say(
             f"the time is spent and {len(left)} of {len(study.jobs)} rows are left, "
-            f"next {left[0].key}: type the same command again to go on"
+            f"next {left[0].run}: type the same command again to go on"
         )
         return OUT_OF_TIME
     return 1 if lost else 0

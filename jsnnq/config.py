@@ -13,7 +13,7 @@ before anything compiles.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from jsnnq.errors import InputError
 from jsnnq.quantizers import (
@@ -60,6 +60,16 @@ METHODS: dict[str, type] = {
     "stompp": StoMPP,
 }
 """The quantizers a config can name, as they are written into files."""
+
+
+class Run(NamedTuple):
+    """A row of a study with one seed; as text `name/seed0`."""
+
+    name: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.name}/seed{self.seed}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,7 +276,12 @@ def _quantizer(values, place):
         name: tuple(value) if isinstance(value, list) else value
         for name, value in values.items()
     }
-    method = str(fields.pop("method"))
+    method = str(fields.pop("method", ""))
+    if method not in METHODS:
+        raise InputError(
+            f"a quantizer was written as {dict(values)!r}: files hold the ones that "
+            f"jsnnq has, {', '.join(METHODS)}"
+        )
     if method == "mint":  # It had no other start before it had this setting.
         fields.setdefault("start", "published")
     if method == "stompp" and place == "weights":  # Once with those of activations.

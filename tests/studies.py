@@ -1,6 +1,22 @@
 """Made-up studies with known findings, for the tests of every room that shows them."""
 
+import dataclasses
+
 import numpy as np
+
+from experiments.beyond_accuracy import grid
+from experiments.stompp import base as stompp
+from jsnnq.config import (
+    Config,
+    LQNet,
+    NetworkConfig,
+    Run,
+    TrainingConfig,
+    Uniform,
+    kernels,
+    to_dict,
+)
+from jsnnq.study import default
 
 LAYERS8 = (
     "stem",
@@ -32,7 +48,25 @@ ROWS = (
     ("both-uniform-2bit", 9.5, 4.0),
     ("both-lqnet-2bit", 4.0, 2.5),
 )
-SPIKING = {"name": "sew_resnet8", "width": 0.25, "neuron": {"kind": "lif"}}
+_FLOAT = Config(network=NetworkConfig("sew_resnet8", width=0.25))
+SPIKING = default.rows(
+    _FLOAT,
+    TrainingConfig(epochs=6),
+    bits=(2, 3, 4, 6),
+    lqnet_membranes=(2, 4, 8),
+    both=(2, 4, 6),
+    both_lqnet=(2, 4, 6),
+)
+SPIKING |= grid.learned_membranes(SPIKING["float-finetuned"])
+SPIKING |= {
+    name: dataclasses.replace(SPIKING["float-finetuned"], weights=kernels(quantizer))
+    for name, quantizer in {
+        "weights-uniform-clipmax-4bit": Uniform(4, clip="max"),
+        "weights-lqnet-2bit": LQNet(2),
+        "weights-lqnet-4bit": LQNet(4),
+    }.items()
+}
+"""The configs of rows, by name; what is called otherwise is `ROWS[0]`."""
 DRIFT = 0.0045
 FLOOR = 0.010
 
@@ -46,7 +80,7 @@ def study(rows=ROWS, layers=LAYERS8, seeds=1, dataset="digits", seed=0):
 
     def row(name, kind, start, seed, accuracy, ratio):
         layer_emds = ratio * DRIFT * profile * rng.lognormal(0, 0.2, len(layers))
-        bits = int(name[-4]) if kind == "quantized" else 32
+        bits = int(name[-4]) if name in SPIKING and kind == "quantized" else 32
         rate = 0.062 * (1 + 0.02 * ratio * rng.normal())
         weight_bits = 32 if name.startswith("membrane") else bits
         state_bits = 32 if name.startswith("weights") else bits
@@ -54,7 +88,7 @@ def study(rows=ROWS, layers=LAYERS8, seeds=1, dataset="digits", seed=0):
             "name": name,
             "kind": kind,
             "start": start,
-            "config": {"network": SPIKING, "bits": bits},
+            "config": to_dict(SPIKING.get(name, SPIKING[ROWS[0][0]])),
             "seed": seed,
             "accuracy": float(accuracy),
             "emd": None if ratio == 0 else distances(layers, layer_emds),
@@ -87,7 +121,7 @@ def study(rows=ROWS, layers=LAYERS8, seeds=1, dataset="digits", seed=0):
             jitter = ratio * (1 + 0.03 * rng.normal())
             made.append(row(name, "quantized", "checkpoint", s, accuracy, jitter))
     results = {
-        "schema": 1,
+        "schema": 2,
         "provenance": {
             "jax": "0.10.2",
             "device": "cpu",
@@ -110,7 +144,7 @@ def study(rows=ROWS, layers=LAYERS8, seeds=1, dataset="digits", seed=0):
                 layer: _moved(rng, float_counts[layer], each["emd"]["layers"][layer])
                 for layer in layers
             }
-        key = f"{each['name']}/seed{each['seed']}"
+        key = Run(each["name"], each["seed"])
         firing[key] = {"counts": counts, "timesteps": 4, "images": 360}
         epochs = 15 if each["kind"] == "float" else 6
         curves[key] = _curve(rng, epochs, each["accuracy"])
@@ -172,6 +206,16 @@ def find(results, name):
     return next(row for row in results["rows"] if row["name"] == name)
 
 
+def restart(row, start):
+    """The row, from another start."""
+    row["start"] = row["config"]["start"] = start
+
+
+def runs(results):
+    """All of them, as they are planned."""
+    return [{"name": row["name"], "seed": row["seed"]} for row in results["rows"]]
+
+
 def cells(lines, name):
     """The cells of a network in a Markdown table, by heading."""
     lines = [line for line in lines if line.startswith("| ")]
@@ -186,7 +230,7 @@ def comparison(seed=0):
     keys = ("accuracy", "mean_rate", "dead", "saturated", "cost")
     return {
         "rows": [{key: row[key] for key in keys} for row in (a, b)],
-        "firing": [firing["float/seed0"], firing[f"{b['name']}/seed0"]],
+        "firing": [firing[Run("float", 0)], firing[Run(b["name"], 0)]],
         "emd": b["emd"],
         "matched": b["matched"],
     }
@@ -195,7 +239,7 @@ def comparison(seed=0):
 # Binary networks
 
 BACKBONES = {"r18": "resnet18", "r50": "resnet50", "mobilenetv2": "mobilenetv2"}
-RECIPE = {"epochs": 3, "batch": 50, "optimizer": "sgd", "rate": 0.1, "looks": 4}
+RECIPE = TrainingConfig(epochs=3, batch=50, looks=4)
 KNOWN_BINARY = {  # every order shows, and nothing is closer than it looks
     "float-r18": [0.92, 0.93],
     "bnn-ste-r18": [0.60, 0.62],
@@ -216,12 +260,7 @@ def binary(accuracies=KNOWN_BINARY, paper=None, dataset="digits", **changes):
     """
     rows = []
     for name, values in accuracies.items():
-        network = BACKBONES.get(name.split("-")[-1], "resnet18")
-        config = {
-            "data": dataset,
-            "network": {"name": network, "width": 1.0, "shortcut": "quantized"},
-            "training": dict(RECIPE),
-        }
+        config = to_dict(_binary_config(name, dataset))
         for path, value in changes.get("configs", {}).get(name, {}).items():
             branch, _, leaf = path.partition(".")
             config[branch] = {**config[branch], leaf: value} if leaf else value
@@ -229,12 +268,24 @@ def binary(accuracies=KNOWN_BINARY, paper=None, dataset="digits", **changes):
             _binary_row(name, config, seed, value) for seed, value in enumerate(values)
         ]
     return {
-        "schema": 1,
+        "schema": 2,
         "provenance": {"jax": "0.10.2", "device": "cpu", "dataset": dataset},
         **dict.fromkeys(("floor", "drift", "floor_range", "drift_range")),
         "paper": paper or {},
         "rows": rows,
     }
+
+
+def _binary_config(name, dataset):
+    """Of `bnn-METHOD-...-NETWORK`: what is between them says nothing."""
+    place, _, rest = name.partition("-")
+    network = BACKBONES.get(name.split("-")[-1], "resnet18")
+    base = stompp.network(network, dataset, RECIPE)
+    methods = [method for method in stompp.METHODS if rest.startswith(f"{method}-")]
+    if place == "float" or not methods:
+        return base
+    weights, activations = stompp.METHODS[max(methods, key=len)]
+    return stompp.binary(base, weights, activations if place == "bnn" else None)
 
 
 def _binary_row(name, config, seed, accuracy):
@@ -293,11 +344,13 @@ def binary_study(**options):
     """The known study whole: results, curves, and looks at all that is frozen."""
     results = binary(**options)
     rng = np.random.default_rng(0)
-    keys = {f"{row['name']}/seed{row['seed']}": row for row in results["rows"]}
+    keys = {Run(row["name"], row["seed"]): row for row in results["rows"]}
     curves = {key: _curve(rng, 3, row["accuracy"]) for key, row in keys.items()}
     seen = {
-        key: looks((3, 2, 1, 0), blocked="bnn" in key) if "reverse" in key else looks()
+        key: looks((3, 2, 1, 0), blocked="bnn" in key.name)
+        if "reverse" in key.name
+        else looks()
         for key in keys
-        if "stompp" in key or "reverse" in key
+        if "stompp" in key.name or "reverse" in key.name
     }
     return results, curves, seen

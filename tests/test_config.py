@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments.stompp.base import binary
 from jsnnq import config
-from jsnnq.binary import binary
 from jsnnq.config import (
     STE,
     BinaryNetworkConfig,

@@ -12,7 +12,7 @@ from jsnnq.analysis import firing
 from jsnnq.networks.bnn import binary_resnet
 from jsnnq.networks.neurons import Neuron
 from jsnnq.networks.resnet import observe
-from jsnnq.networks.sew import init_state, sew_resnet, step
+from jsnnq.networks.sew import init_state, sew_resnet, stream
 from jsnnq.study import build
 from jsnnq.training.step import Program, update
 from tests import test_x64
@@ -100,8 +100,8 @@ def test_frame_by_frame():
 
     def two_steps(variables, x, y):
         state = init_state(net, variables, x)
-        _, _, state = step(net, variables, state, x)
-        logits, _, state = step(net, variables, state, y)
+        _, _, state = stream(net, variables, state, x)
+        logits, _, state = stream(net, variables, state, y)
         return logits, state
 
     program = _exported(two_steps, variables, _images(1), _images(1))
@@ -112,7 +112,7 @@ def test_frame_by_frame():
 @pytest.mark.parametrize("name", test_x64.NETWORKS)
 def test_training_and_evaluation_with_quantizers(name):
     net = test_x64.NETWORKS[name]
-    program = Program(net, test_x64.SGD, 1, *test_x64.PIXELS, pad=2, flip=True)
+    program = Program(net, test_x64.SGD, 1, test_x64.PIXELS, pad=2, flip=True)
     state = test_x64.trained(net)
     random = np.random.default_rng(3)
 

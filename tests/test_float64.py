@@ -28,7 +28,7 @@ from jsnnq.networks.bnn import binary_resnet
 from jsnnq.networks.layers import Rules
 from jsnnq.networks.neurons import Neuron
 from jsnnq.networks.resnet import observe
-from jsnnq.networks.sew import init_state, sew_resnet, step
+from jsnnq.networks.sew import init_state, sew_resnet, stream
 from jsnnq.study import build, run, saved
 from jsnnq.study.optimizer import optimizer
 from jsnnq.training.step import (
@@ -97,7 +97,7 @@ def _program(neuron, kernels, membranes):
         weights=Rules(((HIDDEN_KERNELS, kernels),) if kernels else ()),
         membranes=Rules(((ALL_NEURONS, membranes),) if membranes else ()),
     )
-    return Program(net, _optimizer(), 4, MEAN, STD, SCALE)
+    return Program(net, _optimizer(), 4, batches.Preprocessing(MEAN, STD, SCALE))
 
 
 def _optimizer():
@@ -233,7 +233,7 @@ def _binary(kernels, activations):
         weights=Rules(((BRANCH_KERNELS, kernels),) if kernels else ()),
         activations=Rules(((BRANCH_ACTIVATIONS, activations),) if activations else ()),
     )
-    return Program(net, _optimizer(), 4, MEAN, STD, SCALE)
+    return Program(net, _optimizer(), 4, batches.Preprocessing(MEAN, STD, SCALE))
 
 
 PROGRAMS = {
@@ -317,7 +317,7 @@ def test_frame_by_frame_is_all_at_once_in_double(kind):
     whole, _ = observe(net, variables, x)
     membranes = init_state(net, variables, x)
     for logits in whole:
-        found, _, membranes = step(net, variables, membranes, x)
+        found, _, membranes = stream(net, variables, membranes, x)
         np.testing.assert_allclose(found, logits, 0, 1e-13)
     assert {leaf.dtype for leaf in jax.tree.leaves(membranes)} == {whole.dtype}
 

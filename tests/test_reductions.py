@@ -18,10 +18,11 @@ from jsnnq.analysis import emd, firing
 from jsnnq.networks import readout
 from jsnnq.networks.convolve import convolve
 from jsnnq.networks.layers import Dense, moments, normalise
-from jsnnq.quantizers.lqnet import _column_sums, _terms, refit, sorted_levels
+from jsnnq.quantizers.lqnet import _terms, refit, sorted_levels
 from jsnnq.quantizers.mint import Mint, MintState
 from jsnnq.quantizers.primitives import mean_magnitude
 from jsnnq.quantizers.uniform import Uniform
+from jsnnq.runtime import cpu
 
 ROWS = [2**15 + 1, 3 * 2**14 + 7, 2**16 + 1]
 SHAPES = [(9, 64, 64, 3), (1, 257, 255, 1), (33, 32, 32, 8), (5, 91, 91, 16)]
@@ -225,7 +226,7 @@ def test_sums_of_columns(rows, groups):
     word = rng.integers(0, 4, (rows, groups)).astype(np.uint8)
     away = drawn((rows, groups))
     terms = functools.partial(_terms, bits=2, signed=True)
-    found = jax.jit(functools.partial(_column_sums, terms))(word, away)
+    found = jax.jit(functools.partial(cpu.column_sums, terms))(word, away)
     bits = [2.0 * ((word >> i) & 1) - 1 for i in range(2)]
     on_values = [(b * away).sum(0, np.float64) for b in bits]
     assert_close(found[:2], on_values, np.abs(away).sum(0).max())

@@ -82,16 +82,16 @@ def trained(network):
     variables = build.initial_variables(bare, keys.init, SHAPE)
     shown = batches.normalise(jnp.asarray(images), *PIXELS)
     state = quantize.quantize(network, variables, keys.init, shown)
-    program = step.Program(network, SGD, 4, *PIXELS, pad=2, flip=True)
+    program = step.Program(network, SGD, 4, PIXELS, pad=2, flip=True)
     state = step.start(program, state)
     order = batches.epoch_order(keys.order, 0, len(images))
-    data = jnp.asarray(images), jnp.asarray(labels), order
+    data = jnp.asarray(images), jnp.asarray(labels)
     for _ in range(2):
-        state, _ = step.jitted(program).step(state, *data, keys.augment)
+        state, _ = step.jitted(program).train_step(state, data, order, keys.augment)
     return state
 
 
-PIXELS = ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3), 255.0)
+PIXELS = batches.Preprocessing((0.4, 0.5, 0.6), (0.2, 0.25, 0.3), 255.0)
 SGD = optax.sgd(0.1, momentum=0.9)
 
 

@@ -129,8 +129,7 @@ def evaluating(config: Config, devices: int = 1) -> Work:
     from jsnnq.analysis import evaluate
 
     program, state = begun(config, devices)
-    pixels = (program.mean, program.std, program.scale)
-    work = evaluate._observer(program.network, pixels, program.mesh)
+    work = evaluate._observer(program.network, program.preprocessing, program.mesh)
     arrays = images().train.read(np.arange(program.batch))
     batch = (*map(jnp.asarray, arrays), jnp.ones(program.batch, bool))
     variables = state.variables()

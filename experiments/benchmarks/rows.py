@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.stompp.base import METHODS, RECIPE, binary, network
 from jsnnq.analysis import emd
-from jsnnq.binary import METHODS, RECIPE, binary, network
 from jsnnq.config import LQNet, Uniform, kernels, neurons
 from jsnnq.data import batches
 from jsnnq.networks.neurons import Neuron, unroll
@@ -202,10 +202,10 @@ def growth(settings: Settings) -> Rows:
     def step(count):
         dataset = ours.images(count)
         program, state = ours.begun(config, settings.devices, dataset)
-        arrays = [jnp.asarray(x) for x in (dataset.train.images, dataset.train.labels)]
+        data = jnp.asarray(dataset.train.images), jnp.asarray(dataset.train.labels)
         order = batches.epoch_order(jax.random.key(0), 0, count)
-        arrays = parallel.everywhere((*arrays, order), program.mesh)
-        work = jitted(program).step
+        arrays = parallel.everywhere((data, order), program.mesh)
+        work = jitted(program).train_step
         key = jax.random.key(1)
         return lambda: jax.block_until_ready(work(state, *arrays, key))
 

@@ -21,7 +21,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jsnnq.binary import METHODS, RECIPE, binary, network
+from experiments.stompp.base import METHODS, RECIPE, binary, network
+from jsnnq.data import batches
 from jsnnq.networks import quantize
 from jsnnq.networks.layers import Rules
 from jsnnq.quantizers.stompp import Freezing
@@ -56,9 +57,7 @@ def _begun(config, layer):
         network=net,
         optimizer=build.optimizer(config.training, _STEPS_PER_EPOCH),
         batch=1,
-        mean=(0.5,) * 3,
-        std=(0.25,) * 3,
-        scale=255.0,
+        preprocessing=batches.Preprocessing((0.5,) * 3, (0.25,) * 3, 255.0),
     )
     state = start(program, variables)
     return program, state if layer is None else _at_window(config, net, state, layer)

@@ -16,9 +16,10 @@ some rows of this table. Hardware: an accelerator. Cost: 39 rows; not measured
 yet. `--smoke` runs it in small.
 """
 
-from jsnnq.study import default
+from experiments.beyond_accuracy import grid
+from experiments.beyond_accuracy.claims import CLAIMS as CLAIMS
 
-ROWS = default.complete("sew_resnet18", "cifar100")
+ROWS = grid.complete("sew_resnet18", "cifar100")
 
 # From summaries of the paper.
 PAPER = {

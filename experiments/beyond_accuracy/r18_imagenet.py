@@ -16,6 +16,7 @@ runs it in small.
 
 import dataclasses
 
+from experiments.beyond_accuracy.claims import CLAIMS as CLAIMS
 from jsnnq.config import Config, NetworkConfig, NeuronConfig, TrainingConfig
 from jsnnq.study import default
 

@@ -20,6 +20,8 @@ these test images.
 
 import dataclasses
 
+from experiments.beyond_accuracy import grid
+from experiments.beyond_accuracy.claims import CLAIMS as CLAIMS
 from jsnnq.config import Config, NetworkConfig, TrainingConfig
 from jsnnq.study import default
 
@@ -40,7 +42,7 @@ ROWS = default.rows(
     both_lqnet=(2, 4, 6),
 )
 
-ROWS |= default.learned_membranes(ROWS["float-finetuned"])
+ROWS |= grid.learned_membranes(ROWS["float-finetuned"])
 
 # Nothing is known of the paper's CIFAR-10 tables. From summaries of the paper.
 _OF = {"grade": "S", "of": "CIFAR-100, SEW-ResNet18"}

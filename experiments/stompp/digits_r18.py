@@ -14,7 +14,8 @@ do nothing else.
 
 import dataclasses
 
-from jsnnq.binary import RECIPE, network, rows
+from experiments.stompp.base import RECIPE, network, rows
+from experiments.stompp.claims import CLAIMS as CLAIMS
 
 _RECIPE = dataclasses.replace(RECIPE, epochs=20, batch=32, looks=6)
 

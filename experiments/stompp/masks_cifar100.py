@@ -16,7 +16,8 @@ it in small.
 
 import dataclasses
 
-from jsnnq.binary import RECIPE, binary, network
+from experiments.stompp.base import RECIPE, binary, network
+from experiments.stompp.claims import CLAIMS as CLAIMS
 from jsnnq.config import StoMPP
 
 _BASE = network("resnet18", "cifar100", dataclasses.replace(RECIPE, epochs=100))

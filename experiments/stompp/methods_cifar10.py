@@ -16,7 +16,8 @@ cores. Cost: 21 rows of full width; not measured yet. `--smoke` runs it in small
 
 import dataclasses
 
-from jsnnq.binary import RECIPE, network, rows
+from experiments.stompp.base import RECIPE, network, rows
+from experiments.stompp.claims import CLAIMS as CLAIMS
 
 _RECIPE = dataclasses.replace(RECIPE, epochs=100, looks=2)
 _BNN = ("ste", "ste-identity", "stompp", "stompp+ste")

@@ -16,7 +16,8 @@ reading. Hardware: an accelerator. Cost: 21 rows of full width; not measured yet
 
 import dataclasses
 
-from jsnnq.binary import RECIPE, network, rows
+from experiments.stompp.base import RECIPE, network, rows
+from experiments.stompp.claims import CLAIMS as CLAIMS
 
 _RECIPE = dataclasses.replace(RECIPE, epochs=100, looks=2)
 

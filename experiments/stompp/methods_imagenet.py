@@ -14,7 +14,8 @@ measured yet. Preparing the data needs TensorFlow. `--smoke` runs it in small.
 
 import dataclasses
 
-from jsnnq.binary import RECIPE, network, rows
+from experiments.stompp.base import RECIPE, network, rows
+from experiments.stompp.claims import CLAIMS as CLAIMS
 
 _RECIPE = dataclasses.replace(RECIPE, epochs=60, looks=4)
 

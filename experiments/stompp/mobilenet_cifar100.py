@@ -14,7 +14,8 @@ it in small.
 
 import dataclasses
 
-from jsnnq.binary import METHODS, RECIPE, network, rows
+from experiments.stompp.base import METHODS, RECIPE, network, rows
+from experiments.stompp.claims import CLAIMS as CLAIMS
 
 _BASE = network(
     "mobilenetv2", "cifar100", dataclasses.replace(RECIPE, epochs=100, looks=2)

@@ -16,7 +16,8 @@ it in small.
 
 import dataclasses
 
-from jsnnq.binary import RECIPE, network, rows
+from experiments.stompp.base import RECIPE, network, rows
+from experiments.stompp.claims import CLAIMS as CLAIMS
 
 _RECIPE = dataclasses.replace(RECIPE, epochs=100, looks=2)
 _ORDERS = ("stompp", "global", "reverse")

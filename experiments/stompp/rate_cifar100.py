@@ -14,7 +14,8 @@ it in small.
 
 import dataclasses
 
-from jsnnq.binary import METHODS, RECIPE, binary, network
+from experiments.stompp.base import METHODS, RECIPE, binary, network
+from experiments.stompp.claims import CLAIMS as CLAIMS
 
 _SGD = dataclasses.replace(RECIPE, epochs=100)
 _RECIPES = {

@@ -14,7 +14,8 @@ of 125 steps. Hardware: a CPU. Cost: 14 runs, 9 to 17 minutes each on one core.
 
 import dataclasses
 
-from jsnnq.binary import RECIPE, binary, network
+from experiments.stompp.base import RECIPE, binary, network
+from experiments.stompp.claims import CLAIMS as CLAIMS
 from jsnnq.config import StoMPP
 
 _BASE = network(

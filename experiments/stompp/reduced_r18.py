@@ -16,7 +16,8 @@ on one core that does nothing else.
 
 import dataclasses
 
-from jsnnq.binary import RECIPE, network, rows
+from experiments.stompp.base import RECIPE, network, rows
+from experiments.stompp.claims import CLAIMS as CLAIMS
 
 _RECIPE = dataclasses.replace(RECIPE, epochs=3, batch=50, looks=24)
 

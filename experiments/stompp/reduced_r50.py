@@ -15,7 +15,8 @@ minutes each on one core that does nothing else.
 
 import dataclasses
 
-from jsnnq.binary import RECIPE, network, rows
+from experiments.stompp.base import RECIPE, network, rows
+from experiments.stompp.claims import CLAIMS as CLAIMS
 
 _RECIPE = dataclasses.replace(RECIPE, epochs=6, batch=50, looks=24)
 

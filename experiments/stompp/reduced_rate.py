@@ -14,7 +14,8 @@ a CPU. Cost: 12 runs, 11 to 14 minutes each on one core.
 
 import dataclasses
 
-from jsnnq.binary import METHODS, RECIPE, binary, network
+from experiments.stompp.base import METHODS, RECIPE, binary, network
+from experiments.stompp.claims import CLAIMS as CLAIMS
 
 _SGD = dataclasses.replace(RECIPE, epochs=3, batch=50)
 _RECIPES = {

@@ -15,6 +15,7 @@ on two cores.
 
 import dataclasses
 
+from experiments.beyond_accuracy.claims import CLAIMS as CLAIMS
 from jsnnq.config import (
     STE,
     Config,

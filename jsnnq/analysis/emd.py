@@ -35,7 +35,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Integer, UInt32
 
 from jsnnq.errors import InputError, choose
-from jsnnq.precision import at_least_float32
+from jsnnq.runtime.precision import at_least_float32
 
 METHODS = ("auto", "counts", "uniform", "quantile")
 """The ways to a distance; `wasserstein` says which takes what."""

@@ -64,20 +64,19 @@ class _Totals(NamedTuple):
     graded: dict[str, Array]
 
 
-Pixels = tuple[tuple[float, ...], tuple[float, ...], float]
-"""Mean, deviation and scale, as `batching.normalise` takes them."""
-
-_JITTED: dict[tuple[ResidualNetwork, Pixels, Mesh | None], Any] = {}
+_JITTED: dict[tuple[ResidualNetwork, batches.Preprocessing, Mesh | None], Any] = {}
 
 
-def _observer(network: ResidualNetwork, pixels: Pixels, mesh: Mesh | None) -> Any:
+def _observer(
+    network: ResidualNetwork, preprocessing: batches.Preprocessing, mesh: Mesh | None
+) -> Any:
     """The compiled function of variables and a batch that counts."""
     network = network.representative
-    key = (network, pixels, mesh)
+    key = (network, preprocessing, mesh)
     if key not in _JITTED:
 
         def count(variables, batch):
-            return parallel.total(_count(network, pixels, variables, *batch))
+            return parallel.total(_count(network, preprocessing, variables, batch))
 
         _JITTED[key] = jax.jit(parallel.spread(count, mesh))
     return _JITTED[key]
@@ -88,9 +87,10 @@ def _add(sums: _Totals, seen: _Totals) -> _Totals:
     return jax.tree.map(jnp.add, sums, seen)
 
 
-def _count(network, pixels, variables, images, labels, valid):
+def _count(network, preprocessing, variables, batch):
     """The loss and the counts of this device's part of a batch."""
-    inputs = batches.normalise(images, *pixels, dtype=network.dtype)
+    images, labels, valid = batch
+    inputs = preprocessing(images, network.dtype)
     logits, seen = observe(network, variables, inputs)
     logits = readout.readout(logits)
     between = {**seen.joins, **seen.pooled, **seen.activations}
@@ -135,9 +135,8 @@ def evaluate(
     check_integer("batch", batch)
     images = getattr(dataset, split)
     firing.check_fits(network.timesteps, len(images))
-    pixels = (dataset.mean, dataset.std, dataset.scale)
     batch = _whole_batch(batch, len(images), mesh)
-    observe_batch = _observer(network, pixels, mesh)
+    observe_batch = _observer(network, dataset.preprocessing, mesh)
     variables = parallel.everywhere(variables, mesh)
     sums, lost = None, []
     for one in _batches(images, batch):
@@ -185,8 +184,7 @@ def compile_ahead(
         jax.ShapeDtypeStruct((batch,), jnp.int32),
         jax.ShapeDtypeStruct((batch,), bool),
     )
-    pixels = (dataset.mean, dataset.std, dataset.scale)
-    _observer(network, pixels, mesh).lower(variables, arrays).compile()
+    _observer(network, dataset.preprocessing, mesh).lower(variables, arrays).compile()
 
 
 def forget(network: ResidualNetwork) -> None:

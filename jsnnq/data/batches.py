@@ -15,14 +15,14 @@ would draw others.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Int32, Key, UInt8
 
 from jsnnq.errors import InputError
-from jsnnq.precision import accumulation
+from jsnnq.runtime.precision import accumulation
 
 
 def steps_per_epoch(size: int, batch: int) -> int:
@@ -117,6 +117,26 @@ def normalise(
     centre = jnp.asarray(mean, dtype).reshape(per_channel)
     spread = jnp.asarray(std, dtype).reshape(per_channel)
     return (images.astype(dtype) / scale - centre) / spread
+
+
+class Preprocessing(NamedTuple):
+    """How a network sees pixels; called with images, it is `normalise`.
+
+    Attributes:
+        mean: per channel, subtracted from scaled pixels.
+        std: per channel, divides them.
+        scale: the largest pixel value.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    scale: float
+
+    def __call__(
+        self, images: UInt8[Array, "B H W C"], dtype: Any = jnp.float32
+    ) -> Float[Array, "B H W C"]:
+        """What a network of this dtype reads where these images are shown."""
+        return normalise(images, *self, dtype)
 
 
 def _per_image(values: Bool[Array, " B"]) -> Bool[Array, "B 1 1 1"]:

@@ -37,7 +37,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from jsnnq.errors import InputError, choose
-from jsnnq.paths import plainly_named
+from jsnnq.runtime.paths import plainly_named
 
 Progress = Callable[[str, int, int], object]
 """Called with what is being done, how far it is, and how far it goes."""

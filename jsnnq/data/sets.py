@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
+from jsnnq.data.batches import Preprocessing
 from jsnnq.data.streams import Records, Source, decode, intact
 from jsnnq.errors import InputError, check_integer, choose
 
@@ -76,6 +77,11 @@ class DataSet:
     pad: int
     flip: bool
     note: str
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How networks that are trained on it see its pixels."""
+        return Preprocessing(self.mean, self.std, self.scale)
 
 
 def load(

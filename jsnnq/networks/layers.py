@@ -27,9 +27,9 @@ from jaxtyping import Array, Float
 from jsnnq.errors import InputError
 from jsnnq.networks.convolve import convolve
 from jsnnq.networks.neurons import Neuron, initial_decay, unroll
-from jsnnq.precision import accumulation, at_least_float32
 from jsnnq.quantizers.base import Quantizer, State, identity
-from jsnnq.runtime import parallel
+from jsnnq.runtime import cpu, parallel
+from jsnnq.runtime.precision import accumulation, at_least_float32
 
 STATE = "quantizer"
 """Name of a quantizer's state inside its layer."""
@@ -233,7 +233,7 @@ def _normalise_forward(x, gain, shift, epsilon):
 def _normalise_backward(epsilon, residual, gradients):
     del epsilon  # It is in the inverse of the deviation.
     x, gain, mean, inverse = residual
-    g = at_least_float32(_computed_once(gradients[0]))
+    g = at_least_float32(cpu.computed_once(gradients[0]))
     standard = scaled(at_least_float32(x), inverse, -mean * inverse)
     sums = jnp.stack([g.sum(axis=(0, 1, 2)), (g * standard).sum(axis=(0, 1, 2))])
     size = x.size // x.shape[-1] * parallel.parts()
@@ -244,16 +244,6 @@ def _normalise_backward(epsilon, residual, gradients):
 
 
 normalise.defvjp(_normalise_forward, _normalise_backward)
-
-
-def _computed_once(x: Array) -> Array:
-    """What several kernels read.
-
-    XLA's CPU backend would compute it for every shape they read it in, which runs the
-    neurons of a layer backwards twice. Accelerators are left to their own fusion.
-    """
-    hold = jax.lax.optimization_barrier
-    return jax.lax.platform_dependent(x, cpu=hold, default=lambda x: x)
 
 
 def scaled(
@@ -381,7 +371,7 @@ class Spiking(QuantizedLayer):
                 return v, state
             v, state = self.quantizer.apply(v, state, inside)
             # Else every later timestep quantizes again, in each kernel that needs it.
-            return _computed_once(v), state
+            return cpu.computed_once(v), state
 
         spikes, seen, v, after = unroll(
             self.neuron, x, self._membrane(x.shape[1:], dtype), decay, quantize, state

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from jsnnq.precision import at_least_float32
+from jsnnq.runtime.precision import at_least_float32
 
 
 def readout(logits: Float[Array, "T B K"]) -> Float[Array, "B K"]:

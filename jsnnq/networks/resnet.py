@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from jsnnq.errors import InputError, check_integer, check_number, choose
 from jsnnq.networks.layers import BatchNorm, Conv, Dense, Rules, fold
-from jsnnq.precision import at_least_float32, check_dtype
+from jsnnq.runtime.precision import at_least_float32, check_dtype
 
 STEMS = ("cifar", "imagenet")
 
@@ -216,7 +216,7 @@ class ResidualNetwork(nn.Module):
         stem: `cifar` (3x3, stride 1) or `imagenet` (7x7, stride 2, max-pool).
         weights: quantizers of the kernels.
         dtype: in which convolutions are computed; parameters, statistics and
-            membranes have its accumulation dtype (`jsnnq.precision`).
+            membranes have its accumulation dtype (`jsnnq.runtime.precision`).
 
     Raises:
         InputError: a name is unknown, a number out of range, or `dtype` is float64

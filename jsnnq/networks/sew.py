@@ -242,7 +242,7 @@ def warn_of_missing_levels(network: SEWResNet) -> None:
 def init_state(
     network: SEWResNet, variables: dict, frame: Float[Array, "B H W C"]
 ) -> dict:
-    """Membranes at rest, for `step` on frames shaped like `frame`.
+    """Membranes at rest, for `stream` on frames shaped like `frame`.
 
     Returns:
         A tree of `B H W C` membranes, one leaf per neuron layer.
@@ -256,7 +256,7 @@ def init_state(
     )
 
 
-def step(
+def stream(
     network: SEWResNet, variables: dict, state: dict, frame: Float[Array, "B H W C"]
 ) -> tuple[Float[Array, "B K"], Seen, dict]:
     """One timestep of online inference; T of them equal one folded call.
@@ -264,7 +264,7 @@ def step(
     Args:
         network: the network.
         variables: its parameters and collections.
-        state: membranes from `init_state` or the step before.
+        state: membranes from `init_state` or the timestep before.
         frame: the input of this timestep.
 
     Returns:

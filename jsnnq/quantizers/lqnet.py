@@ -58,10 +58,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jsnnq.errors import InputError, check_number, choose
-from jsnnq.precision import accumulation, at_least_float32
 from jsnnq.quantizers.base import PLACES, Quantizer, check_bits, per_channel
 from jsnnq.quantizers.primitives import nearest, round_to_level
-from jsnnq.runtime import parallel
+from jsnnq.runtime import cpu, parallel
+from jsnnq.runtime.precision import accumulation, at_least_float32
 
 AVERAGE = 0.9
 """Weight of the past in the moving average of the basis."""
@@ -249,7 +249,7 @@ def refit(
     levels, codes = sorted_levels(basis, signed)
     word = nearest(x, levels, _as_integers(codes)).astype(jnp.uint8)
     terms = functools.partial(_terms, bits=len(basis), signed=signed)
-    sums = _column_sums(terms, word, x - nearest(x, levels, levels))
+    sums = cpu.column_sums(terms, word, x - nearest(x, levels, levels))
     return _moved(basis, parallel.total(sums), x.shape[0] * parallel.parts(), ridge)
 
 
@@ -288,49 +288,6 @@ def _terms(word, away, *, bits, signed):
     return [jnp.where(one, away, low * away) for one in on] + [
         jnp.where(one, 1.0, low) for one in both
     ]
-
-
-_AT_ONCE = 2**14
-"""Values of a block in `_in_blocks`, whose sums stay in the cache."""
-
-
-def _column_sums(terms, *arrays):
-    """The sum over all rows of each array `N G` that `terms` makes, as `S G`."""
-    return jax.lax.platform_dependent(
-        *arrays,
-        cpu=functools.partial(_in_blocks, terms),
-        default=functools.partial(_at_once, terms),
-    )
-
-
-def _at_once(terms, *arrays):
-    return jnp.stack(terms(*arrays)).sum(axis=1)
-
-
-def _in_blocks(terms, *arrays):
-    """The same where XLA would read the arrays once for every sum.
-
-    Block after block of rows is added to as many running sums as a block has values,
-    all in one pass; they are nearer to the truth than one sum after the other, too.
-    """
-    rows, groups = arrays[0].shape
-    if not isinstance(rows, int):
-        return _at_once(terms, *arrays)  # A symbol (`jax.export`) has no divisors.
-    most = max(1, _AT_ONCE // groups)
-    block = max(n for n in range(1, min(rows, most) + 1) if rows % n == 0)
-    if block == rows:
-        return _at_once(terms, *arrays)
-    # Whatever comes before is computed in this shape, and is slow where it has to find
-    # out which channel a value belongs to, or runs along an axis of one.
-    shape = (block, groups) if groups > 1 else (block,)
-    blocks = [x.reshape(-1, *shape) for x in arrays]
-
-    def add(sums, block):
-        return [a + b for a, b in zip(sums, terms(*block), strict=True)], None
-
-    first = [jnp.zeros_like(x) for x in terms(*(x[0] for x in blocks))]
-    sums, _ = jax.lax.scan(add, first, blocks)
-    return jnp.stack(sums).reshape(len(sums), block, groups).sum(axis=1)
 
 
 def minimise(

@@ -43,10 +43,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jsnnq.errors import choose
-from jsnnq.precision import at_least_float32
 from jsnnq.quantizers.base import Quantizer, check_bits
 from jsnnq.quantizers.primitives import like, share_of
 from jsnnq.runtime import parallel
+from jsnnq.runtime.precision import at_least_float32
 
 _ENOUGH = 2**18
 """Values that the start is fitted to: more would take longer and change little."""

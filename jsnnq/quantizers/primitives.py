@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
-from jsnnq.precision import accumulation
 from jsnnq.runtime import parallel
+from jsnnq.runtime.precision import accumulation
 
 # Up to this many levels, shared or of a channel, a selection per level is written out,
 # which XLA fuses into one pass over the values; beyond, bisection runs faster or

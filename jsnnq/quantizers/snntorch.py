@@ -30,9 +30,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jsnnq.errors import check_number, choose
-from jsnnq.precision import accumulation
 from jsnnq.quantizers.base import Quantizer, check_bits
 from jsnnq.quantizers.primitives import round_to_level
+from jsnnq.runtime.precision import accumulation
 
 BASES = {1: 0.05, 2: 0.1, 3: 0.3, 4: 0.5, 5: 0.7, 6: 0.9, 7: 0.925, 8: 0.95}
 """snnTorch's default ratio of neighbouring gaps, by bits."""

@@ -32,10 +32,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jsnnq.errors import InputError, check_number, choose
-from jsnnq.precision import accumulation, at_least_float32
 from jsnnq.quantizers.base import Quantizer, check_bits, per_channel
 from jsnnq.quantizers.primitives import Grid, round_to_grid
 from jsnnq.runtime import parallel
+from jsnnq.runtime.precision import accumulation, at_least_float32
 
 GRIDS = ("even", "symmetric", "unsigned")
 

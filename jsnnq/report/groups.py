@@ -1,9 +1,9 @@
 """Rows of a study that are one experiment under several seeds: a group.
 
-Rows belong together that have the same name, kind and start. Groups stand in the order
-in which tables and plots show them: float networks, controls, quantized networks by
-family, clip and bits; binary networks by depth, and of one network float, binary in
-weights and activations (BNN), then in weights only (BWN), by method.
+Groups stand in the order in which tables and plots show them: float networks,
+controls, quantized networks by place, method, settings, clip and bits; binary networks
+by depth, and of one network float, binary in weights and activations (BNN), then in
+weights only (BWN), by method.
 """
 
 import dataclasses
@@ -13,55 +13,53 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from jsnnq.report import names
+from jsnnq.config import STARTS, Config, Run, from_dict
+from jsnnq.report import meaning
+
+KINDS = ("float", "control", "quantized")
+"""Kinds of rows, in the order in which they are trained and shown."""
+_PLACES = ("", "weights", "membranes", "weights and membranes", "BNN", "BWN")
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Rows of one name and start, which differ in their seed only."""
+    """Rows of one name and config, which differ in their seed only.
+
+    Attributes:
+        name: of the rows, which is printed and means nothing.
+        config: of all of them.
+        rows: their results, one for each seed.
+        network: which network, told apart from all others of the study.
+    """
 
     name: str
-    kind: str
-    start: str
-    label: names.Label
+    config: Config
     rows: tuple[Mapping[str, Any], ...]
     network: str = ""
-    """Which network, told apart from all others of the study."""
 
-    @property
-    def quantizer(self) -> str:
-        """The quantizer in words, or which float network it is."""
-        return names.method(self.label.method)
+    kind = property(lambda self: self.config.kind)
+    start = property(lambda self: self.config.start)
+    is_spiking = property(lambda self: self.config.spikes)
+    place = property(lambda self: meaning.place(self.config))
+    method = property(lambda self: meaning.method(self.config))
+    details = property(lambda self: meaning.details(self.config))
 
     @property
     def family(self) -> str:
         """What is quantized, and by which quantizer."""
-        place = names.place(self.label.place)
-        return ", ".join(filter(None, [place, self.quantizer]))
-
-    @property
-    def setting(self) -> str:
-        """What tells the network from others of its family: `2-bit, clip 10`."""
-        _, _, detail, clip, bits, _ = self.label
-        words = [f"{bits}-bit" if bits else "", detail, f"clip {clip}" if clip else ""]
-        return ", ".join(filter(None, words)) or self.name
-
-    @property
-    def is_spiking(self) -> bool:
-        """Whether its network spikes."""
-        return names.is_spiking(dig(self.rows[0], "config.network") or {})
+        return ", ".join(filter(None, [self.place, self.method]))
 
     @property
     def traits(self) -> dict[str, Any]:
         """What makes its network another one, apart from its neurons."""
-        network = dict(dig(self.rows[0], "config.network") or {})
+        network = dataclasses.asdict(self.config.network)
         network.pop("neuron", None)
-        return {"data": dig(self.rows[0], "config.data"), **network}
+        return {"data": self.config.data, **network}
 
     @property
     def recipe(self) -> dict[str, Any]:
         """How it was trained; looking at it changes nothing."""
-        training = dig(self.rows[0], "config.training") or {}
+        training = dataclasses.asdict(self.config.training)
         return {key: value for key, value in training.items() if key != "looks"}
 
     @property
@@ -69,10 +67,19 @@ class Group:
         """The seeds of its rows."""
         return [row["seed"] for row in self.rows]
 
+    @property
+    def runs(self) -> list[Run]:
+        """Its name with each of its seeds."""
+        return [Run(self.name, seed) for seed in self.seeds]
+
+    def by_seed(self, path: str) -> dict[int, float]:
+        """The finite numbers at a dotted path, by seed."""
+        found = {row["seed"]: dig(row, path) for row in self.rows}
+        return {seed: float(x) for seed, x in found.items() if is_finite(x)}
+
     def values(self, path: str) -> list[float]:
         """The finite numbers at a dotted path, one per seed that has one."""
-        found = (dig(row, path) for row in self.rows)
-        return [float(number) for number in found if is_finite(number)]
+        return [*self.by_seed(path).values()]
 
     def mean(self, path: str) -> float | None:
         """The mean over seeds of the numbers at a dotted path."""
@@ -91,20 +98,14 @@ class Group:
 
 def gather(rows: Iterable[Mapping[str, Any]]) -> tuple[Group, ...]:
     """The groups of these rows, in order."""
-    grouped: dict[tuple[str, str, str], list] = {}
+    grouped: dict[tuple[str, str], list] = {}
     for row in rows:
-        identity = (str(row["name"]), row["kind"], row["start"])
-        grouped.setdefault(identity, []).append(row)
+        grouped.setdefault((str(row["name"]), row["start"]), []).append(row)
     groups = [
-        Group(name, kind, start, _label(name, kind, found[0]), tuple(found))
-        for (name, kind, start), found in grouped.items()
+        Group(name, from_dict(found[0]["config"]), tuple(found))
+        for (name, _), found in grouped.items()
     ]
     return tuple(sorted(_name_networks(groups), key=_order))
-
-
-def key(row: Mapping[str, Any]) -> str:
-    """How a row is called: `name/seed0`."""
-    return f"{row['name']}/seed{row['seed']}"
 
 
 def dig(tree: Any, path: str) -> Any:
@@ -119,35 +120,31 @@ def is_finite(number: Any) -> bool:
     return isinstance(number, numbers.Real) and math.isfinite(number)
 
 
-def _label(name: str, kind: str, row: Mapping[str, Any]) -> names.Label:
-    return names.read(name, kind, dig(row, "config.network") or {})
-
-
 def _name_networks(groups: Sequence[Group]) -> list[Group]:
-    """Gives each group the name of its network; two that are called alike differ."""
-    alike: dict[str, list[Mapping[str, Any]]] = {}
+    """Gives each group the name of its network, with what tells it from others."""
+    named = []
     for group in groups:
-        alike.setdefault(group.label.network, []).append(group.traits)
-    return [
-        dataclasses.replace(
-            group, network=names.tell_apart(word, group.traits, alike[word])
-        )
-        for group in groups
-        for word in [group.label.network]
-    ]
+        name = group.config.network.name
+        others = [g.traits for g in groups if g.config.network.name == name]
+        differ = [
+            f"{key} {value}"
+            for key, value in group.traits.items()
+            if len({str(each.get(key)) for each in others}) > 1
+        ]
+        words = ", ".join([meaning.network(name), *differ])
+        named.append(dataclasses.replace(group, network=words))
+    return named
 
 
 def _order(group: Group) -> tuple:
-    """Float, control, then quantized by family, clip and bits."""
-    kinds = ("float", "control", "quantized")
-    places = ("", *names.PLACES, *names.BINARY_PLACES)
-    place, method, detail, clip, bits, _ = group.label
-    kind = kinds.index(group.kind)
+    kind, method = KINDS.index(group.kind), group.method
+    place = _PLACES.index(group.place) if group.place in _PLACES else len(_PLACES)
+    clip, bits = meaning.clip(group.config), meaning.bits(group.config)
     if group.is_spiking:
-        where = (kind, places.index(place), method, detail)
-        return (*where, len(clip), clip, bits or 0, group.name, group.start)
-    depth = names.depth(group.network) or math.inf
-    known = method in names.STEPPED
-    step = names.STEPPED.index(method) if known else len(names.STEPPED)
-    where = (depth, group.network, kind, places.index(place), step, method)
-    return (*where, bool(detail), detail, group.name, group.start)
+        start = STARTS.index(group.start)
+        where = (kind, place, method.casefold(), start, group.details)
+        return (*where, len(clip), clip, len(bits), bits)
+    known = method in meaning.METHODS
+    step = meaning.METHODS.index(method) if known else len(meaning.METHODS)
+    depth = meaning.depth(group.config.network.name)
+    return (depth, group.network, kind, place, step, method, group.details)

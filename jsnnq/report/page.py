@@ -11,10 +11,9 @@ unfinished: whatever is missing is left out and named. A comparison of two netwo
 no control, so its table and plots show distances and judge nothing.
 """
 
-import base64
-import importlib.resources
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,11 @@ import rich.table
 import rich.text
 
 from jsnnq.analysis.firing import rates
+from jsnnq.config import Run
 from jsnnq.report import summary, tables
-from jsnnq.report.claims import Claim
 from jsnnq.report.numbers import distance, percent
 from jsnnq.report.plots import gallery, heatmap, histograms, style
-from jsnnq.report.plots.gallery import Picture
-from jsnnq.report.results import Reading, Study, is_synthetic, read
+from jsnnq.report.results import Results, is_synthetic, read
 from jsnnq.runtime import files
 
 
@@ -36,10 +34,9 @@ def write(
     out: Path,
     results: Mapping[str, Any],
     *,
-    firing: Mapping[str, Mapping[str, Any]],
-    curves: Mapping[str, Sequence[Mapping[str, Any]]],
-    looks: Mapping[str, Mapping[str, Any]] | None = None,
-    planned: Iterable[str] = (),
+    firing: Mapping[Run, Mapping[str, Any]],
+    curves: Mapping[Run, Sequence[Mapping[str, Any]]],
+    looks: Mapping[Run, Mapping[str, Any]] | None = None,
 ) -> list[Path]:
     """Writes `results.csv`, `report.md`, the plots and `report.html` into `out`.
 
@@ -50,14 +47,12 @@ def write(
     Args:
         out: the folder of the study; made if it does not exist.
         results: the contents of `results.json`.
-        firing: for `"{name}/seed{seed}"` the firing of that row: `"counts"` (layer
-            name to integer spike counts, any shape), `"timesteps"` and `"images"`.
-        curves: for `"{name}/seed{seed}"` its training as a list of mappings with
-            `"epoch"`, `"loss"` and `"accuracy"` (a fraction).
-        looks: for `"{name}/seed{seed}"` what was seen inside that row while it
-            trained; see `jsnnq.training.probe.read_looks`.
-        planned: the keys of all rows of the study, so that the report can name those
-            that are not finished.
+        firing: the firing of each run: `"counts"` (layer name to integer spike counts,
+            any shape), `"timesteps"` and `"images"`.
+        curves: the training of each run as a list of mappings with `"epoch"`,
+            `"loss"` and `"accuracy"` (a fraction).
+        looks: what was seen inside each run while it trained; see
+            `jsnnq.training.probe.read_looks`.
 
     Returns:
         The files that were written.
@@ -65,13 +60,16 @@ def write(
     Raises:
         InputError: `results` is of another schema, or `out` cannot be written.
     """
-    study = read(results, firing, curves, planned, looks)
+    study = read(results, firing, curves, looks)
     drawn = gallery.draw(study)
     contents = {"results.csv": tables.as_csv(study).encode()}
     contents |= {f"plots/{picture.file}": picture.light for picture in drawn}
     plots = {f"plots/{picture.file}": picture.alt for picture in drawn}
-    contents["report.md"] = _markdown(study, plots, _missing(study)).encode()
-    contents["report.html"] = _page(study, drawn).encode()
+    undrawn = gallery.undrawn(study)
+    contents["report.md"] = _markdown(study, plots, undrawn).encode()
+    contents["report.html"] = _written(
+        "page.html.jinja", study, undrawn, columns=tables.columns(study), pictures=drawn
+    ).encode()
     return _publish(out, contents)
 
 
@@ -85,8 +83,7 @@ def markdown(results: Mapping[str, Any], plots: Mapping[str, str]) -> str:
     Raises:
         InputError: `results` is of another schema.
     """
-    study = read(results, planned=results.get("planned", ()))
-    return _markdown(study, plots, summary.missing(study))
+    return _markdown(read(results), plots, ())
 
 
 def table(results: Mapping[str, Any]) -> rich.table.Table:
@@ -105,11 +102,12 @@ def table(results: Mapping[str, Any]) -> rich.table.Table:
         InputError: `results` is of another schema.
     """
     study = read(results)
-    lines = [f"{summary.finding(study)} {summary.controls(study)}".strip()]
+    said = (summary.say(sentence, study) for sentence in ("verdict", "controls"))
+    lines = [" ".join(filter(None, said))]
     if study.is_binary:
-        lines += map(_sentence, summary.claims(study))
-        lines += summary.caveats(study)
-    return tables.terminal(study, summary.title(study), "\n".join(lines))
+        lines += [summary.say("held", claim) for claim in results.get("claims") or ()]
+        lines += [summary.say("caveat", *caveat) for caveat in summary.caveats(study)]
+    return tables.terminal(study, summary.say("title", study), "\n".join(lines))
 
 
 def layer_table(found: Mapping[str, Any], names: tuple[str, str]) -> rich.table.Table:
@@ -123,9 +121,11 @@ def layer_table(found: Mapping[str, Any], names: tuple[str, str]) -> rich.table.
         One line per layer: mean rate in A and in B, EMD and matched distance; then
         the same over all layers, and the accuracies.
     """
-    measured = [found["emd"], found["matched"]]
+    measured, dataset = [found["emd"], found["matched"]], _dataset(found)
     made = rich.table.Table(
-        title=rich.text.Text(summary.heading("Two networks", _dataset(found))),
+        title=rich.text.Text(
+            summary.say("heading", "Two networks", dataset, is_synthetic(dataset))
+        ),
         caption=rich.text.Text(_describe(found, names)),
         caption_justify="left",
         box=rich.box.SIMPLE_HEAD,
@@ -248,18 +248,7 @@ def _publish(out: Path, contents: Mapping[str, bytes]) -> list[Path]:
     return [out / name for name in contents]
 
 
-def _missing(study: Study) -> list[str]:
-    return summary.missing(study, gallery.undrawn(study))
-
-
-def _sentence(claim: Claim) -> str:
-    """What is claimed, whether it shows, and why that is said."""
-    reading = claim.reading.words.upper()
-    because = claim.because[0].upper() + claim.because[1:]
-    return f"{claim.words}: {reading}. {because}."
-
-
-def _provenance(study: Study) -> dict[str, str]:
+def _provenance(study: Results) -> dict[str, str]:
     known = dict(study.results.get("provenance") or {})
     made = [
         row["made"] for group in study.groups for row in group.rows if "made" in row
@@ -270,56 +259,21 @@ def _provenance(study: Study) -> dict[str, str]:
     return {key: str(value or "not recorded") for key, value in known.items()}
 
 
-def _markdown(study: Study, plots: Mapping[str, str], missing: Sequence[str]) -> str:
-    escape = tables.escape
-    lists = [
-        f"- **{reading.words}** ({len(groups)}): "
-        + "; ".join(f"{escape(g.name)} ({summary.item(study, g)})" for g in groups)
-        for reading, groups in summary.lists(study)
-    ]
-    provenance = _provenance(study).items()
-    blocks = [
-        "# " + escape(summary.title(study)),
-        f"**{escape(summary.finding(study))}** {summary.controls(study)}".strip(),
-        "\n".join(lists),
-        _section("Claims of the paper", _claims(study)),
-        escape(" ".join(summary.caveats(study))),
-        _section("Missing", [f"- {escape(sentence)}" for sentence in missing]),
-        _section("All networks", tables.markdown(study)),
-        *(f"![{escape(words)}]({file})" for file, words in plots.items()),
-        _section("Provenance", [f"- {k}: {escape(value)}" for k, value in provenance]),
-    ]
-    return "\n\n".join(block for block in blocks if block) + "\n"
-
-
-def _claims(study: Study) -> list[str]:
-    return [f"- {tables.escape(_sentence(claim))}" for claim in summary.claims(study)]
-
-
-def _section(heading: str, lines: Sequence[str]) -> str:
-    return "\n".join([f"## {heading}", "", *lines]) if lines else ""
-
-
-def _page(study: Study, drawn: Sequence[Picture]) -> str:
-    import jinja2
-
-    source = importlib.resources.files("jsnnq.report") / "page.html.jinja"
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    environment.filters["inline"] = lambda png: base64.b64encode(png).decode()
-    return environment.from_string(source.read_text(encoding="utf-8")).render(
+def _written(template: str, study: Results, undrawn: Sequence[str], **more: Any) -> str:
+    """A report by its template, from what a study found."""
+    return summary.template(template).render(
         study=study,
-        say=summary,
-        claims=_by_reading(study),
-        missing=_missing(study),
-        columns=tables.columns(study),
-        pictures=drawn,
+        claims=study.results.get("claims") or (),
+        comparisons=summary.compared(study),
+        caveats=summary.caveats(study),
+        missing=summary.missing(study, undrawn),
         provenance=_provenance(study),
+        **more,
     )
 
 
-def _by_reading(study: Study) -> dict[Reading, list[Claim]]:
-    held = summary.claims(study)
-    readings = dict.fromkeys(claim.reading for claim in held)
-    return {each: [c for c in held if c.reading == each] for each in readings}
+def _markdown(study: Results, plots: Mapping[str, str], undrawn: Sequence[str]) -> str:
+    text = _written(
+        "report.md.jinja", study, undrawn, plots=plots, table=tables.markdown(study)
+    )
+    return re.sub(r" *\n{2,}", "\n\n", text).strip() + "\n"

@@ -14,15 +14,19 @@ network under the same recipe, trained by another method (arXiv 2606.27759).
 """
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from jsnnq.config import Config, Run, from_dict
 from jsnnq.errors import InputError
+from jsnnq.report import meaning
 from jsnnq.report.groups import Group, dig, gather, is_finite
 from jsnnq.report.numbers import distance
 
-SCHEMA = 1
+SCHEMA = 2
+"""Of `results.json`: runs are pairs, and what diverged keeps its config."""
 KEPT = 0.01
 """Accuracy is kept if it is at most this far below that of the control."""
 CONTROLS = {"scratch": "floor", "checkpoint": "drift"}
@@ -62,15 +66,77 @@ UNJUDGED = Reading("open", "not judged, without a control")
 
 
 @dataclasses.dataclass(frozen=True)
-class Study:
-    """Everything a report is made from; `read` makes one."""
+class Row:
+    """A row with its seeds, each beside its control. One that diverged has lost both.
+
+    Attributes:
+        config: of the row.
+        network: which one, in words.
+        control: what EMDs are held against, if it is measured.
+        accuracies: by seed; minus infinity if it diverged.
+        bases: by seed, the accuracy that it is held against.
+        emds: by seed, to the float network of the same seed; infinite if it diverged.
+    """
+
+    config: Config
+    network: str
+    control: Control | None
+    accuracies: Mapping[int, float]
+    bases: Mapping[int, float]
+    emds: Mapping[int, float]
+
+    @property
+    def accuracy(self) -> float:
+        """The mean over seeds."""
+        return statistics.fmean(self.accuracies.values())
+
+    @property
+    def emd(self) -> float:
+        """The mean over seeds."""
+        return statistics.fmean(self.emds.values())
+
+    def keeps_accuracy(self, within: float = KEPT) -> bool | None:
+        """Whether every seed does, or None where they disagree."""
+        known = self.accuracies.items()
+        return _agreed(keeps(value, self.bases[seed], within) for seed, value in known)
+
+    def keeps_firing(self) -> bool | None:
+        """Whether every seed does, or None where they disagree or nothing is known."""
+        if self.control is None:
+            return None
+        return _agreed(emd <= self.control.high for emd in self.emds.values())
+
+    @property
+    def reading(self) -> Reading:
+        """What accuracy and firing say together, if all seeds agree about both."""
+        accuracy, firing = self.keeps_accuracy(), self.keeps_firing()
+        if accuracy is None or firing is None:
+            return UNJUDGED
+        return READINGS[accuracy, not firing]
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """Everything a report is made from; `read` makes one.
+
+    Attributes:
+        results: the contents of `results.json`.
+        groups: its rows, grouped.
+        firing: the spike counts of each run.
+        curves: the training of each run.
+        looks: what was seen inside each run; see `jsnnq.training.probe`.
+        planned: all runs, finished or not.
+        diverged: runs whose numbers did not stay finite, with their configs where these
+            are known.
+    """
 
     results: Mapping[str, Any]
     groups: tuple[Group, ...]
-    firing: Mapping[str, Mapping[str, Any]]
-    curves: Mapping[str, Sequence[Mapping[str, Any]]]
-    planned: tuple[str, ...]
-    looks: Mapping[str, Mapping[str, Any]]
+    firing: Mapping[Run, Mapping[str, Any]]
+    curves: Mapping[Run, Sequence[Mapping[str, Any]]]
+    looks: Mapping[Run, Mapping[str, Any]]
+    planned: tuple[Run, ...]
+    diverged: Mapping[Run, Config | None]
 
     @property
     def dataset(self) -> str:
@@ -87,24 +153,14 @@ class Study:
         """Whether its networks do not spike, so that accuracy is all there is."""
         return bool(self.groups) and not any(g.is_spiking for g in self.groups)
 
-    @property
-    def networks(self) -> list[str]:
-        """The networks that were trained, ResNets by depth."""
-        return list(dict.fromkeys(group.network for group in self.groups))
-
     def paper(self, group: Group) -> Mapping[str, Any]:
         """What was published for this row: `accuracy`, `emd`, `grade`, `of`."""
         return (self.results.get("paper") or {}).get(group.name) or {}
 
     @property
     def methods(self) -> list[str]:
-        """What each group's name says of its quantizer."""
-        return [group.label.method for group in self.groups]
-
-    @property
-    def diverged(self) -> list[str]:
-        """Keys of rows whose numbers did not stay finite."""
-        return list(self.results.get("diverged") or ())
+        """What each group is quantized by."""
+        return [group.method for group in self.groups]
 
     @property
     def quantized(self) -> list[Group]:
@@ -176,39 +232,72 @@ class Study:
         kept = keeps(accuracy, self.base(group.start, group.seeds))
         return READINGS[kept, emd > control.high]
 
-    def find(self, place: str, method: str, network: str) -> Group | None:
-        """The plain row of a method; one with details only if there is no other."""
-        wanted = (place, method, network)
-        found = [g for g in self.groups if (*g.label[:2], g.network) == wanted]
-        plain = [group for group in found if not group.label.detail]
-        return plain[0] if plain else found[0] if len(found) == 1 else None
+    def trained(self, group: Group) -> list[str]:
+        """How it was trained in words, where others of its network were otherwise."""
+        alike = [other for other in self.quantized if other.network == group.network]
+        return meaning.recipe(group.config, [other.config for other in alike])
 
-    def peer(self, group: Group, method: str) -> Group | None:
-        """What differs from a group in its method only, with the same detail or none.
-
-        Of float networks, which are a line to look at, any recipe will do.
-        """
-        place = "" if method == "float" else group.label.place
-        wanted = (place, method, group.network)
-        found = [
+    def float_peer(self, group: Group) -> Group | None:
+        """The same network in full precision, under the same recipe if there is one."""
+        floats = [
             other
             for other in self.groups
-            if (*other.label[:2], other.network) == wanted
-            and other.label.detail in ("", group.label.detail)
+            if (other.kind, other.network) == ("float", group.network)
             and other.name != group.name
         ]
-        alike = [other for other in found if other.recipe == group.recipe]
-        if method == "float":
-            alike = alike or found
-        return max(alike, key=lambda other: len(other.label.detail), default=None)
+        alike = [other for other in floats if other.recipe == group.recipe]
+        return next(iter(alike or floats), None)
+
+    def estimator(self, group: Group) -> Group | None:
+        """What differs from a binary network in its method only: the estimator's row.
+
+        The one with the same details, else one without any.
+        """
+        wanted = (group.network, group.place, group.recipe)
+        found = [
+            other
+            for other in self.quantized
+            if other.method == "STE"
+            and other.name != group.name
+            and other.details in ((), group.details)
+            and (other.network, other.place, other.recipe) == wanted
+        ]
+        return max(found, key=lambda other: len(other.details), default=None)
 
     def gain(self, group: Group) -> float | None:
-        """Accuracy minus that of the straight-through estimator; see `peer`."""
-        return _above(group, self.peer(group, "ste"))
+        """Accuracy minus that of the straight-through estimator; see `estimator`."""
+        return _above(group, self.estimator(group))
 
     def gap(self, group: Group) -> float | None:
         """Accuracy minus that of full precision."""
-        return _above(group, self.peer(group, "float"))
+        return _above(group, self.float_peer(group))
+
+    def rows(self) -> list[Row]:
+        """Quantized rows to compare: with an accuracy, and an EMD if they spike."""
+        groups = {(group.name, group.start): group for group in self.quantized}
+        lost: dict[tuple[str, str], list[int]] = {}
+        configs = {key: group.config for key, group in groups.items()}
+        for run, config in self.diverged.items():
+            # Of results that do not say how a run was made the name has to do.
+            alike = [key for key in groups if key[0] == run.name]
+            key = (run.name, config.start) if config else next(iter(alike), None)
+            if key and (config is None or config.kind == "quantized"):
+                lost.setdefault(key, []).append(run.seed)
+                configs.setdefault(key, config or groups[key].config)
+        found = []
+        for key, config in configs.items():
+            group, gone = groups.get(key), lost.get(key, [])
+            accuracies = dict.fromkeys(gone, -math.inf)
+            emds = dict.fromkeys(gone, math.inf)
+            if group:
+                accuracies |= group.by_seed("accuracy")
+                emds |= group.by_seed("emd.mean")
+            control = self.control(config.start) if config.spikes else None
+            network = group.network if group else meaning.network(config.network.name)
+            bases = {seed: self.base(config.start, [seed]) for seed in accuracies}
+            if accuracies and (emds or not config.spikes):
+                found.append(Row(config, network, control, accuracies, bases, emds))
+        return found
 
     def read_as(self, code: str) -> list[Group]:
         """Quantized groups of one reading, the largest EMD first."""
@@ -218,40 +307,55 @@ class Study:
 
 def read(
     results: Mapping[str, Any],
-    firing: Mapping[str, Mapping[str, Any]] | None = None,
-    curves: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
-    planned: Iterable[str] = (),
-    looks: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Study:
+    firing: Mapping[Run, Mapping[str, Any]] | None = None,
+    curves: Mapping[Run, Sequence[Mapping[str, Any]]] | None = None,
+    looks: Mapping[Run, Mapping[str, Any]] | None = None,
+) -> Results:
     """Groups the rows of a study: float, control, then quantized by family.
 
     Binary networks are grouped by network first.
 
     Args:
-        results: the contents of `results.json`.
-        firing: the firing record of each row, by `key`.
-        curves: the training of each row, by `key`.
-        planned: the keys of all rows, finished or not.
-        looks: what was seen inside each row, by `key`; see `jsnnq.training.probe`.
+        results: the contents of `results.json`, of this schema or the one before.
+        firing: the spike counts of each run.
+        curves: the training of each run.
+        looks: what was seen inside each run; see `jsnnq.training.probe`.
 
     Raises:
-        InputError: `results` is of another schema.
+        InputError: `results` is of another schema, or a row is none.
     """
-    if results.get("schema") != SCHEMA:
+    if results.get("schema") not in (1, SCHEMA):
         raise InputError(
             f"results of schema {results.get('schema')!r} were given, this jsnnq reads "
-            f"schema {SCHEMA}: make the report with the jsnnq that ran the study"
+            f"schemas 1 and {SCHEMA}: make the report with the jsnnq that ran the study"
         )
+    planned = tuple(_run(one) for one in results.get("planned", ()))
+    diverged = {
+        _run(one): None if isinstance(one, str) else from_dict(one["config"])
+        for one in results.get("diverged", ())
+    }
     groups = gather(results["rows"])
-    return Study(
-        results, groups, firing or {}, curves or {}, tuple(planned), looks or {}
+    return Results(
+        results, groups, firing or {}, curves or {}, looks or {}, planned, diverged
     )
+
+
+def _run(one: Any) -> Run:
+    if isinstance(one, str):  # Schema 1 wrote them as text.
+        name, seed = one.rsplit("/seed", 1)
+        return Run(name, int(seed))
+    return Run(one["name"], one["seed"])
 
 
 def keeps(accuracy: float, base: float, within: float = KEPT) -> bool:
     """Whether an accuracy lies at most so far below another; a diverged one never."""
     # In binary fractions 0.99 - 0.98 is a hair more than 0.01.
     return is_finite(accuracy) and accuracy >= base - within - 1e-9
+
+
+def _agreed(values: Iterable[bool]) -> bool | None:
+    said = set(values)
+    return said.pop() if len(said) == 1 else None
 
 
 def _above(group: Group, other: Group | None) -> float | None:

@@ -18,10 +18,10 @@ import rich.box
 import rich.table
 import rich.text
 
-from jsnnq.report import names
+from jsnnq.report import meaning
 from jsnnq.report.groups import Group
 from jsnnq.report.numbers import amount, distance, kib, percent, points, times
-from jsnnq.report.results import Study
+from jsnnq.report.results import Results
 
 
 class Cell(NamedTuple):
@@ -37,19 +37,19 @@ class Column(NamedTuple):
 
     title: str
     help: str
-    cell: Callable[[Study, Group], Cell]
+    cell: Callable[[Results, Group], Cell]
     is_text: bool = False
 
 
 _EMPTY = Cell("–", "")
 
 
-def _text(say: Callable[[Group], str]) -> Callable[[Study, Group], Cell]:
-    return lambda study, group: Cell(say(group), say(group))
+def _text(say: Callable[[Group], str]) -> Callable[[Results, Group], Cell]:
+    return lambda study, group: Cell(say(group), say(group)) if say(group) else _EMPTY
 
 
-def _whole(say: Callable[[Group], int | None]) -> Callable[[Study, Group], Cell]:
-    def cell(study: Study, group: Group) -> Cell:
+def _whole(say: Callable[[Group], int | None]) -> Callable[[Results, Group], Cell]:
+    def cell(study: Results, group: Group) -> Cell:
         number = say(group)
         return Cell(str(number), number) if number else _EMPTY
 
@@ -58,10 +58,10 @@ def _whole(say: Callable[[Group], int | None]) -> Callable[[Study, Group], Cell]
 
 def _number(
     path: str, show: Callable[[float], str], spread: bool = False
-) -> Callable[[Study, Group], Cell]:
+) -> Callable[[Results, Group], Cell]:
     """Cells with the mean over seeds, and their range where asked for."""
 
-    def cell(study: Study, group: Group) -> Cell:
+    def cell(study: Results, group: Group) -> Cell:
         values = group.values(path)
         if not values:
             return _EMPTY
@@ -72,43 +72,39 @@ def _number(
     return cell
 
 
-def _bits(group: Group) -> int | None:
-    return group.label.bits
-
-
-def _ratio(study: Study, group: Group) -> Cell:
+def _ratio(study: Results, group: Group) -> Cell:
     ratio, control = study.ratio(group), study.control(group.start)
     if ratio is None or control is None:
         return _EMPTY
     return Cell(f"{times(ratio)} {control.word}", ratio)
 
 
-def _reading(study: Study, group: Group) -> Cell:
+def _reading(study: Results, group: Group) -> Cell:
     words = study.reading(group).words
     return Cell(words, words)
 
 
 def _points(
-    difference: Callable[[Study, Group], float | None],
-) -> Callable[[Study, Group], Cell]:
-    def cell(study: Study, group: Group) -> Cell:
+    difference: Callable[[Results, Group], float | None],
+) -> Callable[[Results, Group], Cell]:
+    def cell(study: Results, group: Group) -> Cell:
         number = difference(study, group)
         return _EMPTY if number is None else Cell(points(number), number)
 
     return cell
 
 
-def _spread(study: Study, group: Group) -> Cell:
+def _spread(study: Results, group: Group) -> Cell:
     spread = _number("accuracy", percent, True)(study, group).spread
     return Cell(spread, spread) if spread else _EMPTY
 
 
 def _published(
     part: str, show: Callable[[float], str]
-) -> Callable[[Study, Group], Cell]:
+) -> Callable[[Results, Group], Cell]:
     """Cells with a value of the paper, what it was published for and its grade."""
 
-    def cell(study: Study, group: Group) -> Cell:
+    def cell(study: Results, group: Group) -> Cell:
         known = study.paper(group)
         value = known.get(part)
         if value is None:
@@ -148,8 +144,12 @@ _SPIKING = (
     Column("Against", "EMD as a multiple of its control", _ratio),
     Column("Reading", "accuracy and EMD together", _reading, True),
     Column("Family", "what is quantized, and how", _text(lambda g: g.family), True),
-    Column("Bits", "bits of a weight or membrane potential", _whole(_bits)),
-    Column("Clip", "largest magnitude", _text(lambda g: g.label.clip or "–")),
+    Column(
+        "Bits",
+        "bits of a weight or membrane potential",
+        _text(lambda g: meaning.bits(g.config)),
+    ),
+    Column("Clip", "largest magnitude", _text(lambda g: meaning.clip(g.config))),
     Column("Start", "what training began from", _text(lambda g: g.start), True),
     _SEEDS,
     Column("Weighted", "EMD weighted by neurons", _number("emd.weighted", distance)),
@@ -171,13 +171,13 @@ _SPIKING = (
 _BINARY = (
     _NAME,
     _ACCURACY,
-    Column("On STE", "points above straight-through", _points(Study.gain)),
-    Column("To float", "points above full precision", _points(Study.gap)),
+    Column("On STE", "points above straight-through", _points(Results.gain)),
+    Column("To float", "points above full precision", _points(Results.gap)),
     _PAPER,
     _PAPER_GAIN,
     _SEEDS,
     Column("Family", "what is binary, and how", _text(lambda g: g.family), True),
-    Column("Model", "network", _text(lambda g: names.network(g.network)), True),
+    Column("Model", "network", _text(lambda g: g.network), True),
     *_COST,
 )
 _RANGE = Column("Range", "accuracy of the worst and the best seed", _spread)
@@ -186,7 +186,7 @@ _TERMINAL += ("Weights KiB", "On STE", "To float")
 _NOT_IN_MARKDOWN = ("Family", "Model", "Bits", "Clip")
 
 
-def columns(study: Study) -> list[Column]:
+def columns(study: Results) -> list[Column]:
     """What is said of each network: all that the page shows."""
     published = {part for group in study.groups for part in study.paper(group)}
     unknown = [_OF_PAPER[part] for part in _OF_PAPER if part not in published]
@@ -194,7 +194,7 @@ def columns(study: Study) -> list[Column]:
     return [column for column in every if column not in unknown]
 
 
-def terminal(study: Study, title: str, caption: str) -> rich.table.Table:
+def terminal(study: Results, title: str, caption: str) -> rich.table.Table:
     """One line per network, so narrow that default names fit 80 columns."""
     made = rich.table.Table(
         title=rich.text.Text(title),
@@ -220,7 +220,7 @@ def terminal(study: Study, title: str, caption: str) -> rich.table.Table:
     return made
 
 
-def markdown(study: Study) -> list[str]:
+def markdown(study: Results) -> list[str]:
     """The lines of a Markdown table, one per network."""
     unwanted = _NOT_IN_MARKDOWN + ("Time s",) * (not study.is_binary)
     shown = [column for column in columns(study) if column.title not in unwanted]
@@ -240,7 +240,7 @@ def escape(text: str) -> str:
     return html.escape(" ".join(text.split()), quote=False)
 
 
-def as_csv(study: Study) -> str:
+def as_csv(study: Results) -> str:
     """One line per row and seed; nested keys become dotted columns."""
     lines = []
     for group in study.groups:
@@ -257,7 +257,7 @@ def as_csv(study: Study) -> str:
     return text.getvalue()
 
 
-def _judged(study: Study, alone: Group) -> dict[str, Any]:
+def _judged(study: Results, alone: Group) -> dict[str, Any]:
     """How a spiking row is read against its control."""
     control = study.control(alone.start)
     judged = alone.kind == "quantized"
@@ -268,7 +268,7 @@ def _judged(study: Study, alone: Group) -> dict[str, Any]:
     }
 
 
-def _compared(study: Study, alone: Group) -> dict[str, Any]:
+def _compared(study: Results, alone: Group) -> dict[str, Any]:
     """How a binary row is read against the means of other methods."""
     return {"gain": study.gain(alone), "gap": study.gap(alone)}
 

@@ -35,7 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jsnnq.errors import InputError
-from jsnnq.paths import plainly_named
+from jsnnq.runtime.paths import plainly_named
 
 _STEP = "jsnnq_checkpoint_"  # no one else's name: such directories are removed
 _UNFINISHED = ".{}-{}.jsnnq_unfinished"

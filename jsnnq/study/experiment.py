@@ -1,18 +1,21 @@
 """Experiment files, and which rows can be one study.
 
 An experiment file is a Python file with `ROWS`, a mapping from the name a row is
-printed under to its `Config`, and perhaps `PAPER`, what was published of them.
+printed under to its `Config`, and perhaps `PAPER`, what was published of them, and
+`CLAIMS`, what is claimed of them.
 """
 
 import dataclasses
 import re
 import runpy
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jsnnq.config import STARTS, Config
 from jsnnq.errors import InputError
+from jsnnq.report.comparisons import Claims
 
 
 class Experiment(NamedTuple):
@@ -25,19 +28,24 @@ class Experiment(NamedTuple):
             and `gain` in accuracy on the straight-through estimator, as fractions;
             `grade` of the evidence, or of one value (`gain_grade`); `of`, what they
             were published for if that differs; a `note`.
+        claims: what is claimed of the rows; see `jsnnq.report.comparisons`.
     """
 
     title: str
     rows: dict[str, Config]
     paper: dict[str, dict[str, Any]]
+    claims: Claims = ()
 
 
 def load_experiment(path: str | Path) -> Experiment:
-    """Reads an experiment file: a Python file with `ROWS`, and perhaps `PAPER`.
+    """Reads an experiment file: `ROWS`, and perhaps `PAPER` and `CLAIMS`.
+
+    As in a test of pytest, the folder that holds the file's outermost package can be
+    imported from, so that experiments share code: `from experiments.x import y`.
 
     Raises:
         InputError: there is no such file, it fails, it has no usable `ROWS`, or its
-            `PAPER` names a row it does not have.
+            `PAPER` names a row it does not have, or its `CLAIMS` are none.
     """
     path = Path(path)
     if not path.is_file():
@@ -45,6 +53,11 @@ def load_experiment(path: str | Path) -> Experiment:
             f"no experiment file {str(path)!r}: give the path of a Python file with "
             "ROWS, or no path for the default study"
         )
+    root = path.resolve().parent
+    while (root / "__init__.py").is_file():
+        root = root.parent
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
     try:
         module = runpy.run_path(str(path), run_name="jsnnq_experiment")
     except (Exception, SystemExit) as error:
@@ -68,8 +81,14 @@ def load_experiment(path: str | Path) -> Experiment:
                 f"PAPER of {str(path)!r} has values for {name!r}, which is no row: "
                 "name a row of ROWS"
             )
+    claims = module.get("CLAIMS", ())
+    if not isinstance(claims, Sequence) or not all(map(callable, claims)):
+        raise InputError(
+            f"CLAIMS of {str(path)!r} must be functions from rows to what they say of "
+            "them, as jsnnq.report.comparisons describes"
+        )
     title = (module.get("__doc__") or "").strip() or path.stem
-    return Experiment(title.splitlines()[0], rows, paper)
+    return Experiment(title.splitlines()[0], rows, paper, tuple(claims))
 
 
 def _is_published(values):

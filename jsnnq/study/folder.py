@@ -12,21 +12,25 @@ results, and none is ever written over.
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from jsnnq.analysis import emd
 from jsnnq.analysis.evaluate import as_dict, distances, load_footprint
-from jsnnq.config import Config, from_dict, to_dict
+from jsnnq.config import Config, Run, from_dict, to_dict
 from jsnnq.errors import InputError
-from jsnnq.report import page
+from jsnnq.report import comparisons, page
+from jsnnq.report.groups import KINDS
+from jsnnq.report.results import SCHEMA as RESULTS_SCHEMA
+from jsnnq.report.results import read
 from jsnnq.runtime import checkpoint, files
-from jsnnq.study.jobs import KINDS, Job
+from jsnnq.study.jobs import Job
 from jsnnq.training import probe
 from jsnnq.training.monitor import read_curve
 
 SCHEMA = 1
+"""Of the marker."""
 MARKER = "study.json"
 """The file that makes a folder a study's."""
 ROW = "row.json"
@@ -105,22 +109,25 @@ class Ledger:
 
     def results(
         self,
-        planned: Sequence[str],
+        planned: Iterable[Run],
         paper: Mapping[str, Mapping[str, Any]],
         dataset: str = "",
-        diverged: Iterable[str] = (),
+        diverged: Iterable[Run] = (),
+        claims: comparisons.Claims = (),
     ) -> dict[str, Any]:
         """The contents of `results.json`.
 
         Args:
-            planned: the keys of all rows of the study, finished or not.
+            planned: all runs of the study, finished or not.
             paper: published values by row, printed beside ours.
             dataset: what is said of the data while no row is done.
-            diverged: keys of rows that diverged elsewhere.
+            diverged: runs that diverged elsewhere.
+            claims: what the experiment claims, to be held against the rows.
         """
-        rows = self.rows()
-        done = {f"{row['name']}/seed{row['seed']}" for row in rows}
-        lost = {key for key in planned if self._has_diverged(*_read_key(key))}
+        rows, planned = self.rows(), list(planned)
+        done = {Run(row["name"], row["seed"]) for row in rows}
+        lost = {run for run in planned if self.has_diverged(run)} | set(diverged)
+        configs = identity_of(self.out)["rows"]
         drifts = [row["emd"] for row in rows if row["kind"] == "control" and row["emd"]]
         floor, floor_range = _summarise(self._between_floats(rows))
         drift, drift_range = _summarise(drifts)
@@ -131,25 +138,27 @@ class Ledger:
             for key in _PROVENANCE
         }
         made["dataset"] = made["dataset"] or dataset
-        return {
-            "schema": SCHEMA,
+        results = {
+            "schema": RESULTS_SCHEMA,
             "provenance": {key: value or None for key, value in made.items()},
             "floor": floor,
             "floor_range": floor_range,
             "drift": drift,
             "drift_range": drift_range,
             "paper": dict(paper),
-            "planned": list(planned),
-            "diverged": sorted((lost | set(diverged)) - done),
+            "planned": [run._asdict() for run in planned],
+            "diverged": [
+                {**run._asdict(), "config": configs[run.name]}
+                for run in sorted(lost - done)
+            ],
             "rows": rows,
         }
+        answers = comparisons.hold(read(results), claims) if claims else ()
+        return {**results, "claims": [answer._asdict() for answer in answers]}
 
-    def has_diverged(self, job: Job) -> bool:
-        """Whether a row was left because its numbers were not finite."""
-        return self._has_diverged(job.name, job.seed)
-
-    def _has_diverged(self, name: str, seed: int) -> bool:
-        folder = self.folder(name, seed)
+    def has_diverged(self, run: Run) -> bool:
+        """Whether a run was left because its numbers were not finite."""
+        folder = self.folder(*run)
         return (folder / "last_good").is_dir() and not (folder / ROW).exists()
 
     def _between_floats(self, rows: Iterable[Mapping[str, Any]]):
@@ -229,11 +238,6 @@ def _are_alike(one: Config, other: Config) -> bool:
     )  # fmt: skip
 
 
-def _read_key(key: str) -> tuple[str, int]:
-    name, seed = key.rsplit("/seed", 1)
-    return name, int(seed)
-
-
 def _summarise(found: list[dict[str, Any]]) -> tuple[Any, Any]:
     """The mean of several distances, key by key, and their range."""
     if not found:
@@ -275,18 +279,11 @@ def write_report(out: Path) -> list[Path]:
     records, curves, looks = {}, {}, {}
     for row in results["rows"]:
         folder = ledger.folder(row["name"], row["seed"])
-        key = f"{row['name']}/seed{row['seed']}"
+        run = Run(row["name"], row["seed"])
         if (folder / "firing.npz").exists():
-            records[key] = load_footprint(folder / "firing.npz")
+            records[run] = load_footprint(folder / "firing.npz")
         if (folder / "log.jsonl").exists():
-            curves[key] = read_curve(folder / "log.jsonl")
+            curves[run] = read_curve(folder / "log.jsonl")
         if (folder / "looks.jsonl").exists():
-            looks[key] = probe.read_looks(folder / "looks.jsonl")
-    return page.write(
-        out,
-        results,
-        firing=records,
-        curves=curves,
-        looks=looks,
-        planned=results.get("planned", ()),
-    )
+            looks[run] = probe.read_looks(folder / "looks.jsonl")
+    return page.write(out, results, firing=records, curves=curves, looks=looks)

@@ -5,12 +5,10 @@ import itertools
 import re
 from collections.abc import Iterable, Mapping
 
-from jsnnq.config import Config
+from jsnnq.config import Config, Run
 from jsnnq.errors import InputError
+from jsnnq.report.groups import KINDS
 from jsnnq.study.experiment import check_rows, parent
-
-KINDS = ("float", "control", "quantized")
-"""Kinds of rows, in the order they are done."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +28,9 @@ class Job:
     parent: str | None
 
     @property
-    def key(self) -> str:
-        """How reports call it."""
-        return f"{self.name}/seed{self.seed}"
+    def run(self) -> Run:
+        """Its name and seed."""
+        return Run(self.name, self.seed)
 
 
 def plan(rows: Mapping[str, Config], seeds: int, row_seeds: int) -> list[Job]:
@@ -99,7 +97,7 @@ def select(jobs: Iterable[Job], pattern: str | None) -> list[Job]:
         raise InputError(
             f"--rows {pattern!r} is no regular expression: {error}"
         ) from error
-    chosen = [job for job in jobs if matches(job.name) or matches(job.key)]
+    chosen = [job for job in jobs if matches(job.name) or matches(str(job.run))]
     if not chosen:
         names = dict.fromkeys(job.name for job in jobs)
         raise InputError(

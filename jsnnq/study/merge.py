@@ -7,13 +7,18 @@ from typing import Any
 
 from jsnnq.config import from_dict
 from jsnnq.errors import InputError
+from jsnnq.report.comparisons import Claims
+from jsnnq.report.results import read
 from jsnnq.runtime import files
 from jsnnq.study.experiment import check_rows
 from jsnnq.study.folder import MARKER, ROW, Ledger, claim, identity, identity_of
 
 
 def merge(
-    sources: Sequence[Path], out: Path, say: Callable[[str], None] = print
+    sources: Sequence[Path],
+    out: Path,
+    say: Callable[[str], None] = print,
+    claims: Claims = (),
 ) -> dict[str, Any]:
     """Brings the rows of several studies into one folder, with their results.
 
@@ -25,6 +30,7 @@ def merge(
         sources: folders of studies of one experiment, or of parts of it.
         out: a new folder, or one that was merged into before.
         say: told where a row was found twice with different results.
+        claims: what the experiment claims.
 
     Raises:
         InputError: a folder is no study, two of them have different rows of one name,
@@ -55,19 +61,16 @@ def merge(
         for source in sources:
             for path in sorted(source.glob(f"runs/*/{ROW}")):
                 _bring(path.parent, out / "runs" / path.parent.name, say)
-    before = [_results_of(folder) for folder in known]
+    paths = [folder / "results.json" for folder in known]
+    before = [read(files.read_json(path)) for path in paths if path.is_file()]
     results = Ledger(out).results(
-        list(dict.fromkeys(key for one in before for key in one.get("planned", ()))),
-        {name: x for one in before for name, x in one.get("paper", {}).items()},
-        diverged=[key for one in before for key in one.get("diverged", ())],
+        dict.fromkeys(run for one in before for run in one.planned),
+        {k: x for one in before for k, x in one.results.get("paper", {}).items()},
+        diverged=[run for one in before for run in one.diverged],
+        claims=claims,
     )
     files.write_json(out / "results.json", results)
     return results
-
-
-def _results_of(folder: Path) -> dict[str, Any]:
-    path = folder / "results.json"
-    return files.read_json(path) if path.is_file() else {}
 
 
 def _bring(run: Path, target: Path, say: Callable[[str], None]) -> None:

@@ -238,9 +238,7 @@ def calibration_images(
     """
     order = np.asarray(batches.epoch_order(key, 0, len(dataset.train)))
     images, _ = dataset.train.read(order[: min(count, len(order))])
-    return batches.normalise(
-        jnp.asarray(images), dataset.mean, dataset.std, dataset.scale, dtype
-    )
+    return dataset.preprocessing(jnp.asarray(images), dtype)
 
 
 def train_one(

@@ -22,9 +22,10 @@ import jax
 
 from jsnnq.analysis import emd, evaluate
 from jsnnq.analysis.evaluate import as_dict, distances, footprint, load_footprint
-from jsnnq.config import Config, to_dict
+from jsnnq.config import Config, Run, to_dict
 from jsnnq.data import sets
 from jsnnq.errors import InputError, choose
+from jsnnq.report.comparisons import Claims
 from jsnnq.runtime import files, parallel
 from jsnnq.runtime.provenance import installed_commit
 from jsnnq.study import build, folder
@@ -78,6 +79,7 @@ class Study:
         say: told one line after each row.
         command: the command that made this study, for its provenance.
         paper: published values by row, printed beside ours.
+        claims: what the experiment claims; see `jsnnq.report.comparisons`.
 
     Raises:
         InputError: a row cannot be built, a data set is missing, no row is chosen, or
@@ -98,6 +100,7 @@ class Study:
         say: Callable[[str], None] = print,
         command: str = "",
         paper: Mapping[str, Mapping[str, Any]] | None = None,
+        claims: Claims = (),
     ):
         self._choice = choice or Choice()
         choose("keep", self._choice.keep, KEEP)
@@ -106,9 +109,9 @@ class Study:
         if self._choice.budget.is_limited:
             self.jobs = by_seed(self.jobs)
         self.out = Path(out)
-        self._planned = [job.key for job in planned]
+        self._planned = [job.run for job in planned]
         self._quiet, self._say, self._command = quiet, say, command
-        self._paper = dict(paper or {})
+        self._paper, self._claims = dict(paper or {}), claims
         self._commit = installed_commit()  # now, since a checkout may change meanwhile
         self._configs = {job.name: job.config for job in self.jobs}
         names = sorted({config.data for config in self._configs.values()})
@@ -163,10 +166,10 @@ class Study:
                 try:
                     row = self._execute(job, waited)
                 except divergence.Diverged as error:
-                    self._say(f"{job.key}: {error}")
+                    self._say(f"{job.run}: {error}")
                     lost.append(error)
                 except OutOfTime as error:
-                    self._say(f"{job.key}: {error}")
+                    self._say(f"{job.run}: {error}")
                     break
                 else:
                     self._say(_line(row))
@@ -190,7 +193,7 @@ class Study:
     @property
     def diverged(self) -> list[Job]:
         """Those of them whose numbers did not stay finite the last time."""
-        return [job for job in self.unfinished if self._ledger.has_diverged(job)]
+        return [job for job in self.unfinished if self._ledger.has_diverged(job.run)]
 
     @property
     def blocked(self) -> list[Job]:
@@ -206,7 +209,9 @@ class Study:
     def results(self) -> dict[str, Any]:
         """The contents of `results.json` from the rows that are done."""
         notes = "; ".join(one.note for one in self._datasets.values())
-        return self._ledger.results(self._planned, self._paper, notes)
+        return self._ledger.results(
+            self._planned, self._paper, notes, claims=self._claims
+        )
 
     def _to_do(self) -> list[Job]:
         """What is not done; time that is short is not spent on what diverged before."""
@@ -214,7 +219,7 @@ class Study:
         to_do = [
             job
             for job in self.unfinished
-            if not (limited and self._ledger.has_diverged(job))
+            if not (limited and self._ledger.has_diverged(job.run))
         ]
         for job in to_do:
             self._check_parent(job)
@@ -230,7 +235,7 @@ class Study:
         for path in (origin / name for name in needed):
             if not path.exists():
                 raise InputError(
-                    f"{str(path)!r} is missing, which {job.key} starts from or is held "
+                    f"{str(path)!r} is missing, which {job.run} starts from or is held "
                     "against: bring it back, or remove its folder to train it again"
                 )
 
@@ -275,7 +280,7 @@ class Study:
             at,
             seed=job.seed,
             parent=origin and origin / "checkpoint",
-            label=job.key,
+            label=str(job.run),
             quiet=self._quiet,
             budget=self._choice.budget,
         )
@@ -367,6 +372,6 @@ class _Ahead:
 def _line(row):
     emd_mean = "" if row["emd"] is None else f"  EMD {row['emd']['mean']:.4f}"
     return (
-        f"{row['name']}/seed{row['seed']}: accuracy {100 * row['accuracy']:.2f} %"
+        f"{Run(row['name'], row['seed'])}: accuracy {100 * row['accuracy']:.2f} %"
         f"{emd_mean}  ({row['wall_s']:.0f} s)"
     )

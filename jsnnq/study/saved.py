@@ -19,7 +19,7 @@ from jsnnq.analysis import emd
 from jsnnq.analysis.describe import describe, kernels
 from jsnnq.analysis.evaluate import as_dict, distances, evaluate, footprint
 from jsnnq.config import Config, from_dict, to_dict
-from jsnnq.data import batches, sets
+from jsnnq.data import sets
 from jsnnq.errors import InputError, choose
 from jsnnq.networks import quantize
 from jsnnq.networks.resnet import ResidualNetwork
@@ -80,14 +80,8 @@ class Network(NamedTuple):
 
         Mean and deviation are those of its training, the scale that of `dataset`.
         """
-        known = self.dataset
-        return batches.normalise(
-            jnp.asarray(images),
-            known.mean,
-            known.std,
-            known.scale,
-            self.network.dtype,
-        )
+        images = jnp.asarray(images)
+        return self.dataset.preprocessing(images, self.network.dtype)
 
 
 def load_network(

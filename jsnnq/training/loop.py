@@ -7,7 +7,7 @@ dispatched from Python. Data that do not fit on the device are read ahead on the
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,20 +33,12 @@ def compile_ahead(
     """
     if isinstance(split, Records) or jax.default_backend() != "cpu":
         return  # Batches from the host and whole epochs are compiled when they come.
-    whole = parallel.placement(program.mesh)
-    like = lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
-    state = jax.tree.map(functools.partial(like, where=whole), state)
-    key = like(jax.eval_shape(lambda: keys(0).augment), None)
-    size = len(split)
-    arrays = [
-        jax.ShapeDtypeStruct(shape, dtype, sharding=whole)
-        for shape, dtype in (
-            (split.images.shape, split.images.dtype),
-            ((size,), jnp.int32),
-            ((size,), jnp.int32),
-        )
-    ]
-    jitted(program).step.lower(state, *arrays, key).compile()
+    where = parallel.placement(program.mesh)
+    like = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
+    order = jax.ShapeDtypeStruct((len(split),), jnp.int32)
+    given = jax.tree.map(like, (state, (split.images, split.labels), order))
+    key = jax.eval_shape(lambda: keys(0).augment)
+    jitted(program).train_step.lower(*given, key).compile()
 
 
 def fit(
@@ -67,7 +59,7 @@ def fit(
 
     Args:
         program: what is trained, and how.
-        state: from `descent.start` or a checkpoint.
+        state: from `step.start` or a checkpoint.
         split: the training images.
         seed: decides order and augmentation.
         epochs: total, including those behind `state`.
@@ -86,136 +78,116 @@ def fit(
         Diverged: a loss or a gradient was not finite.
     """
     monitor = monitor or Monitor(quiet=True)
-    steps_per_epoch = batches.steps_per_epoch(len(split), program.batch)
+    per_epoch = batches.steps_per_epoch(len(split), program.batch)
+    stretch = per_epoch if look is None else -(-per_epoch // looks)
     if scan is None:
         scan = jax.default_backend() != "cpu"
-    first = int(state.step)
-    monitor.begin(first, epochs * steps_per_epoch, steps_per_epoch, program.batch)
-    if isinstance(split, Records):
-        run = functools.partial(_streamed_steps, program, split, seed)
-    elif scan:
-        run = functools.partial(_scanned_steps, program, *_on_devices(program, split))
-    else:
-        run = functools.partial(
-            _dispatched_steps, program, *_on_devices(program, split)
-        )
-    stretch = steps_per_epoch if look is None else -(-steps_per_epoch // looks)
+    first, last = int(state.step), epochs * per_epoch
+    monitor.begin(first, last, per_epoch, program.batch)
     home = functools.partial(parallel.home, mesh=program.mesh)
     if look is not None and first == 0:
         look(state)
     state = parallel.everywhere(state, program.mesh)
-    while (done := int(state.step)) < epochs * steps_per_epoch:
-        number, inside = divmod(done, steps_per_epoch)
-        order = batches.epoch_order(keys(seed).order, number, len(split))
-        order = parallel.everywhere(order, program.mesh)
-        # Up to the next look or the end of the epoch, whichever comes first.
-        length = min(stretch - inside % stretch, steps_per_epoch - inside)
-        state = run(state, order, keys(seed).augment, monitor.step, length, enough)
-        if int(state.step) == done + length:
-            if look is not None:
+    made = _steps(program, split, seed, state, stretch=stretch, scan=scan)
+    waiting = None
+    while first < last:
+        # One step is always under way while the numbers of the last are read.
+        under_way = next(made)
+        if waiting is not None:
+            _settle(waiting, monitor)
+        waiting, state, first = under_way, under_way.after, under_way.reached
+        inside, stops = first % per_epoch, enough()
+        if stops or inside % stretch == 0:
+            _settle(waiting, monitor)
+            waiting = None
+            if look is not None and inside % stretch == 0:
                 look(home(state))
-            if inside + length == steps_per_epoch:
+            if inside == 0:
                 on_epoch(home(state))
-        if enough():
+        if stops:
             break
     return home(state)
 
 
-def _on_devices(program, split):
-    arrays = jnp.asarray(split.images), jnp.asarray(split.labels)
-    return parallel.everywhere(arrays, program.mesh)
+class _Steps(NamedTuple):
+    """Steps that were dispatched: one, or the scan of a whole stretch.
+
+    Attributes:
+        reached: the number of steps behind the last of them.
+        after: the state behind it.
+        numbers: what `update` says of each.
+        replay: given how many of them were good, the exception for the next one.
+    """
+
+    reached: int
+    after: TrainState
+    numbers: Any
+    replay: Callable[[int], divergence.Diverged]
 
 
-Report = Callable[[int, float, float], None]
+def _steps(
+    program: Program,
+    split: sets.Split | Records,
+    seed: int,
+    state: TrainState,
+    *,
+    stretch: int,
+    scan: bool,
+) -> Iterator[_Steps]:
+    """Makes step after step without end, and waits for none of them."""
+    done, per_epoch = int(state.step), len(split) // program.batch
+    functions, key = jitted(program), keys(seed).augment
+    explain = functools.partial(divergence.explain, program, key=key)
+    held = not isinstance(split, Records)
+    data: Any = ()
+    if held:
+        arrays = jnp.asarray(split.images), jnp.asarray(split.labels)
+        data = parallel.everywhere(arrays, program.mesh)
+    while True:
+        number, inside = divmod(done, per_epoch)
+        # Up to the next look or the end of the epoch, whichever comes first.
+        length = min(stretch - inside % stretch, per_epoch - inside)
+        order = batches.epoch_order(keys(seed).order, number, len(split))
+        order = parallel.everywhere(order, program.mesh)
+
+        def replay(good, kept, order=order):
+            for _ in range(good):
+                kept, _ = functions.train_step(kept, data, order, key)
+            images, labels = data
+            index = int(kept.step) % per_epoch
+            batch = batches.take(images, labels, order, index, program.batch)
+            return explain(kept, *batch)
+
+        if held and scan:
+            # The scan may take the memory of the state that it is given.
+            before, state = state, jax.tree.map(jnp.copy, state)
+            state, numbers = functions.epoch(state, data, order, key, length=length)
+            done += length
+            yield _Steps(done, state, numbers, functools.partial(replay, kept=before))
+        elif held:
+            for _ in range(length):
+                before, done = state, done + 1
+                state, numbers = functions.train_step(before, data, order, key)
+                again = functools.partial(replay, kept=before)
+                yield _Steps(done, state, numbers, again)
+        else:
+            at = inside * program.batch
+            rest = np.asarray(order)[at : at + length * program.batch]
+            read = streams.batches(split, rest, program.batch, seed=(seed, number))
+            for batch in read:
+                before, step_key = state, jax.random.fold_in(key, done)
+                state, numbers = functions.update(before, *batch, step_key)
+                again = lambda _, kept=before, batch=batch: explain(kept, *batch)
+                done += 1
+                yield _Steps(done, state, numbers, again)
 
 
-def _dispatched_steps(
-    program, images, labels, state, order, key, report: Report, length, enough
-):
-    """Step by step; the numbers of a step are fetched while the next one runs."""
-    steps_per_epoch = len(images) // program.batch
-
-    def advance(state):
-        return jitted(program).step(state, images, labels, order, key)
-
-    def batch_of(state):
-        index = int(state.step) % steps_per_epoch
-        return batches.take(images, labels, order, index, program.batch)
-
-    steps = [advance] * length
-    return _supervised(program, state, steps, batch_of, key, report, enough)
-
-
-def _streamed_steps(
-    program, split, seed, state, order, key, report: Report, length, enough
-):
-    """Step by step, on batches read and decoded on the host ahead of time."""
-    steps_per_epoch = len(split) // program.batch
-    number, done = divmod(int(state.step), steps_per_epoch)
-    rest = np.asarray(order)[done * program.batch : (done + length) * program.batch]
-    ahead = streams.batches(split, rest, program.batch, seed=(seed, number))
-    recent: dict[int, Any] = {}
-
-    def advances() -> Iterator[Callable]:
-        for step_number, batch in enumerate(ahead, start=int(state.step)):
-            recent[step_number] = batch
-            recent.pop(step_number - 2, None)
-            step_key = jax.random.fold_in(key, step_number)
-            yield lambda state, b=batch, k=step_key: jitted(program).update(
-                state, b[0], b[1], k
-            )
-
-    def batch_of(state):
-        return recent[int(state.step)]
-
-    return _supervised(program, state, advances(), batch_of, key, report, enough)
-
-
-def _supervised(program, state, advances, batch_of, key, report: Report, enough):
-    """Makes the steps, reports each, and stops at the first that is not finite."""
-
-    def settle(before, numbers):
-        """Waits for a step's numbers; if they are not finite, says where it began."""
-        if not bool(numbers["finite"]):
-            images, labels = batch_of(before)
-            raise divergence.explain(program, before, images, labels, key)
-        report(int(before.step) + 1, float(numbers["loss"]), float(numbers["accuracy"]))
-
-    pending: list[tuple] = []
-    for advance in advances:
-        before = state
-        state, numbers = advance(state)
-        # One step is always under way while the numbers of the last are read.
-        while pending:
-            settle(*pending.pop())
-        pending.append((before, numbers))
-        if enough():
-            break
-    while pending:
-        settle(*pending.pop())
-    return state
-
-
-def _scanned_steps(
-    program, images, labels, state, order, key, report: Report, length, enough
-):
-    """One scan; what went wrong inside is found afterwards, from a kept copy."""
-    del enough  # It is asked when the scan is over.
-    kept, state = state, jax.tree.map(jnp.copy, state)
-    state, numbers = jitted(program).epoch(
-        state, images, labels, order, key, length=length
-    )
-    finite = np.asarray(numbers["finite"])
-    first = int(kept.step)
-    if not finite.all():
-        bad = int(np.argmin(finite))
-        for _ in range(bad):
-            kept, _ = jitted(program).step(kept, images, labels, order, key)
-        index = int(kept.step) % (len(images) // program.batch)
-        batch = batches.take(images, labels, order, index, program.batch)
-        raise divergence.explain(program, kept, *batch, key)
-    for i, (loss, accuracy) in enumerate(
-        zip(np.asarray(numbers["loss"]), np.asarray(numbers["accuracy"]), strict=True)
-    ):
-        report(first + i + 1, float(loss), float(accuracy))
-    return state
+def _settle(made: _Steps, monitor: Monitor) -> None:
+    """Waits for the numbers of steps and reports them, up to one that is not finite."""
+    each = {name: np.atleast_1d(values) for name, values in made.numbers.items()}
+    first = made.reached - len(each["finite"])
+    for i, finite in enumerate(each["finite"]):
+        if not finite:
+            raise made.replay(i)
+        loss, accuracy = float(each["loss"][i]), float(each["accuracy"][i])
+        monitor.step(first + i + 1, loss, accuracy)

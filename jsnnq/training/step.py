@@ -57,9 +57,7 @@ class Program:
         network: the network.
         optimizer: an optax transformation; equal only if it is the same object.
         batch: images per step.
-        mean: subtracted from scaled pixels, per channel.
-        std: divides them, per channel.
-        scale: the largest pixel value.
+        preprocessing: how the network sees pixels.
         pad: largest random shift in pixels.
         flip: whether images are mirrored at random.
         mesh: the devices that share a batch, from `parallel.mesh`; None is one.
@@ -68,9 +66,7 @@ class Program:
     network: ResidualNetwork
     optimizer: optax.GradientTransformation
     batch: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    scale: float
+    preprocessing: batches.Preprocessing
     pad: int = 0
     flip: bool = False
     mesh: Mesh | None = None
@@ -82,8 +78,7 @@ class Program:
 
     def inputs(self, images: UInt8[Array, "B H W C"]) -> Float[Array, "B H W C"]:
         """What the network reads where these images are shown."""
-        dtype = self.network.dtype
-        return batches.normalise(images, self.mean, self.std, self.scale, dtype)
+        return self.preprocessing(images, self.network.dtype)
 
 
 def start(program: Program, variables: dict[str, Any]) -> TrainState:
@@ -218,11 +213,14 @@ def keys(seed: int) -> Keys:
     return Keys(*jax.random.split(jax.random.key(seed), 3))
 
 
-def step(
+Data = tuple[UInt8[Array, "N H W C"], Int[Array, "N"]]
+"""Images as stored, not augmented, and their classes."""
+
+
+def train_step(
     program: Program,
     state: TrainState,
-    images: UInt8[Array, "N H W C"],
-    labels: Int[Array, "N"],
+    data: Data,
     order: Int[Array, "N"],
     key: jax.Array,
 ) -> tuple[TrainState, dict[str, Array]]:
@@ -231,25 +229,22 @@ def step(
     Args:
         program: what is trained, and how.
         state: before the step.
-        images: the whole training split.
-        labels: its classes.
-        order: the permutation of this epoch, from `batching.epoch_order`.
+        data: the whole training split.
+        order: the permutation of this epoch, from `batches.epoch_order`.
         key: the run's augmentation stream.
     """
-    steps_per_epoch = len(images) // program.batch
-    batch = batches.take(
-        images, labels, order, state.step % steps_per_epoch, program.batch
-    )
+    index = state.step % (len(data[1]) // program.batch)
+    batch = batches.take(*data, order, index, program.batch)
     return update(program, state, *batch, jax.random.fold_in(key, state.step))
 
 
 def epoch(
     program: Program,
     state: TrainState,
-    images: UInt8[Array, "N H W C"],
-    labels: Int[Array, "N"],
+    data: Data,
     order: Int[Array, "N"],
     key: jax.Array,
+    *,
     length: int | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """The next steps of an epoch as one scan.
@@ -257,9 +252,8 @@ def epoch(
     Args:
         program: what is trained, and how.
         state: before the first of them.
-        images: the whole training split.
-        labels: its classes.
-        order: the permutation of this epoch, from `batching.epoch_order`.
+        data: the whole training split.
+        order: the permutation of this epoch, from `batches.epoch_order`.
         key: the run's augmentation stream.
         length: how many steps; by default as many as an epoch has.
 
@@ -268,9 +262,9 @@ def epoch(
     """
 
     def body(state, _):
-        return step(program, state, images, labels, order, key)
+        return train_step(program, state, data, order, key)
 
-    steps = len(images) // program.batch if length is None else length
+    steps = len(data[1]) // program.batch if length is None else length
     return jax.lax.scan(body, state, length=steps)
 
 
@@ -278,7 +272,7 @@ class Jitted(NamedTuple):
     """The functions of a program, compiled when they are first called."""
 
     update: Any
-    step: Any
+    train_step: Any
     epoch: Any
 
 
@@ -286,10 +280,10 @@ _JITTED: dict[Program, Jitted] = {}
 
 
 def jitted(program: Program) -> Jitted:
-    """`update`, `step` and `epoch` of a program, the same for a representative."""
+    """A program's compiled functions, the same for all of one representative."""
     program = program.representative
     if program not in _JITTED:
-        bound = [functools.partial(f, program) for f in (update, step, epoch)]
+        bound = [functools.partial(f, program) for f in (update, train_step, epoch)]
         _JITTED[program] = Jitted(
             jax.jit(bound[0]),
             jax.jit(bound[1]),

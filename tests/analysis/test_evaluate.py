@@ -14,6 +14,7 @@ from jsnnq.analysis.describe import describe
 from jsnnq.analysis.evaluate import _add, _count, evaluate
 from jsnnq.config import STE
 from jsnnq.data import sets, streams
+from jsnnq.data.batches import Preprocessing
 from jsnnq.errors import InputError
 from jsnnq.networks.resnet import Seen, observe
 from jsnnq.study import build, run
@@ -230,7 +231,8 @@ def test_graded_values_are_noticed_however_many_there_are(monkeypatch):
         graded=lambda x: jnp.full((1, len(x), 32, 32, 64), 0.5),
     )
     batch = (np.zeros((256, 1, 1, 1), np.uint8), np.zeros(256, int), np.ones(256, bool))
-    _, sums = _count(net, ((0.0,), (1.0,), 255.0), {}, *map(jnp.asarray, batch))
+    pixels = Preprocessing((0.0,), (1.0,), 255.0)
+    _, sums = _count(net, pixels, {}, tuple(map(jnp.asarray, batch)))
     for _ in range(8):  # to 256 batches
         sums = _add(sums, sums)
     assert int(sums.graded["act"]) > 0

@@ -17,7 +17,7 @@ from jsnnq.errors import InputError
 from jsnnq.networks import quantize
 from jsnnq.networks.layers import Conv, Dense, Rules
 from jsnnq.networks.neurons import Neuron
-from jsnnq.networks.sew import CONNECTS, SEWResNet, init_state, join, sew_resnet, step
+from jsnnq.networks.sew import CONNECTS, SEWResNet, init_state, join, sew_resnet, stream
 
 _IF = Neuron(kind="if")
 _T, _B = 2, 2
@@ -370,7 +370,7 @@ def test_streaming_equals_the_folded_form(kind, v_reset, quantized):
     rest = 0.0 if v_reset is None else v_reset
     assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {jnp.dtype("float32")}
     assert all(np.all(np.asarray(leaf) == rest) for leaf in jax.tree.leaves(state))
-    advance = jax.jit(functools.partial(step, net))
+    advance = jax.jit(functools.partial(stream, net))
     for t, frame in enumerate(frames):
         now, saw, state = advance(variables, state, frame)
         np.testing.assert_allclose(now, logits[t], atol=1e-5)
@@ -385,7 +385,7 @@ def test_streaming_of_a_bottleneck_with_imagenet_stem():
     variables = _lively(net, frames[0])
     logits, _, _ = _run(net, variables, frames)
     state = init_state(net, variables, frames[0])
-    advance = jax.jit(functools.partial(step, net))
+    advance = jax.jit(functools.partial(stream, net))
     for t, frame in enumerate(frames):
         now, _, state = advance(variables, state, frame)
         np.testing.assert_allclose(now, logits[t], atol=1e-5)

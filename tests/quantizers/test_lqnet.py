@@ -11,14 +11,13 @@ import pytest
 from jsnnq import lqnet
 from jsnnq.errors import InputError
 from jsnnq.quantizers.lqnet import (
-    _at_once,
-    _in_blocks,
     _moved,
     _terms,
     minimise,
     refit,
     sorted_levels,
 )
+from jsnnq.runtime import cpu
 
 
 def nearest(x, basis, alphabet):
@@ -375,7 +374,7 @@ def test_both_ways_to_the_sums_over_values_equal_numpy(bits, groups, rows, signe
     products = [
         (code[i] * code[j]).sum(axis=0) for i in range(bits) for j in range(i, bits)
     ]
-    for way in (_in_blocks, _at_once):
+    for way in (cpu._in_blocks, cpu._at_once):
         summed = jax.jit(functools.partial(way, terms))
         found = summed(jnp.asarray(word), jnp.asarray(away))
         np.testing.assert_allclose(found[:bits], right, rtol=0, atol=5e-8 * rows)

@@ -5,7 +5,10 @@ import shutil
 
 import pytest
 
+from experiments.stompp.claims import CLAIMS
 from jsnnq.report import page as pages
+from jsnnq.report.comparisons import hold
+from jsnnq.report.results import read
 from tests.studies import HOSTILE, KNOWN_BINARY, ROWS, SMALL, binary_study, find, study
 
 _CHROMIUM, _DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -176,16 +179,17 @@ def binary_page(tmp_path_factory):
     paper = {"bnn-ste-r18": {"accuracy": 0.489, "grade": "S", "of": "CIFAR-100"}}
     rows = {**KNOWN_BINARY, "bwn-reverse-r18": [0.85, 0.95]}
     results, curves, looks = binary_study(accuracies=rows, paper=paper)
+    results["claims"] = [one._asdict() for one in hold(read(results), CLAIMS)]
     out = tmp_path_factory.mktemp("binary")
     pages.write(out, results, firing={}, curves=curves, looks=looks)
     return (out / "report.html").as_uri()
 
 
-def test_binary_networks_open_with_their_finding_and_the_claims(browser, binary_page):
+def test_binary_networks_open_with_their_verdict_and_the_claims(browser, binary_page):
     _set(browser, width=1280)
     browser.get(binary_page)
     (verdict,) = _elements(browser, ".verdict")
-    assert "StoMPP 66.0 %, 5.0 points above STE" in verdict.text
+    assert "StoMPP 66.0 %, +5.0 points on STE" in verdict.text
     cards = {card.text.splitlines()[0]: card for card in _elements(browser, ".reading")}
     assert list(cards) == ["Shows (3)", "Cannot be decided here (1)"]
     assert "BNN, ResNet-18: forward > global > reverse" in cards["Shows (3)"].text

@@ -1,17 +1,38 @@
 """Rows grouped by experiment and read against their control."""
 
+import dataclasses
+import json
+
 import pytest
 
+from experiments.stompp import base as stompp
+from jsnnq.config import (
+    STE,
+    LQNet,
+    Mint,
+    Run,
+    SnnTorch,
+    StoMPP,
+    Uniform,
+    from_dict,
+    kernels,
+    neurons,
+    to_dict,
+)
 from jsnnq.errors import InputError
-from jsnnq.report import numbers, results
+from jsnnq.report import meaning, numbers, results
 from tests.studies import (
     DRIFT,
+    HOSTILE,
     KNOWN,
     KNOWN_BINARY,
+    RECIPE,
     ROWS,
     SMALL,
     binary,
     find,
+    restart,
+    runs,
     small,
     study,
 )
@@ -65,7 +86,8 @@ def test_a_row_is_held_against_the_control_of_its_start(start, word, ratio):
     found, _, _ = study(KNOWN[:1], SMALL)
     found["drift"]["mean"], found["floor"]["mean"] = 0.005, 0.01
     row = find(found, KNOWN[0][0])
-    row["start"], row["emd"]["mean"] = start, 0.02
+    restart(row, start)
+    row["emd"]["mean"] = 0.02
     made = results.read(found)
     (group,) = made.quantized
     control = made.control(group.start)
@@ -99,7 +121,8 @@ def test_seeds_of_a_row_are_one_group_and_starts_are_not():
     assert group.mean("nothing.here") is None
     emds = [row["emd"]["layers"]["second"] for row in rows]
     assert group.layers()["second"] == pytest.approx(sum(emds) / 3)
-    rows[0]["start"] = "scratch"
+    assert group.runs == [Run(KNOWN[0][0], seed) for seed in range(3)]
+    restart(rows[0], "scratch")
     assert len(results.read(found).quantized) == 2
 
 
@@ -120,22 +143,49 @@ def test_groups_stand_float_control_then_by_family_clip_and_bits():
 
 
 @pytest.mark.parametrize(
-    ("name", "family", "setting"),
+    ("weights", "membranes", "family", "setting"),
     [
-        ("weights-uniform-clip10-2bit", "weights, uniform", "2-bit, clip 10"),
-        ("membrane-uniform-signed-4bit", "membrane, uniform", "4-bit, signed"),
-        ("both-lqnet-8bits", "both, LQ-Net", "8-bit"),
-        ("mint", "MINT", "mint"),
-        ("weights-snntorch-a-b-clip0.5", "weights, snnTorch", "a b, clip 0.5"),
-        ("something new", "something new", "something new"),
-        ("", "", ""),
+        (Uniform(2, clip=10.0), None, "weights, uniform", "2-bit, clip 10"),
+        (LQNet(2), None, "weights, LQ-Net", "2-bit"),
+        (
+            None,
+            Uniform(4, grid="unsigned"),
+            "membranes, uniform",
+            "4-bit, grid unsigned, clip 1",
+        ),
+        (
+            LQNet(8),
+            LQNet(8, clip=1.0),
+            "weights and membranes, LQ-Net",
+            "8-bit, clip 1",
+        ),
+        (
+            Uniform(4),
+            LQNet(2, clip=1.0),
+            "weights and membranes, uniform and LQ-Net",
+            "4 and 2-bit, clip 1",
+        ),
+        (Mint(4), None, "weights, MINT", "4-bit"),
+        (None, SnnTorch(3), "membranes, snnTorch", "3-bit"),
+        (StoMPP(scaled=True), None, "weights, StoMPP", "scaled"),
     ],
 )
-def test_a_name_says_what_is_quantized_and_how(name, family, setting):
+def test_the_config_says_what_is_quantized_and_how_and_the_name_nothing(
+    weights, membranes, family, setting
+):
     found, _, _ = study(ROWS[:1], SMALL)
-    find(found, ROWS[0][0])["name"] = name
-    (group,) = results.read(found).quantized
-    assert (group.family, group.setting) == (family, setting)
+    row = find(found, ROWS[0][0])
+    config = dataclasses.replace(
+        from_dict(row["config"]),
+        weights=kernels(weights) if weights else (),
+        membranes=neurons(membranes) if membranes else (),
+    )
+    row["config"] = to_dict(config)
+    for name in (ROWS[0][0], "membrane-lqnet-4bit", "w2", "float", "", HOSTILE):
+        row["name"] = name
+        (group,) = results.read(found).quantized
+        assert (group.name, group.family) == (name, family)
+        assert meaning.setting(group.config) == setting
 
 
 def test_the_range_of_a_control_is_said():
@@ -167,10 +217,66 @@ def test_numbers_are_printed_with_the_digits_that_matter(printed, expected):
     assert printed == expected
 
 
-@pytest.mark.parametrize("given", [{"schema": 2, "rows": []}, {}])
-def test_another_schema_is_refused(given):
-    with pytest.raises(InputError, match="results of schema .* reads schema 1: make"):
+@pytest.mark.parametrize(
+    ("given", "schema"),
+    [
+        ({"schema": 3, "rows": []}, "3"),
+        ({"schema": "1", "rows": []}, "'1'"),
+        ({}, None),
+    ],
+)
+def test_another_schema_is_refused_in_one_sentence(given, schema):
+    with pytest.raises(InputError) as refused:
         results.read(given)
+    assert str(refused.value) == (
+        f"results of schema {schema} were given, this jsnnq reads schemas 1 and 2: "
+        "make the report with the jsnnq that ran the study"
+    )
+
+
+def test_results_of_the_schema_before_are_read_to_the_same():
+    """It wrote runs as text, and neither what diverged looked like nor claims."""
+    new = small()[0]
+    name = "row/seed of a kind"  # A name may hold what a text ends with.
+    find(new, KNOWN[3][0])["name"] = name
+    lost = Run(name, 12)
+    new["planned"] = [*runs(new), lost._asdict()]
+    new["diverged"] = [lost._asdict() | {"config": find(new, name)["config"]}]
+    old = json.loads(json.dumps(new)) | {"schema": 1}
+    old["planned"] = [f"{run['name']}/seed{run['seed']}" for run in new["planned"]]
+    old["diverged"] = [f"{name}/seed12"]
+    new["claims"] = []
+    one, other = results.read(old), results.read(json.loads(json.dumps(new)))
+    assert one.planned == other.planned
+    assert one.planned[-2:] == (Run(name, 0), Run(name, 12))
+    assert one.diverged.keys() == other.diverged.keys() == {lost}
+    assert one.diverged[lost] is None
+    assert other.diverged[lost] == from_dict(find(new, name)["config"])
+    assert one.groups == other.groups
+    assert one.rows() == other.rows()
+    results.read({"schema": 1, "rows": []})
+    results.read({"schema": 2, "rows": []})
+
+
+def test_what_diverged_is_a_row_that_lost_everything():
+    found, _, _ = small()
+    row = find(found, KNOWN[0][0])
+    found["rows"].remove(row)
+    other = find(found, KNOWN[1][0])
+    found["diverged"] = [
+        {"name": row["name"], "seed": 0, "config": row["config"]},
+        {"name": other["name"], "seed": 5, "config": other["config"]},
+    ]
+    made = {one.config: one for one in results.read(found).rows()}
+    assert len(made) == len(KNOWN)
+    lost, half = (made[from_dict(one["config"])] for one in (row, other))
+    for one, seeds in ((lost, [0]), (half, [5, 0])):
+        assert list(one.accuracies) == list(one.emds) == seeds
+        assert one.accuracies[seeds[0]] == -float("inf")
+        assert one.emds[seeds[0]] == float("inf")
+    assert lost.reading.words == "loses accuracy and changes behaviour"
+    assert half.accuracies[0] == other["accuracy"]
+    assert half.reading.words == "not judged, without a control"  # Seeds disagree.
 
 
 # Binary networks
@@ -183,7 +289,7 @@ def named(made):
 def test_a_study_is_binary_if_nothing_in_it_spikes():
     assert results.read(binary()).is_binary
     assert not results.read(small()[0]).is_binary
-    assert not results.read({"schema": 1, "rows": []}).is_binary
+    assert not results.read({"schema": 2, "rows": []}).is_binary
 
 
 def test_binary_networks_have_no_control_and_are_not_judged_by_one():
@@ -199,41 +305,70 @@ def test_a_gain_is_read_against_the_estimator_of_the_same_place():
     assert gains["bwn-stompp-r18"] == pytest.approx(0.905 - 0.885)
     assert gains["bnn-reverse-r18"] == pytest.approx(0.25 - 0.61)
     assert gains["bnn-ste-r18"] is gains["float-r18"] is None
+    estimator = made.estimator(named(made)["bwn-reverse-r18"])
+    assert estimator == named(made)["bwn-ste-r18"]
     gap = made.gap(named(made)["bnn-stompp-r18"])
     assert gap == pytest.approx(0.66 - 0.925)
     assert made.gap(named(made)["float-r18"]) is None
 
 
+def test_full_precision_is_that_of_the_same_recipe_where_there_is_one():
+    rows = {**KNOWN_BINARY, "float-slow-r18": [0.5]}
+    slow = {"training.rate": 0.01}
+    configs = {"float-slow-r18": slow, "bnn-global-r18": slow}
+    configs["bnn-ste-r18"] = {"training.rate": 0.5}
+    made = results.read(binary(rows, configs=configs))
+    peers = {name: made.float_peer(group) for name, group in named(made).items()}
+    assert peers["bnn-stompp-r18"].name == "float-r18"
+    assert peers["bnn-global-r18"].name == "float-slow-r18"
+    assert peers["bnn-ste-r18"].name == "float-r18"  # Any will do.
+
+
+def quantized(weights, activations):
+    """The rules of a binary network."""
+    net = stompp.network("resnet18", "digits", RECIPE)
+    made = to_dict(stompp.binary(net, weights, activations))
+    return {place: made[place] for place in ("weights", "activations")}
+
+
 def test_a_gain_needs_the_same_recipe_and_prefers_the_same_detail():
     rows = {
         "bnn-ste-r18": [0.5],
-        "bnn-ste-clipped-r18": [0.6],
-        "bnn-stompp-clipped-r18": [0.8],
-        "bnn-stompp-cubic-r100-r18": [0.7],
+        "bnn-ste-scaled-r18": [0.6],
+        "bnn-stompp-scaled-r18": [0.8],
+        "bnn-stompp-linear-r18": [0.7],
         "bnn-stompp-adam-r18": [0.9],
         "bnn-stompp-r50": [0.4],
     }
     configs = {"bnn-stompp-adam-r18": {"training.optimizer": "adam"}}
-    configs["bnn-stompp-cubic-r100-r18"] = {"training.looks": 99}  # looking is free
+    configs["bnn-ste-scaled-r18"] = quantized(STE(scaled=True), STE("clipped"))
+    configs["bnn-stompp-scaled-r18"] = quantized(StoMPP(scaled=True), StoMPP())
+    linear = StoMPP(schedule="linear")
+    configs["bnn-stompp-linear-r18"] = {
+        **quantized(linear, linear),
+        "training.looks": 99,  # Looking is free.
+    }
     made = results.read(binary(rows, configs=configs))
     gains = {name: made.gain(group) for name, group in named(made).items()}
     assert gains == {
         "bnn-ste-r18": None,
-        "bnn-ste-clipped-r18": pytest.approx(0.1),
-        "bnn-stompp-clipped-r18": pytest.approx(0.2),
-        "bnn-stompp-cubic-r100-r18": pytest.approx(0.2),
+        "bnn-ste-scaled-r18": pytest.approx(0.1),
+        "bnn-stompp-scaled-r18": pytest.approx(0.2),
+        "bnn-stompp-linear-r18": pytest.approx(0.2),
         "bnn-stompp-adam-r18": None,
         "bnn-stompp-r50": None,
     }
 
 
-def test_the_plain_row_of_a_method_is_found_or_the_only_one():
-    rows = {"bnn-ste-a-r18": [0.5], "bnn-ste-r18": [0.5], "bnn-stompp-a-r18": [0.6]}
-    made = results.read(binary(rows | {"bwn-ste-a-r18": [0.5], "bwn-ste-b-r18": [0.5]}))
-    assert made.find("bnn", "ste", "r18").name == "bnn-ste-r18"
-    assert made.find("bnn", "stompp", "r18").name == "bnn-stompp-a-r18"
-    assert made.find("bwn", "ste", "r18") is None
-    assert made.find("bnn", "reverse", "r18") is None
+def test_a_recipe_is_told_where_there_is_another():
+    configs = {"bnn-ste-r18": {"training.rate": 0.05, "training.optimizer": "adam"}}
+    made = named(results.read(binary(configs=configs)))
+    told = results.read(binary(configs=configs)).trained
+    assert told(made["bnn-ste-r18"]) == ["adam", "rate 0.05"]
+    assert told(made["bwn-ste-r18"]) == ["sgd", "rate 0.1"]
+    configs = {"bnn-ste-r18": {"training.looks": 7}}
+    made = results.read(binary(configs=configs))
+    assert {tuple(made.trained(group)) for group in made.groups} == {()}
 
 
 def test_binary_networks_stand_by_depth_place_and_method():
@@ -241,25 +376,37 @@ def test_binary_networks_stand_by_depth_place_and_method():
         "bnn-ste-r50": [0.1],
         "bwn-stompp-r18": [0.1],
         "bnn-global-mobilenetv2": [0.1],
+        "bnn-odd-r18": [0.1],
+        "bnn-stompp-linear-r18": [0.1],
         **dict.fromkeys(reversed(KNOWN_BINARY), [0.1]),
-        "odd": [0.1],
     }
-    made = results.read(binary(rows))
+    odd, linear = StoMPP(order=(1, 0)), StoMPP(schedule="linear")
+    configs = {"bnn-odd-r18": quantized(odd, odd)}
+    configs["bnn-stompp-linear-r18"] = quantized(linear, linear)
+    made = results.read(binary(rows, configs=configs))
     assert [group.name for group in made.groups] == [
         "float-r18",
-        "odd",
-        *(name for name in KNOWN_BINARY if name != "float-r18"),
+        "bnn-ste-r18",
+        "bnn-stompp-r18",
+        "bnn-stompp-linear-r18",
+        "bnn-stompp+ste-r18",
+        "bnn-global-r18",
+        "bnn-reverse-r18",
+        "bnn-odd-r18",
+        *(name for name in KNOWN_BINARY if name.startswith("bwn")),
         "bnn-ste-r50",
         "bnn-global-mobilenetv2",
     ]
-    assert made.networks == ["r18", "r50", "mobilenetv2"]
+    networks = dict.fromkeys(group.network for group in made.groups)
+    assert list(networks) == ["ResNet-18", "ResNet-50", "MobileNetV2"]
 
 
 def test_two_widths_of_one_network_are_two_networks():
     rows = {"bnn-ste-r18": [0.5], "bnn-stompp-wide-r18": [0.6]}
     configs = {"bnn-stompp-wide-r18": {"network.width": 2.0}}
     made = results.read(binary(rows, configs=configs))
-    assert made.networks == ["r18, width 1.0", "r18, width 2.0"]
+    networks = [group.network for group in made.groups]
+    assert networks == ["ResNet-18, width 1.0", "ResNet-18, width 2.0"]
     assert [made.gain(group) for group in made.groups] == [None, None]
 
 

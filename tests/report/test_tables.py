@@ -18,6 +18,7 @@ from tests.studies import (
     binary,
     cells,
     find,
+    restart,
     small,
     study,
 )
@@ -75,7 +76,8 @@ def test_csv_reads_each_row_and_leaves_float_networks_unjudged():
 def test_rows_from_scratch_are_read_against_the_floor():
     results, _, _ = study(KNOWN[:1], SMALL)
     row = find(results, KNOWN[0][0])
-    row["start"], row["accuracy"], row["emd"]["mean"] = "scratch", 0.99, 0.0104
+    restart(row, "scratch")
+    row["accuracy"], row["emd"]["mean"] = 0.99, 0.0104
     results["floor"]["mean"] = 0.010
     found = markdown(results, row["name"])
     assert found["Against"] == "1.0× floor"
@@ -85,7 +87,7 @@ def test_rows_from_scratch_are_read_against_the_floor():
 def test_post_training_rows_have_no_control():
     results, _, _ = study(KNOWN[:2], SMALL)
     for row in results["rows"][-2:]:
-        row["start"] = "post-training"
+        restart(row, "post-training")
     found = markdown(results, KNOWN[0][0])
     assert found["Against"] == "–"
     assert found["EMD"] == f"{find(results, KNOWN[0][0])['emd']['mean']:.4f}"
@@ -139,6 +141,41 @@ def test_a_hostile_name_is_printed_and_nothing_more():
     storage = f"{find(results, HOSTILE)['cost']['weight_bits'] / 8192:.1f}"
     shown = terminal(results, 300).splitlines()
     assert any(re.match(rf" *{re.escape(HOSTILE)} .*{storage} *$", s) for s in shown)
+
+
+def said(results, name):
+    """What the page says of a network, by heading."""
+    made = read(results)
+    (group,) = [group for group in made.groups if group.name == name]
+    return {one.title: one.cell(made, group) for one in tables.columns(made)}
+
+
+@pytest.mark.parametrize(
+    ("known_as", "family", "bits", "clip"),
+    [
+        ("weights-lqnet-2bit", "weights, LQ-Net", "2", "–"),
+        ("weights-uniform-clip10-4bit", "weights, uniform", "4", "10"),
+        ("weights-uniform-clipmax-4bit", "weights, uniform", "4", "max"),
+        ("membrane-uniform-unsigned-2bit", "membranes, uniform", "2", "1"),
+        ("both-lqnet-4bit", "weights and membranes, LQ-Net", "4", "1"),
+    ],
+)
+def test_a_network_is_shown_by_its_config_whatever_it_is_called(
+    known_as, family, bits, clip
+):
+    results, _, _ = study([(known_as, 0.1, 1.0)], SMALL)
+    for name in (known_as, "w2", "membrane-mint-clip7-8bit", "float-r18"):
+        results["rows"][-1]["name"] = name
+        found = said(results, name)
+        texts = [found[title].text for title in ("Network", "Family", "Bits", "Clip")]
+        assert texts == [name, family, bits, clip]
+
+
+def test_what_is_not_said_is_sorted_last():
+    """The page sorts what is empty below everything else."""
+    found = said(study(ROWS[:1], SMALL)[0], "float")
+    for title in ("EMD", "Against", "Bits", "Clip"):
+        assert found[title] == ("–", "", "")
 
 
 # Binary networks

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.stompp.base import binary
 from jsnnq import lqnet, mint, uniform
 from jsnnq.analysis.evaluate import evaluate
-from jsnnq.binary import binary
 from jsnnq.config import STE, LQNet, Mint, StoMPP, Uniform, kernels, neurons
 from jsnnq.data import sets
 from jsnnq.networks import layers

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsnnq.binary import binary
+from experiments.stompp.base import binary
 from jsnnq.config import (
     ALL_NEURONS,
     HIDDEN_KERNELS,

@@ -1,10 +1,12 @@
 """Experiment files, and rows that cannot be one study."""
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 
-from jsnnq.binary import binary
+from experiments.stompp.base import binary
 from jsnnq.config import (
     STE,
     BinaryNetworkConfig,
@@ -34,12 +36,14 @@ def test_an_experiment_is_its_docstring_and_its_rows(tmp_path):
         tmp_path,
         '"""A title.\n\nMore."""\nfrom jsnnq.config import Config\n'
         "ROWS = {'float': Config(data='synthetic')}\n"
-        "PAPER = {'float': {'accuracy': 0.9, 'grade': 'S'}}",
+        "PAPER = {'float': {'accuracy': 0.9, 'grade': 'S'}}\n"
+        "def claimed(rows):\n    return []\nCLAIMS = [claimed]",
     )
-    title, rows, paper = load_experiment(path)
+    title, rows, paper, claims = load_experiment(path)
     assert title == "A title."
     assert rows == {"float": Config(data="synthetic")}
     assert paper == {"float": {"accuracy": 0.9, "grade": "S"}}
+    assert [claim([]) for claim in claims] == [[]]
 
 
 def test_an_experiment_without_docstring_is_called_by_its_file(tmp_path):
@@ -47,6 +51,27 @@ def test_an_experiment_without_docstring_is_called_by_its_file(tmp_path):
     found = load_experiment(str(written(tmp_path, text)))
     assert found.title == "experiment"
     assert found.paper == {}
+    assert found.claims == ()
+
+
+def test_experiments_of_a_package_share_code_wherever_they_are_run(tmp_path):
+    """As tests do under pytest: what holds the outermost package is on the path."""
+    folder = tmp_path / "papers_of_mine" / "first"
+    folder.mkdir(parents=True)
+    for place in (folder, folder.parent):
+        (place / "__init__.py").touch()
+    (folder / "base.py").write_text("DATA = 'synthetic'")
+    path = folder / "table.py"
+    path.write_text(
+        "from jsnnq.config import Config\nfrom papers_of_mine.first.base import DATA\n"
+        "ROWS = {'float': Config(data=DATA)}"
+    )
+    code = "import sys; from jsnnq.study.experiment import load_experiment; "
+    code += "print(load_experiment(sys.argv[1]).rows['float'].data)"
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True
+    )
+    assert found.stdout == "synthetic\n", found.stderr
 
 
 _ONE = "from jsnnq.config import Config\nROWS = {'a': Config()}\n"
@@ -68,6 +93,8 @@ _ONE = "from jsnnq.config import Config\nROWS = {'a': Config()}\n"
         (_ONE + "PAPER = {'b': {'grade': 'S'}}", "values for 'b', which is no row"),
         (_ONE + "PAPER = {'a': 0.5}", "must map names of rows to dictionaries"),
         (_ONE + "PAPER = {'a': {'accuracy': 0.5}}", "'grade': 'S'"),
+        (_ONE + "CLAIMS = {'more bits are better'}", "must be functions from rows"),
+        (_ONE + "CLAIMS = ['more bits are better']", "must be functions from rows"),
     ],
 )
 def test_an_experiment_that_cannot_be_used_is_refused(tmp_path, text, says):

@@ -30,7 +30,7 @@ def done(out, name, seed, wall_s, device="cpu", rows=ROWS):
 
 
 def expected(out, name, device="cpu"):
-    jobs = {job.key: job for job in plan(ROWS, 3, 1)}
+    jobs = {str(job.run): job for job in plan(ROWS, 3, 1)}
     return folder.Ledger(out).expected(jobs[name], device)
 
 
@@ -115,4 +115,6 @@ def test_a_report_shows_what_was_seen_inside_each_row(tmp_path):
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (run / "looks.jsonl").write_text(text)
     written = {path.name for path in folder.write_report(tmp_path)}
-    assert {name for name in written if "inside" in name} == {"inside_bnn_r18.png"}
+    assert {name for name in written if "inside" in name} == {
+        "inside_bnn_resnet-18.png"
+    }

@@ -10,7 +10,7 @@ from tests.study.test_runner import ROWS, SCRATCH
 
 
 def keys(jobs):
-    return [job.key for job in jobs]
+    return [str(job.run) for job in jobs]
 
 
 def done_before(jobs):

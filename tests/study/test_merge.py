@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from jsnnq.config import LQNet, kernels
+from jsnnq.config import LQNet, kernels, to_dict
 from jsnnq.errors import InputError
 from jsnnq.study import runner
 from jsnnq.study.merge import merge
@@ -54,7 +54,10 @@ def test_merged_folders_are_one_study(parts, tmp_path, unreported):
         assert merged[key] == whole[key]
     assert without_times(merged)["rows"] == without_times(whole)["rows"]
     assert merged["paper"] == {"float": {"accuracy": 0.75, "grade": "S"}}
-    assert set(merged["planned"]) == set(whole["planned"])
+    by_name = lambda one: (one["name"], one["seed"])
+    assert sorted(merged["planned"], key=by_name) == sorted(
+        whole["planned"], key=by_name
+    )
     # float/seed0 is in both, measured alike, at other times and by other commands.
     assert lines == []
     # Merged again nothing changes, and nothing is run again.
@@ -77,11 +80,13 @@ def test_what_diverged_is_known_after_a_merge(parts, tmp_path):
     a, b = parts
     shutil.rmtree(b / "runs" / "weights-lqnet-2bit-seed0")
     (b / "runs" / "weights-lqnet-2bit-seed0" / "last_good").mkdir(parents=True)
-    assert make(b, seeds=1).results()["diverged"] == ["weights-lqnet-2bit/seed0"]
+    lost = {"name": "weights-lqnet-2bit", "seed": 0}
+    lost["config"] = to_dict(ROWS["weights-lqnet-2bit"])
+    assert make(b, seeds=1).results()["diverged"] == [lost]
     results = b / "results.json"
     results.write_text(json.dumps(make(b, seeds=1).results()))
     merged = merge([a, b], tmp_path / "both")
-    assert merged["diverged"] == ["weights-lqnet-2bit/seed0"]
+    assert merged["diverged"] == [lost]
 
 
 def test_folders_of_older_versions_are_read(parts, tmp_path):

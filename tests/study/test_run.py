@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
+from experiments.stompp.base import binary
 from jsnnq.analysis import describe
 from jsnnq.analysis.evaluate import evaluate, forget, load_footprint
-from jsnnq.binary import binary
 from jsnnq.config import STE, LQNet, Mint, SnnTorch, StoMPP, Uniform, kernels, neurons
 from jsnnq.data import batches, sets
 from jsnnq.errors import InputError

@@ -171,9 +171,9 @@ def test_results_hold_the_published_schema(finished):
     results = read(finished)
     assert set(results) == {
         *("schema", "provenance", "floor", "drift", "rows"),
-        *("floor_range", "drift_range", "paper", "planned", "diverged"),
+        *("floor_range", "drift_range", "paper", "planned", "diverged", "claims"),
     }
-    assert results["schema"] == 1
+    assert results["schema"] == 2
     provenance = results["provenance"]
     assert set(provenance) == {"jax", "device", "commit", "command", "dataset"}
     assert provenance["jax"] == jax.__version__
@@ -525,7 +525,9 @@ def test_a_diverged_row_is_named_and_the_others_finish(tmp_path, monkeypatch):
     # Typed again, only what is missing is tried.
     tried.clear()
     monkeypatch.setattr(runner, "execute", fake_execute)
-    assert [job.key for job in make(tmp_path).unfinished] == ["float-finetuned/seed0"]
+    assert [str(job.run) for job in make(tmp_path).unfinished] == [
+        "float-finetuned/seed0"
+    ]
     assert len(make(tmp_path).run()["rows"]) == 6
 
 
@@ -557,7 +559,9 @@ def test_a_real_divergence_keeps_the_last_good_state(tmp_path):
     )
     with pytest.raises(divergence.Diverged) as caught:
         make(tmp_path, {"float": wild}, seeds=1).run()
-    assert read(tmp_path)["diverged"] == ["float/seed0"]
+    (lost,) = read(tmp_path)["diverged"]
+    assert (lost["name"], lost["seed"]) == ("float", 0)
+    assert lost["config"]["training"]["rate"] == 1e38
     said = (tmp_path / "report.md").read_text()
     assert "Diverged, so that there is no result: float/seed0." in said
     kept, metadata = checkpoint.restore(tmp_path / "runs" / "float-seed0" / "last_good")
@@ -840,7 +844,7 @@ def test_time_spent_on_compiling_is_time(tmp_path, monkeypatch):
     made.run()
     assert chosen.is_set()
     assert clock.tried == ["float/seed0"]
-    assert [job.key for job in made.unfinished] == [f"{name}/seed0"]
+    assert [str(job.run) for job in made.unfinished] == [f"{name}/seed0"]
 
 
 @pytest.mark.usefixtures("uncompiled", "unreported")
@@ -852,9 +856,9 @@ def test_rows_of_a_network_that_diverged_wait_for_it(tmp_path, monkeypatch):
     made = make(tmp_path, seeds=1, choice=limited)
     made.run()  # Says so in `diverged`, and does not raise.
     assert tried == ["float/seed0"]
-    assert [job.key for job in made.diverged] == ["float/seed0"]
-    assert {job.key for job in made.blocked} == {
-        job.key for job in made.unfinished if job.name != "float"
+    assert [str(job.run) for job in made.diverged] == ["float/seed0"]
+    assert {str(job.run) for job in made.blocked} == {
+        str(job.run) for job in made.unfinished if job.name != "float"
     }
 
 
@@ -869,7 +873,7 @@ def test_time_that_is_short_is_not_spent_on_what_diverged(tmp_path, monkeypatch)
     made = make(tmp_path, choice=limited)
     made.run()
     assert len(tried) == len(ORDER)
-    assert [job.key for job in made.diverged] == ["float-finetuned/seed0"]
+    assert [str(job.run) for job in made.diverged] == ["float-finetuned/seed0"]
     with pytest.raises(divergence.Diverged):
         make(tmp_path).run()
     assert tried[len(ORDER) :] == ["float-finetuned/seed0"]
@@ -1025,7 +1029,7 @@ def test_the_file_of_the_slow_test_is_the_study_of_this_file(tmp_path):
     from jsnnq.study.experiment import load_experiment
 
     (tmp_path / "small.py").write_text(EXPERIMENT)
-    title, rows, _ = load_experiment(tmp_path / "small.py")
+    title, rows, _, _ = load_experiment(tmp_path / "small.py")
     assert title == "A small study."
     assert all(isinstance(row, Config) for row in rows.values())
     assert rows == ROWS

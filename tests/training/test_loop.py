@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from jsnnq.binary import binary
+from experiments.stompp.base import binary
 from jsnnq.config import (
     BinaryNetworkConfig,
     Config,
@@ -30,8 +30,7 @@ from jsnnq.runtime import checkpoint
 from jsnnq.study import build, run
 from jsnnq.training import divergence, loop
 from jsnnq.training.monitor import Monitor
-from jsnnq.training.step import _JITTED, jitted, keys, start
-from jsnnq.training.step import step as one_step
+from jsnnq.training.step import _JITTED, jitted, keys, start, train_step
 
 # The same in test_run, test_study and test_cli, which then share its compilations.
 SMALL = Config(
@@ -101,7 +100,7 @@ def whole_run(row):
     states, recorder, before = (
         [],
         Recorder(),
-        jitted(program).step._cache_size(),
+        jitted(program).train_step._cache_size(),
     )
     loop.fit(
         program,
@@ -112,7 +111,7 @@ def whole_run(row):
         on_epoch=states.append,
         monitor=recorder,
     )
-    return Run(states, recorder, jitted(program).step._cache_size() - before)
+    return Run(states, recorder, jitted(program).train_step._cache_size() - before)
 
 
 def trained(row):
@@ -171,8 +170,8 @@ def test_one_step_is_adam_on_the_mean_cross_entropy():
     program, before = begun("float")
     images, labels = digits().train.images, digits().train.labels
     order = batches.epoch_order(keys(0).order, 0, len(labels))
-    after, numbers = jitted(program).step(
-        before, images, labels, order, keys(0).augment
+    after, numbers = jitted(program).train_step(
+        before, (images, labels), order, keys(0).augment
     )
     rows = np.asarray(order)[:128]
     shifted = batches.augment(
@@ -181,7 +180,8 @@ def test_one_step_is_adam_on_the_mean_cross_entropy():
         pad=1,
         flip=False,
     )
-    pixels = (np.asarray(shifted) / 16.0 - program.mean[0]) / program.std[0]
+    mean, std, _ = program.preprocessing
+    pixels = (np.asarray(shifted) / 16.0 - mean[0]) / std[0]
     forward = jax.jit(
         lambda x: program.network.apply(
             before.variables(), x, True, mutable=["batch_stats", "quant"]
@@ -256,8 +256,8 @@ def test_a_run_left_in_the_middle_of_an_epoch_continues_there():
     split = digits().train
     order = batches.epoch_order(keys(0).order, 0, len(split))
     for _ in range(4):
-        state, _ = jitted(program).step(
-            state, split.images, split.labels, order, keys(0).augment
+        state, _ = jitted(program).train_step(
+            state, (split.images, split.labels), order, keys(0).augment
         )
     assert_same(fit("float", state, 2), trained("float")[1])
 
@@ -361,7 +361,7 @@ def signatures(rows):
 
     def step(program, *arguments):
         traced.append(program)
-        return one_step(program, *arguments)
+        return train_step(program, *arguments)
 
     jitted = jax.jit(step, static_argnums=0)
     split = digits().train
@@ -373,8 +373,7 @@ def signatures(rows):
             state, _ = jitted.eval_shape(
                 program.representative,
                 state,
-                split.images,
-                split.labels,
+                (split.images, split.labels),
                 order,
                 keys(0).augment,
             )
@@ -523,8 +522,8 @@ def test_an_explosion_is_named_at_its_step_and_the_last_good_state_kept(scan):
         fit("float", start, 1, scan=scan, monitor=recorder)
     split = digits().train
     order = batches.epoch_order(keys(0).order, 0, len(split))
-    expected, _ = jitted(program).step(
-        start, split.images, split.labels, order, keys(0).augment
+    expected, _ = jitted(program).train_step(
+        start, (split.images, split.labels), order, keys(0).augment
     )
     assert caught.value.step == 1
     assert all_finite(caught.value.last_good)

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsnnq.binary import binary
+from experiments.stompp.base import binary
 from jsnnq.config import STE, BinaryNetworkConfig, StoMPP, TrainingConfig
-from jsnnq.data import batches
 from jsnnq.networks import readout
 from jsnnq.networks.quantize import at
 from jsnnq.study import build, run
@@ -86,7 +85,7 @@ def test_gradients_and_flips_against_their_definition(quantizer, looked):
     _, program, start, after = trained(quantizer)
     split = digits().train
     images = jnp.asarray(split.images[:128])
-    inputs = batches.normalise(images, program.mean, program.std, program.scale)
+    inputs = program.inputs(images)
     labels = jnp.asarray(split.labels[:128])
 
     @jax.jit
@@ -137,7 +136,7 @@ def test_both_accuracies(tmp_path):
     found = probe.read_looks(tmp_path / "looks.jsonl")
     test = digits().test
     images = jnp.asarray(test.images[: probe.IMAGES])
-    inputs = batches.normalise(images, program.mean, program.std, program.scale)
+    inputs = program.inputs(images)
     present = clip_kernels({**start.variables(), "quant": {}})
     logits, _ = build.network(_BASE, 10).apply(present, inputs, False)
     correct = np.asarray(logits[0]).argmax(1) == test.labels[: probe.IMAGES]

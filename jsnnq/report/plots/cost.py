@@ -5,18 +5,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jsnnq.report import names
 from jsnnq.report.groups import Group, dig
 from jsnnq.report.numbers import amount, kib
 from jsnnq.report.plots import style
-from jsnnq.report.results import Study
+from jsnnq.report.results import Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def costed(study: Study) -> list[Group]:
+def costed(study: Results) -> list[Group]:
     """Networks whose cost is known; what costs the same in all methods, once.
 
     Whether weights and activations are binary decides what a binary network costs,
@@ -26,11 +25,11 @@ def costed(study: Study) -> list[Group]:
     known = [g for g in known if g.mean("cost.weight_bits")]
     if not study.is_binary:
         return known
-    price = lambda g: (g.network, g.label.place, g.mean("cost.weight_bits"))
+    price = lambda g: (g.network, g.place, g.mean("cost.weight_bits"))
     return list({price(group): group for group in reversed(known)}.values())[::-1]
 
 
-def draw_cost(study: Study, groups: Sequence[Group]) -> "Figure":
+def draw_cost(study: Results, groups: Sequence[Group]) -> "Figure":
     """Operations, events and storage, one bar per network.
 
     Args:
@@ -66,9 +65,7 @@ def _as_priced(group: Group) -> str:
     """A row's name, or what of it decides its cost."""
     if group.is_spiking:
         return group.name
-    what = names.place(group.label.place) or "float"
-    words = [what, names.network(group.network), group.label.detail]
-    return ", ".join(filter(None, words))
+    return ", ".join([group.place or "float", group.network, *group.details])
 
 
 def _costs(groups: Sequence[Group], part: str) -> bool:

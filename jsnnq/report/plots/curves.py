@@ -6,22 +6,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from jsnnq.report import names
-from jsnnq.report.groups import Group, key
+from jsnnq.report.groups import Group
 from jsnnq.report.plots import style
-from jsnnq.report.results import Study
+from jsnnq.report.results import Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def curved(study: Study) -> list[Group]:
+def curved(study: Results) -> list[Group]:
     """Networks whose training was recorded."""
     return [group for group in study.groups if _curves(study, group)]
 
 
-def draw_curves(study: Study, groups: Sequence[Group]) -> "Figure":
+def draw_curves(study: Results, groups: Sequence[Group]) -> "Figure":
     """Loss and accuracy over the epochs, one line per run; binary networks apart.
 
     Args:
@@ -36,18 +35,18 @@ def draw_curves(study: Study, groups: Sequence[Group]) -> "Figure":
             if kind in ("", group.network):
                 _draw_runs(study, group, loss, accuracy)
         _name_curves(loss, accuracy)
-        loss.set_title(style.plain(names.network(kind)), fontsize=8.5, loc="left")
+        loss.set_title(style.plain(kind), fontsize=8.5, loc="left")
     if study.is_binary:
         _name_places(panels[0][0], groups)
     style.legend(figure, panels[:, 0])
     return figure
 
 
-def _draw_runs(study: Study, group: Group, loss: "Axes", accuracy: "Axes") -> None:
-    look = _curve_look(group, style.colour(group.label.method, study.methods))
+def _draw_runs(study: Results, group: Group, loss: "Axes", accuracy: "Axes") -> None:
+    look = _curve_look(group, style.colour(group.method, study.methods))
     for curve in _curves(study, group):
         epochs = [point["epoch"] for point in curve]
-        dot = style.marker(group.label.place, group.kind)
+        dot = style.marker(group.place, group.kind)
         look["marker"] = dot if len(curve) == 1 else ""
         loss.plot(epochs, _series(curve, "loss"), **look)
         accuracy.plot(epochs, 100 * _series(curve, "accuracy"), **look)
@@ -67,16 +66,15 @@ def _name_curves(loss: "Axes", accuracy: "Axes") -> None:
 
 def _name_places(axes: "Axes", groups: Sequence[Group]) -> None:
     """What dashes mean, where both kinds of binary networks are there."""
-    places = {group.label.place for group in groups}
-    if places >= set(names.BINARY_PLACES):
-        for place in names.BINARY_PLACES:
+    places = {group.place for group in groups}
+    if places >= {"BNN", "BWN"}:
+        for place in ("BNN", "BWN"):
             line = _LINES.get(place, "solid")
-            words = names.place(place)
-            axes.plot([], [], color=style.MUTED, linestyle=line, label=words)
+            axes.plot([], [], color=style.MUTED, linestyle=line, label=place)
 
 
-def _curves(study: Study, group: Group) -> list[Sequence[Mapping[str, Any]]]:
-    found = (study.curves.get(key(row), ()) for row in group.rows)
+def _curves(study: Results, group: Group) -> list[Sequence[Mapping[str, Any]]]:
+    found = (study.curves.get(run, ()) for run in group.runs)
     return [curve for curve in found if len(curve)]
 
 
@@ -85,14 +83,14 @@ def _series(curve: Sequence[Mapping[str, Any]], name: str) -> Float[np.ndarray, 
     return np.where(np.isfinite(values), values, np.nan)
 
 
-_LINES = {"membrane": "dashed", "both": "dotted", "bwn": "dashed"}
+_LINES = {"membranes": "dashed", "weights and membranes": "dotted", "BWN": "dashed"}
 
 
 def _curve_look(group: Group, colour: str) -> dict[str, Any]:
     """Float thick and on top, the rest thin in the colour of the quantizer."""
-    words = group.family if group.is_spiking else group.quantizer
+    words = group.family if group.is_spiking else group.method
     look = {"color": colour, "label": style.plain(words), "lw": 1.1}
-    look |= {"alpha": 0.85, "linestyle": _LINES.get(group.label.place, "solid")}
+    look |= {"alpha": 0.85, "linestyle": _LINES.get(group.place, "solid")}
     emphasis = {
         "float": {"lw": 2.4 if group.is_spiking else 1.4, "alpha": 1.0, "zorder": 4},
         "control": {"lw": 1.8, "linestyle": "dashdot", "zorder": 3},

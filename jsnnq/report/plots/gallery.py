@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from jsnnq.report import names, summary
+from jsnnq.report import summary
 from jsnnq.report.groups import Group
 from jsnnq.report.plots import (
     cost,
@@ -23,7 +23,7 @@ from jsnnq.report.plots import (
     scatter,
     style,
 )
-from jsnnq.report.results import Study
+from jsnnq.report.results import Results
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,16 +47,16 @@ class _Plot(NamedTuple):
     file: str
     title: str
     caption: str
-    shows: Callable[[Study], list[Group]]
-    draw: Callable[[Study, list[Group]], "Figure"]
+    shows: Callable[[Results], list[Group]]
+    draw: Callable[[Results, list[Group]], "Figure"]
 
 
-def draw(study: Study) -> list[Picture]:
+def draw(study: Results) -> list[Picture]:
     """Every picture there are data for."""
     return [_picture(plot, study) for plot in _plots(study) if plot.shows(study)]
 
 
-def undrawn(study: Study) -> list[str]:
+def undrawn(study: Results) -> list[str]:
     """The titles of those there are no data for yet."""
     return [plot.title for plot in _plots(study) if not plot.shows(study)]
 
@@ -137,7 +137,7 @@ _INSIDE = (
 )
 
 
-def _plots(study: Study) -> list[_Plot]:
+def _plots(study: Results) -> list[_Plot]:
     """The pictures that belong to a study of this kind."""
     within = [_inside(place, network) for place, network in inside.kinds(study)]
     if study.is_binary:
@@ -147,8 +147,8 @@ def _plots(study: Study) -> list[_Plot]:
 
 def _inside(place: str, network: str) -> _Plot:
     """What happens in one kind of network."""
-    what = f"{names.place(place)}, {names.network(network)}"
-    file = re.sub(r"[^\w.]+", "-", f"inside_{place}_{network}").strip("-")
+    what = f"{place}, {network}"
+    file = re.sub(r"[^\w.]+", "-", f"inside_{place}_{network}").lower().strip("-")
     return _Plot(
         f"{file}.png",
         f"Inside the layers: {what}",
@@ -158,9 +158,9 @@ def _inside(place: str, network: str) -> _Plot:
     )
 
 
-def _picture(plot: _Plot, study: Study) -> Picture:
+def _picture(plot: _Plot, study: Results) -> Picture:
     groups = plot.shows(study)
-    shown = [f"{group.name}: {summary.item(study, group)}" for group in groups]
+    shown = [f"{group.name}: {summary.say('item', study, group)}" for group in groups]
     alt = f"Plot: {plot.title}. Shown are {'; '.join(shown)}."
     with style.style():
         figure = plot.draw(study, groups)

@@ -13,19 +13,19 @@ from jaxtyping import Float
 
 from jsnnq.report.groups import Group, dig
 from jsnnq.report.plots import style
-from jsnnq.report.results import CONTROLS, Study
+from jsnnq.report.results import CONTROLS, Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def layered(study: Study) -> list[Group]:
+def layered(study: Results) -> list[Group]:
     """Networks with an EMD per layer."""
     return [group for group in study.groups if group.kind != "float" and group.layers()]
 
 
-def draw_layers(study: Study, groups: Sequence[Group]) -> "Figure":
+def draw_layers(study: Results, groups: Sequence[Group]) -> "Figure":
     """A heat map, one line per control and network, one column per layer.
 
     Args:
@@ -56,7 +56,7 @@ def draw_layers(study: Study, groups: Sequence[Group]) -> "Figure":
     return figure
 
 
-def _lines(study: Study, groups: Sequence[Group]) -> list[tuple[str, str, dict]]:
+def _lines(study: Results, groups: Sequence[Group]) -> list[tuple[str, str, dict]]:
     """Name, family and EMD per layer: the controls first, then the networks."""
     controls = [(w, "", dig(study.results, f"{w}.layers")) for w in CONTROLS.values()]
     networks = [(group.name, group.family, group.layers()) for group in groups]

@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Float
 
 from jsnnq.analysis.firing import histogram, rates
-from jsnnq.report.groups import Group, key
+from jsnnq.report.groups import Group
 from jsnnq.report.numbers import distance
 from jsnnq.report.plots import style
-from jsnnq.report.results import Study
+from jsnnq.report.results import Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,13 +48,13 @@ class _Panel(NamedTuple):
     note: str = ""
 
 
-def fired(study: Study) -> list[Group]:
+def fired(study: Results) -> list[Group]:
     """Networks whose firing can be held against a float network's."""
     groups = [group for group in study.groups if group.kind != "float"]
     return [group for group in groups if _records(study, group)]
 
 
-def draw_pooled(study: Study, groups: Sequence[Group]) -> "Figure":
+def draw_pooled(study: Results, groups: Sequence[Group]) -> "Figure":
     """All neurons of a network as one distribution, one panel per network.
 
     Args:
@@ -65,13 +65,13 @@ def draw_pooled(study: Study, groups: Sequence[Group]) -> "Figure":
     for group in groups:
         before, after = map(_pool, _firing(study, group))
         emd = group.mean("emd.pooled")
-        line = _Line(group.quantizer, _colour(study, group), after)
+        line = _Line(group.method, _colour(study, group), after)
         note = "" if emd is None else f"EMD {distance(emd)}"
         panels.append(_Panel(group.name, _float_line(before), [line], note))
     return _draw(panels, 4)
 
 
-def telling(study: Study) -> list[Group]:
+def telling(study: Results) -> list[Group]:
     """Up to three networks: the largest silent change, the nearest, the farthest."""
     groups = [group for group in fired(study) if group.kind == "quantized"]
     by_emd = sorted(groups, key=lambda group: group.mean("emd.mean") or 0.0)
@@ -80,7 +80,7 @@ def telling(study: Study) -> list[Group]:
     return [group for i, group in enumerate(chosen) if group not in chosen[:i]]
 
 
-def draw_layers(study: Study, groups: Sequence[Group]) -> "Figure":
+def draw_layers(study: Results, groups: Sequence[Group]) -> "Figure":
     """Layer by layer, for a few networks.
 
     Args:
@@ -127,22 +127,21 @@ def draw_two(found: Mapping[str, Any], names: tuple[str, str]) -> "Figure":
 # What is drawn
 
 
-def _records(study: Study, group: Group) -> list[Mapping[str, Any]]:
+def _records(study: Results, group: Group) -> list[Mapping[str, Any]]:
     """The record of the float network and the group's first; none if one is missing.
 
     The float network is that of the same seed, or the first where there is none.
     """
-    known = lambda rows: [row for row in rows if key(row) in study.firing]
-    floats = [each for each in study.groups if each.kind == "float"]
-    floats = known(row for each in floats for row in each.rows)
-    own = known(group.rows)
-    if not floats or not own:
+    floats = (each for each in study.groups if each.kind == "float")
+    known = [run for each in floats for run in each.runs if run in study.firing]
+    own = [run for run in group.runs if run in study.firing]
+    if not known or not own:
         return []
-    before = min(floats, key=lambda row: row["seed"] != own[0]["seed"])
-    return [study.firing[key(before)], study.firing[key(own[0])]]
+    before = min(known, key=lambda run: run.seed != own[0].seed)
+    return [study.firing[before], study.firing[own[0]]]
 
 
-def _firing(study: Study, group: Group) -> list[dict[str, _Rates]]:
+def _firing(study: Results, group: Group) -> list[dict[str, _Rates]]:
     return [_rates(record) for record in _records(study, group)]
 
 
@@ -162,8 +161,8 @@ def _float_line(values: _Rates) -> _Line:
     return _Line("float network", style.MUTED, values)
 
 
-def _colour(study: Study, group: Group) -> str:
-    return style.colour(group.label.method, study.methods)
+def _colour(study: Results, group: Group) -> str:
+    return style.colour(group.method, study.methods)
 
 
 def _distinct(colours: Sequence[str]) -> list[str]:

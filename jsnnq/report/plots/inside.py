@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from jsnnq.report.groups import Group, key
+from jsnnq.report.groups import Group
 from jsnnq.report.plots import style
-from jsnnq.report.results import Study
+from jsnnq.report.results import Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,25 +52,24 @@ class _Seen(NamedTuple):
     flipped: _Grid
 
 
-def kinds(study: Study) -> list[tuple[str, str]]:
+def kinds(study: Results) -> list[tuple[str, str]]:
     """Place and network of every picture there is something to draw for."""
-    known = [(g.label.place, g.network) for g in study.quantized if _looks(study, g)]
+    known = [(g.place, g.network) for g in study.quantized if _looks(study, g)]
     return list(dict.fromkeys(known))
 
 
-def looked(study: Study, place: str, network: str) -> list[Group]:
+def looked(study: Results, place: str, network: str) -> list[Group]:
     """The methods of a picture; where there are too many, those without details."""
     alike = [
         group
         for group in study.quantized
-        if (group.label.place, group.network) == (place, network)
-        and _looks(study, group)
+        if (group.place, group.network) == (place, network) and _looks(study, group)
     ]
-    plainest = sorted(alike, key=lambda group: len(group.label.detail))[:_MOST]
+    plainest = sorted(alike, key=lambda group: len(group.details))[:_MOST]
     return [group for group in alike if group in plainest]
 
 
-def draw(study: Study, groups: Sequence[Group]) -> "Figure":
+def draw(study: Results, groups: Sequence[Group]) -> "Figure":
     """Methods side by side: two accuracies, and four numbers of each layer.
 
     Args:
@@ -79,7 +78,8 @@ def draw(study: Study, groups: Sequence[Group]) -> "Figure":
     """
     seen = [_read(study, group) for group in groups]
     tall = 0.7 + 0.022 * max(len(each.layers) for each in seen)
-    figure = style.figure(8.5, 2.4 + 4 * tall)
+    lines = max(each.title.count("\n") for each in seen)
+    figure = style.figure(8.5, 2.4 + 4 * tall + 0.14 * lines)
     grid = figure.subplots(
         5,
         len(seen),
@@ -108,13 +108,13 @@ def draw(study: Study, groups: Sequence[Group]) -> "Figure":
 # What was seen
 
 
-def _looks(study: Study, group: Group) -> Mapping[str, Any] | None:
+def _looks(study: Results, group: Group) -> Mapping[str, Any] | None:
     """Those of the first seed that has any."""
-    found = (study.looks.get(key(row)) for row in group.rows)
+    found = (study.looks.get(run) for run in group.runs)
     return next((each for each in found if each and each["looks"]), None)
 
 
-def _read(study: Study, group: Group) -> _Seen:
+def _read(study: Results, group: Group) -> _Seen:
     known = _looks(study, group) or {}
     looks, windows = known["looks"], known["windows"]
     layers = sorted(looks[0]["layers"], key=lambda path: _place(path, windows))
@@ -123,7 +123,7 @@ def _read(study: Study, group: Group) -> _Seen:
         [[look["layers"][path][word] for look in looks] for path in layers], float
     )
     return _Seen(
-        " ".join(filter(None, [group.quantizer, group.label.detail])),
+        "\n".join([group.method, *group.details, *study.trained(group)]),
         layers,
         windows,
         column("step"),
@@ -154,7 +154,7 @@ def _draw_accuracies(axes: "Axes", seen: _Seen) -> None:
     axes.plot(seen.steps, seen.binary, color=style.ORANGE, label=words, lw=1.2)
     for start, _ in seen.windows.values():
         axes.axvline(start, color=style.MUTED, lw=0.4, alpha=0.5, zorder=0)
-    axes.set_title(style.plain(seen.title), fontsize=8.5)
+    axes.set_title(style.plain(seen.title, 120), fontsize=8.5)
     axes.tick_params(labelsize=7.5)
 
 

@@ -8,11 +8,10 @@ those that are binary in weights only (BWN). The line is full precision.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jsnnq.report import names
 from jsnnq.report.groups import Group
 from jsnnq.report.numbers import percent
 from jsnnq.report.plots import style
-from jsnnq.report.results import Study
+from jsnnq.report.results import Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,14 +31,14 @@ class _Panel(NamedTuple):
     full: Group | None
 
 
-def ranked(study: Study) -> list[Group]:
+def ranked(study: Results) -> list[Group]:
     """Networks with an accuracy, if any of them is binary."""
     known = [group for group in study.groups if group.values("accuracy")]
     binary = study.is_binary and any(group.kind == "quantized" for group in known)
     return known if binary else []
 
 
-def draw(study: Study, groups: Sequence[Group]) -> "Figure":
+def draw(study: Results, groups: Sequence[Group]) -> "Figure":
     """One line per method.
 
     Args:
@@ -76,9 +75,9 @@ def _panels(groups: Sequence[Group]) -> dict[tuple[str, str], _Panel]:
     made = {}
     full = {group.network: group for group in groups if group.kind == "float"}
     for group in groups:
-        key = group.network, group.label.place
+        key = group.network, group.place
         if group.kind == "quantized" and key not in made:
-            alike = [g for g in groups if (g.network, g.label.place) == key]
+            alike = [g for g in groups if (g.network, g.place) == key]
             methods = [g for g in alike if g.kind == "quantized"]
             made[key] = _Panel(*key, methods, full.get(group.network))
     return made
@@ -89,12 +88,14 @@ def _lines(panels: Mapping[tuple[str, str], _Panel], network: str) -> int:
     return max(len(p.methods) for p in panels.values() if p.network == network)
 
 
-def _draw_panel(axes: "Axes", study: Study, panel: _Panel) -> None:
+def _draw_panel(axes: "Axes", study: Results, panel: _Panel) -> None:
     for line, group in enumerate(panel.methods):
         _draw_method(axes, study, group, line)
     if panel.full is not None:
         _draw_full(axes, panel.full)
-    words = [" ".join([g.quantizer, g.label.detail]).strip() for g in panel.methods]
+    words = [
+        ", ".join([g.method, *g.details, *study.trained(g)]) for g in panel.methods
+    ]
     axes.set_yticks(range(len(words)), map(style.plain, words))
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color=style.MUTED, alpha=0.25, lw=0.5)
@@ -103,16 +104,16 @@ def _draw_panel(axes: "Axes", study: Study, panel: _Panel) -> None:
     low, high = axes.get_xlim()
     missing = max(0.0, _LEAST_POINTS - (high - low)) / 2
     axes.set_xlim(low - missing, high + missing)
-    called = [names.place(panel.place), names.network(panel.network)]
+    called = [panel.place, panel.network]
     title = style.plain(", ".join(filter(None, called)))
     axes.set_title(title, fontsize=8.5, loc="left")
     axes.set_xlabel("accuracy on held-out images, %", fontsize=8)
     axes.tick_params(labelsize=8)
 
 
-def _draw_method(axes: "Axes", study: Study, group: Group, line: int) -> None:
+def _draw_method(axes: "Axes", study: Results, group: Group, line: int) -> None:
     """Seeds as dots, their mean as a bar with its value, the paper as a diamond."""
-    colour = style.colour(group.label.method, study.methods)
+    colour = style.colour(group.method, study.methods)
     seeds = [100 * value for value in group.values("accuracy")]
     mean = group.mean("accuracy") or 0.0
     look: dict[str, Any] = {"markeredgecolor": style.PAPER, "alpha": 0.8}

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from jsnnq.report import meaning
 from jsnnq.report.groups import Group, is_finite
 from jsnnq.report.numbers import distance
 from jsnnq.report.plots import style
-from jsnnq.report.results import CONTROLS, KEPT, Control, Study
+from jsnnq.report.results import CONTROLS, KEPT, Control, Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,14 +32,14 @@ class _Point(NamedTuple):
     y: float
 
 
-def placed(study: Study) -> list[Group]:
+def placed(study: Results) -> list[Group]:
     """Networks with accuracy and EMD; with them the float one, whose EMD is 0."""
     known = [group for group in study.groups if group.values("accuracy")]
     moved = [g for g in known if g.kind != "float" and g.values("emd.mean")]
     return [g for g in known if g.kind == "float" or g in moved] if moved else []
 
 
-def draw(study: Study, groups: Sequence[Group]) -> "Figure":
+def draw(study: Results, groups: Sequence[Group]) -> "Figure":
     """One point per network, the controls as lines, and what the corners mean.
 
     Args:
@@ -73,12 +74,12 @@ def draw(study: Study, groups: Sequence[Group]) -> "Figure":
     return figure
 
 
-def _point(study: Study, group: Group) -> _Point:
+def _point(study: Results, group: Group) -> _Point:
     emd = 0.0 if group.kind == "float" else group.mean("emd.mean") or 0.0
     return _Point(group, emd, statistics.fmean(_heights(study, group)))
 
 
-def _heights(study: Study, group: Group) -> list[float]:
+def _heights(study: Results, group: Group) -> list[float]:
     """Points of accuracy above what each seed is held against."""
     return [
         100 * (row["accuracy"] - _origin(study, [row["seed"]]))
@@ -87,13 +88,13 @@ def _heights(study: Study, group: Group) -> list[float]:
     ]
 
 
-def _origin(study: Study, seeds: Sequence[int]) -> float:
+def _origin(study: Results, seeds: Sequence[int]) -> float:
     """What networks of these seeds are held against, or the float networks."""
     start = _start(study)
     return study.base(start, seeds) if start else study.reference
 
 
-def _start(study: Study) -> str:
+def _start(study: Results) -> str:
     """The start of all quantized networks, if they have one and the same."""
     starts = {group.start for group in study.quantized} & set(CONTROLS)
     return starts.pop() if len(starts) == 1 else ""
@@ -105,7 +106,7 @@ def _start(study: Study) -> str:
 
 
 def _stretch(
-    axes: "Axes", study: Study, controls: Sequence[Control], points: Sequence[_Point]
+    axes: "Axes", study: Results, controls: Sequence[Control], points: Sequence[_Point]
 ) -> None:
     emds = [point.x for point in points if point.x > 0] or [1e-4]
     width = min((control.mean for control in controls), default=0.0)
@@ -201,18 +202,18 @@ def _draw_control(axes: "Axes", control: Control) -> None:
     axes.text(*spot, control.word, transform=axes.get_xaxis_transform(), **place)
 
 
-def _draw_point(axes: "Axes", study: Study, point: _Point) -> None:
+def _draw_point(axes: "Axes", study: Results, point: _Point) -> None:
     """The mean over seeds, with a thin cross from the least to the greatest."""
     group, x, y = point
     emds = [x] if group.kind == "float" else group.values("emd.mean")
     heights = _heights(study, group)
-    colour = style.colour(group.label.method, study.methods)
+    colour = style.colour(group.method, study.methods)
     line = {"color": colour, "lw": 1.0, "alpha": 0.7}
     axes.plot([min(emds), max(emds)], [y, y], **line)
     axes.plot([x, x], [min(heights), max(heights)], **line)
     look = {"color": colour, "markersize": 13 if group.kind == "float" else 8}
     look |= {"markeredgecolor": style.PAPER, "markeredgewidth": 0.8}
-    look |= {"marker": style.marker(group.label.place, group.kind), "ls": ""}
+    look |= {"marker": style.marker(group.place, group.kind), "ls": ""}
     axes.plot(x, y, label=style.plain(group.family), zorder=4, clip_on=False, **look)
 
 
@@ -225,7 +226,7 @@ _Box = Float[np.ndarray, "4"]  # left, bottom, right, top
 
 
 def _label_points(
-    figure: "Figure", axes: "Axes", study: Study, points: Sequence[_Point]
+    figure: "Figure", axes: "Axes", study: Results, points: Sequence[_Point]
 ) -> None:
     """Writes each network's setting beside its point, where it covers the least."""
     figure.draw_without_rendering()
@@ -238,8 +239,8 @@ def _label_points(
     for point, spot in sorted(zip(points, spots, strict=True), key=lambda p: -p[0].y):
         if point.group.kind != "quantized":
             continue
-        words = point.group.setting + f", {point.group.start}" * several
-        colour = style.colour(point.group.label.method, study.methods)
+        words = meaning.setting(point.group.config) + f", {point.group.start}" * several
+        colour = style.colour(point.group.method, study.methods)
         text = _write(axes, point, words, colour)
         low, high = np.split(box(text), 2)
         half = (high - low) / 2 + 1

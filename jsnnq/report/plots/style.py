@@ -22,12 +22,12 @@ PAPER, INK, MUTED = "#ffffff", "#1b1f24", "#6b7480"
 ALARM, CALM = "#fff0d9", "#e6f3ec"
 BARS = ("#4a5a70", "#aab6c5")
 ORANGE, BLUE, GREEN, PURPLE = "#d55e00", "#0072b2", "#009e73", "#aa4a8a"
-METHODS = {"uniform": ORANGE, "lqnet": BLUE, "snntorch": GREEN, "mint": PURPLE}
-METHODS |= {"float": INK, "control": MUTED}
+METHODS = {"uniform": ORANGE, "LQ-Net": BLUE, "snnTorch": GREEN, "MINT": PURPLE}
+METHODS |= {"float network": INK, "float network, fine-tuned": MUTED}
 GOLD, VIOLET, BROWN = "#8a6d00", "#5b4bb5", "#7a4a21"
 # Signs: with uniform and LQ-Net in one study there are only the first two.
-METHODS |= {"ste": GOLD, "stompp": VIOLET, "ste-identity": BROWN}
-METHODS |= {"stompp+ste": GREEN, "global": PURPLE, "reverse": ORANGE}
+METHODS |= {"STE": GOLD, "StoMPP": VIOLET, "STE identity": BROWN, "StoMPP+STE": GREEN}
+METHODS |= {"StoMPP global": PURPLE, "StoMPP reverse": ORANGE}
 """The colour of each kind of network."""
 _SPARE = ("#4f6d1f", "#b5304f", "#3a6f7d")
 _DARK = {
@@ -46,8 +46,8 @@ _DARK = {
     BROWN: "#c9996b",
     **dict(zip(_SPARE, ("#a5c46a", "#f28aa0", "#86bccb"), strict=True)),
 }
-_MARKERS = {"float": "*", "control": "P", "weights": "o", "membrane": "s", "both": "D"}
-_MARKERS |= {"bnn": "o", "bwn": "s"}
+_MARKERS = {"float": "*", "control": "P", "weights": "o", "membranes": "s"}
+_MARKERS |= {"weights and membranes": "D", "BNN": "o", "BWN": "s"}
 
 
 def style() -> contextlib.AbstractContextManager[None]:
@@ -141,7 +141,7 @@ def colour(method: str, methods: Sequence[str]) -> str:
     """The colour of a kind of network; those without one of their own share a few.
 
     Args:
-        method: quantizer, `float` or `control`.
+        method: a quantizer, or which float network, in words.
         methods: all that occur in the study.
     """
     others = sorted(set(methods) - set(METHODS))

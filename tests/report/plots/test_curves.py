@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from jsnnq.config import Run
 from jsnnq.report.plots import curves as charts
 from jsnnq.report.results import read
 from tests.studies import (
@@ -17,7 +18,7 @@ from tests.studies import (
 
 def test_curves_leave_out_what_is_not_finite():
     results, _, curves = study(KNOWN[:1], SMALL)
-    curve = curves[f"{KNOWN[0][0]}/seed0"]
+    curve = curves[Run(KNOWN[0][0], 0)]
     curve[1]["loss"], curve[2]["loss"], curve[3]["loss"] = math.nan, math.inf, None
     made = read(results, curves=curves)
     loss, accuracy = charts.draw_curves(made, charts.curved(made)).axes

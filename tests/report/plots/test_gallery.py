@@ -1,11 +1,13 @@
 """Which pictures belong to a study, and what is said beside them."""
 
+import dataclasses
 import io
 
 import matplotlib.image
 import numpy as np
 import pytest
 
+from jsnnq.config import Run, StoMPP, from_dict, kernels, to_dict
 from jsnnq.report.plots import gallery
 from jsnnq.report.results import read
 from tests.studies import binary, binary_study, looks, small
@@ -24,8 +26,8 @@ def whole():
 def test_a_study_of_binary_networks_has_pictures_of_its_own(whole):
     assert [picture.file for picture in whole] == [
         "accuracy_methods.png",
-        "inside_bnn_r18.png",
-        "inside_bwn_r18.png",
+        "inside_bnn_resnet-18.png",
+        "inside_bwn_resnet-18.png",
         "curves.png",
         "cost.png",
     ]
@@ -56,8 +58,10 @@ def test_what_was_not_looked_into_is_not_missing():
 def test_a_spiking_study_shows_the_inside_where_there_were_looks():
     results, _, _ = small()
     assert not any("inside" in file for file in files(read(results)))
-    results["rows"][-1]["name"] = "weights-stompp"
-    made = read(results, looks={"weights-stompp/seed0": looks()})
+    row = results["rows"][-1]
+    rules = {"weights": kernels(StoMPP(scaled=True)), "membranes": ()}
+    row["config"] = to_dict(dataclasses.replace(from_dict(row["config"]), **rules))
+    made = read(results, looks={Run(row["name"], 0): looks()})
     assert "inside_weights_sew_resnet8.png" in files(made)
     assert "How the neurons fire" in gallery.undrawn(made)
 
@@ -65,9 +69,9 @@ def test_a_spiking_study_shows_the_inside_where_there_were_looks():
 def test_two_widths_of_a_network_have_files_of_their_own():
     rows = {"bnn-stompp-r18": [0.5], "bnn-stompp-wide-r18": [0.6]}
     configs = {"bnn-stompp-wide-r18": {"network.width": 2.0}}
-    seen = {f"{name}/seed0": looks() for name in rows}
+    seen = {Run(name, 0): looks() for name in rows}
     made = read(binary(rows, configs=configs), looks=seen)
     assert files(made)[1:3] == [
-        "inside_bnn_r18-width-1.0.png",
-        "inside_bnn_r18-width-2.0.png",
+        "inside_bnn_resnet-18-width-1.0.png",
+        "inside_bnn_resnet-18-width-2.0.png",
     ]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jsnnq.config import Run
 from jsnnq.report.plots import histograms
 from jsnnq.report.results import read
 from tests.studies import KNOWN, SMALL, comparison, find, small, study
@@ -25,16 +26,17 @@ def test_histograms_are_those_of_the_counts():
     figure = histograms.draw_pooled(made, groups)
     assert len(groups) == 5
     for axes, group in zip(figure.axes, groups, strict=False):
-        keys = ("float/seed0", f"{group.name}/seed0")
+        keys = (Run("float", 0), Run(group.name, 0))
         expected = [shares(*firing[key]["counts"].values()) for key in keys]
         np.testing.assert_allclose(shown(axes), expected, atol=1e-9)
 
 
 def test_firing_is_held_against_the_float_network_of_the_same_seed():
     results, firing, _ = study(KNOWN[:1], SMALL, seeds=2)
-    other = {layer: 1440 - c for layer, c in firing["float/seed1"]["counts"].items()}
-    firing["float/seed1"]["counts"] = other
-    del firing[f"{KNOWN[0][0]}/seed0"]
+    float_firing = firing[Run("float", 1)]
+    other = {layer: 1440 - c for layer, c in float_firing["counts"].items()}
+    float_firing["counts"] = other
+    del firing[Run(KNOWN[0][0], 0)]
     made = read(results, firing)
     figure = histograms.draw_layers(made, histograms.fired(made)[-1:])
     before, _ = shown(figure.axes[0])
@@ -44,7 +46,7 @@ def test_firing_is_held_against_the_float_network_of_the_same_seed():
 @pytest.mark.parametrize("missing", ["float", KNOWN[0][0]])
 def test_without_a_record_of_both_nothing_is_drawn(missing):
     results, firing, _ = study(KNOWN[:1], SMALL)
-    made = read(results, {k: v for k, v in firing.items() if missing + "/" not in k})
+    made = read(results, {k: v for k, v in firing.items() if k.name != missing})
     assert KNOWN[0][0] not in [group.name for group in histograms.fired(made)]
     assert histograms.telling(made) == []
 
@@ -71,7 +73,7 @@ def test_those_that_tell_most_are_the_silent_the_nearest_and_the_farthest():
     lines = figure.axes[0].patches[1:]
     assert len({patch.get_edgecolor() for patch in lines}) == 3
     for axes, layer in zip(figure.axes, SMALL, strict=False):
-        counts = [firing[f"{g.name}/seed0"]["counts"][layer] for g in groups]
+        counts = [firing[Run(g.name, 0)]["counts"][layer] for g in groups]
         expected = [shares(each) for each in counts]
         np.testing.assert_allclose(shown(axes)[1:], expected, atol=1e-9)
 

@@ -1,14 +1,17 @@
 """The picture of the inside shows the numbers that were seen, and the blockade."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
+from experiments.stompp import base as stompp
+from jsnnq.config import Run, StoMPP, from_dict, kernels, to_dict
 from jsnnq.report.plots import inside
 from jsnnq.report.results import read
-from tests.studies import SIGNS, binary, binary_study, looks, small
+from tests.studies import RECIPE, SIGNS, binary, binary_study, looks, small
 
 ROWS = ("accuracy", "frozen", "gradient", "zero", "flipped")
 
@@ -26,8 +29,8 @@ def drawn(seen, rows=("bnn-stompp-r18", "bnn-reverse-r18")):
 @pytest.fixture
 def seen():
     return {
-        "bnn-stompp-r18/seed1": looks(),
-        "bnn-reverse-r18/seed0": looks((3, 2, 1, 0), blocked=True),
+        Run("bnn-stompp-r18", 1): looks(),
+        Run("bnn-reverse-r18", 0): looks((3, 2, 1, 0), blocked=True),
     }
 
 
@@ -55,7 +58,7 @@ def test_columns_are_methods_and_the_first_seed_that_was_looked_into(seen):
 
 def test_the_shares_are_those_that_were_seen(seen):
     grid, _ = drawn(seen)
-    known = seen["bnn-stompp-r18/seed1"]["looks"]
+    known = seen[Run("bnn-stompp-r18", 1)]["looks"]
     for part in ("frozen", "zero", "flipped"):
         expected = [[look["layers"][path][part] for look in known] for path in SIGNS]
         np.testing.assert_allclose(values(grid[part][0]), expected)
@@ -89,7 +92,7 @@ def test_gradients_of_all_methods_share_one_scale(seen):
 
 def test_one_exploding_gradient_does_not_hide_the_others(seen):
     many = copy.deepcopy(seen)
-    look = many["bnn-stompp-r18/seed1"]["looks"][0]
+    look = many[Run("bnn-stompp-r18", 1)]["looks"][0]
     look["layers"][SIGNS[0]]["gradient"] = 1e30
     norm = drawn(many)[0]["gradient"][0].collections[0].norm
     assert norm.vmax < 100
@@ -112,7 +115,7 @@ def test_windows_are_marked_in_their_layer(seen):
 def test_what_was_never_frozen_has_no_windows_and_its_layers_by_path():
     known = looks(layers=("head/conv1", "layer10_0/conv1", "layer2_0/conv1", "conv1"))
     known["windows"] = {}
-    grid, _ = drawn({"bnn-ste-r18/seed0": known}, ["bnn-ste-r18"])
+    grid, _ = drawn({Run("bnn-ste-r18", 0): known}, ["bnn-ste-r18"])
     frozen = values(grid["frozen"][0])
     # As made: head first. As drawn: conv1, layer2_0, layer10_0, head.
     as_made = [
@@ -126,11 +129,11 @@ def test_what_was_never_frozen_has_no_windows_and_its_layers_by_path():
 def test_one_look_is_a_picture_too():
     known = looks()
     known["looks"] = known["looks"][:1]
-    drawn({"bnn-stompp-r18/seed0": known}, ["bnn-stompp-r18"])
+    drawn({Run("bnn-stompp-r18", 0): known}, ["bnn-stompp-r18"])
 
 
 def test_a_run_without_looks_is_left_out():
-    seen = {"bnn-ste-r18/seed0": {"windows": {}, "looks": []}}
+    seen = {Run("bnn-ste-r18", 0): {"windows": {}, "looks": []}}
     assert inside.kinds(read(binary(), looks=seen)) == []
     assert inside.kinds(read(binary())) == []
 
@@ -138,23 +141,53 @@ def test_a_run_without_looks_is_left_out():
 def test_places_and_networks_have_pictures_of_their_own():
     results, _, seen = binary_study()
     made = read(results, looks=seen)
-    assert inside.kinds(made) == [("bnn", "r18"), ("bwn", "r18")]
-    names = [group.name for group in inside.looked(made, "bwn", "r18")]
+    assert inside.kinds(made) == [("BNN", "ResNet-18"), ("BWN", "ResNet-18")]
+    names = [group.name for group in inside.looked(made, "BWN", "ResNet-18")]
     assert names == ["bwn-stompp-r18", "bwn-reverse-r18"]
 
 
 def test_of_too_many_methods_the_plainest_are_shown():
-    rows = [f"bnn-stompp-{'x' * i}-r18" for i in range(1, 8)] + ["bnn-global-r18"]
-    seen = {f"{name}/seed0": looks() for name in rows}
-    made = read(binary(dict.fromkeys(rows, [0.5])), looks=seen)
-    shown = [group.name for group in inside.looked(made, "bnn", "r18")]
+    settings = [{"refresh": refresh} for refresh in (100, 10, 20, 30, 40)]
+    settings += [{"refresh": refresh, "law": "full"} for refresh in (50, 60)]
+    rows = [f"bnn-stompp-{number}-r18" for number in range(7)] + ["bnn-global-r18"]
+    configs = {row: frozen(**x) for row, x in zip(rows, settings, strict=False)}
+    seen = {Run(name, 0): looks() for name in rows}
+    made = read(binary(dict.fromkeys(rows, [0.5]), configs=configs), looks=seen)
+    shown = [group.name for group in inside.looked(made, "BNN", "ResNet-18")]
     assert shown == [*rows[:5], "bnn-global-r18"]
+
+
+def frozen(**settings):
+    """What is set otherwise of a row whose signs are frozen so."""
+    how = StoMPP(**settings)
+    made = to_dict(
+        stompp.binary(stompp.network("resnet18", "digits", RECIPE), how, how)
+    )
+    return {place: made[place] for place in ("weights", "activations")}
+
+
+def test_columns_say_what_was_set_otherwise():
+    rows = ["bnn-stompp-r18", "bnn-stompp-soon-r18", "bnn-stompp-adam-r18"]
+    configs = {rows[1]: frozen(schedule="linear"), rows[2]: {"training.rate": 0.01}}
+    made = read(
+        binary(dict.fromkeys(rows, [0.5]), configs=configs),
+        looks={Run(name, 0): looks() for name in rows},
+    )
+    figure = inside.draw(made, inside.looked(made, "BNN", "ResNet-18"))
+    assert [axes.get_title() for axes in figure.axes[:3]] == [
+        "StoMPP\nrate 0.1",
+        "StoMPP\nrate 0.01",
+        "StoMPP\nschedule linear\nrate 0.1",
+    ]
 
 
 def test_weights_of_a_spiking_network_are_looked_into_as_well():
     results, _, _ = small()
-    name = results["rows"][-1]["name"] = "weights-stompp"
-    made = read(results, looks={f"{name}/seed0": looks()})
+    row = results["rows"][-1]
+    rules = {"weights": kernels(StoMPP(scaled=True)), "membranes": ()}
+    row["config"] = to_dict(dataclasses.replace(from_dict(row["config"]), **rules))
+    name = row["name"]
+    made = read(results, looks={Run(name, 0): looks()})
     ((place, network),) = inside.kinds(made)
     assert (place, network) == ("weights", "sew_resnet8")
     assert [g.name for g in inside.looked(made, place, network)] == [name]

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from experiments.stompp import base as stompp
+from jsnnq.config import StoMPP, to_dict
 from jsnnq.report.plots import methods
 from jsnnq.report.results import read
-from tests.studies import KNOWN_BINARY, binary, small
+from tests.studies import KNOWN_BINARY, RECIPE, binary, small
 
 PAPER = {
     "bnn-ste-r18": {"accuracy": 0.489, "grade": "S", "of": "CIFAR-100"},
@@ -64,12 +66,22 @@ def test_published_values_are_hollow_and_say_what_they_are_of():
 
 
 def test_networks_stand_below_each_other_and_empty_places_stay_empty():
-    rows = KNOWN_BINARY | {"bnn-ste-r50": [0.4], "bnn-stompp-cubic-r50": [0.5]}
-    figure = drawn(binary(rows))
+    rows = KNOWN_BINARY | {"bnn-ste-r50": [0.4], "bnn-stompp-linear-r50": [0.5]}
+    rows |= {"bnn-stompp-slow-r50": [0.45]}
+    made, how = stompp.network("resnet50", "digits", RECIPE), StoMPP(schedule="linear")
+    made = to_dict(stompp.binary(made, how, how))
+    linear = {place: made[place] for place in ("weights", "activations")}
+    slow = {"training.rate": 0.01}
+    configs = {"bnn-stompp-linear-r50": linear, "bnn-stompp-slow-r50": slow}
+    figure = drawn(binary(rows, configs=configs))
     assert len(figure.axes) == 4
     assert not figure.axes[3].axison  # no ResNet-50 with binary weights only
     words = [label.get_text() for label in figure.axes[2].get_yticklabels()]
-    assert words == ["STE", "StoMPP cubic"]
+    assert words == [
+        "STE, rate 0.1",
+        "StoMPP, rate 0.01",
+        "StoMPP, schedule linear, rate 0.1",
+    ]
     assert [line for line in figure.axes[2].lines if line.get_linestyle() == "--"] == []
 
 

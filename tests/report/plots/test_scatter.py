@@ -4,7 +4,7 @@ import numpy as np
 
 from jsnnq.report.plots import scatter
 from jsnnq.report.results import read
-from tests.studies import KNOWN, ROWS, find, small, study
+from tests.studies import KNOWN, ROWS, find, restart, small, study
 
 
 def drawn(results):
@@ -73,7 +73,7 @@ def test_corners_are_named_only_where_one_control_holds_for_all():
     results, _, _ = small()
     said = lambda: "".join(t.get_text() for t in drawn(results).axes[0].texts)
     assert "CHANGES BEHAVIOUR" in said()
-    find(results, KNOWN[0][0])["start"] = "scratch"
+    restart(find(results, KNOWN[0][0]), "scratch")
     assert "BEHAVIOUR" not in said()
     assert "2-bit, clip 10, scratch" in said()  # settings alone are no longer enough
 

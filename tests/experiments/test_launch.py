@@ -21,7 +21,7 @@ from jsnnq.study.experiment import load_experiment
 from jsnnq.study.jobs import plan, select
 from tests.data import test_prepare
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 EXPERIMENT = '''\
 """One row that draws masks, learns a basis and counts spikes: two steps."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jsnnq.errors import InputError
-from jsnnq.paths import plainly_named
+from jsnnq.runtime.paths import plainly_named
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ from jsnnq.study import build, smoke
 from jsnnq.study.experiment import Experiment, load_experiment
 from tests.studies import KNOWN_BINARY, binary, small
 
-_FOLDER = Path(__file__).parent.parent / "experiments"
+_FOLDER = Path(__file__).parents[2] / "experiments"
 FILES = sorted(
     path
     for path in _FOLDER.glob("*/*.py")
-    if path.parent.name != "benchmarks" and not path.name.startswith("_")
+    if path.parent.name != "benchmarks" and path.stem not in tables.SHARED
 )
 IDS = [str(path.relative_to(_FOLDER)) for path in FILES]
 IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "imagenet2012": 1_281_167}
@@ -158,9 +158,13 @@ def test_a_claim_that_needs_two_experiments_is_held_against_both(tmp_path):
         folder.mkdir(parents=True)
         results = json.dumps(binary(accuracies), default=float)
         (folder / "results.json").write_text(results)
+        path.write_text(
+            "from experiments.stompp.claims import CLAIMS\n"
+            "from jsnnq.config import Config\nROWS = {'float': Config()}\n"
+        )
     alone = [line for path in paths for line in tables.claims_on([path])]
     assert not any("depth" in line for line in alone)
-    known = {claim for path in paths for claim in tables.held([path])}
+    known = [claim for path in paths for claim in tables.held([path])]
     together = tables.claims_on(paths, known=known)
     assert "[shallow]" in together[0]
     assert "[deep]" in together[0]
@@ -285,7 +289,7 @@ ROWS = {
 _TWO = '''
 """Two rows of a table."""
 import dataclasses
-from jsnnq.binary import RECIPE, network, rows
+from experiments.stompp.base import RECIPE, network, rows
 ROWS = rows(
     network("resnet18", "cifar10", dataclasses.replace(RECIPE, epochs=99, looks=7)),
     bnn=("stompp",),

@@ -6,6 +6,7 @@ import numpy as np
 
 from experiments.beyond_accuracy import grid
 from experiments.stompp import base as stompp
+from jsnnq.analysis.firing import Counts
 from jsnnq.config import (
     Config,
     LQNet,
@@ -145,7 +146,7 @@ def study(rows=ROWS, layers=LAYERS8, seeds=1, dataset="digits", seed=0):
                 for layer in layers
             }
         key = Run(each["name"], each["seed"])
-        firing[key] = {"counts": counts, "timesteps": 4, "images": 360}
+        firing[key] = Counts(counts, 4, 360)
         epochs = 15 if each["kind"] == "float" else 6
         curves[key] = _curve(rng, epochs, each["accuracy"])
     return results, firing, curves

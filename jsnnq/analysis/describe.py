@@ -36,21 +36,19 @@ def describe(
         `accuracy`, the shares of `firing.Shares`, `cost` as in
         `cost.deployment_cost`. Where nothing spikes, what is said of firing is None.
     """
-    seen: dict[str, Any] = {
-        "timesteps": evaluation.timesteps,
-        "images": evaluation.images,
-    }
+    counts = evaluation.counts
     fired = dict.fromkeys(firing.Shares._fields)
-    if evaluation.counts:
-        fired = firing.summary(evaluation.counts, **seen)._asdict()
-    neurons = {name: counts.size for name, counts in evaluation.counts.items()}
+    if counts:
+        fired = firing.summary(counts)._asdict()
+    neurons = {name: layer.size for name, layer in counts.items()}
     spent = cost.deployment_cost(
         network.synapses(),
         kernels(network, variables),
-        evaluation.counts,
+        counts,
         evaluation.nonzero,
         evaluation.total,
-        **seen,
+        timesteps=counts.timesteps,
+        images=counts.images,
         image_shape=image_shape,
         weight_bits=weight_bits(network, variables),
         state_bits=state_bits(network, variables, neurons),

@@ -25,7 +25,7 @@ import functools
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Integer, UInt32
 
+from jsnnq.analysis.firing import Counts
 from jsnnq.errors import InputError, choose
 from jsnnq.runtime.precision import at_least_float32
 
@@ -68,6 +69,11 @@ class Distances(NamedTuple):
     """Largest over the layers."""
     pooled: float
     """Distance with all neurons of the network taken as one distribution."""
+
+    def as_data(self) -> dict[str, Any]:
+        """As they stand in `results.json`, the layers last."""
+        layers, *whole = self
+        return {**dict(zip(self._fields[1:], whole, strict=True)), "layers": layers}
 
 
 def wasserstein(
@@ -182,8 +188,8 @@ def compare(
     a: Mapping[str, ArrayLike],
     b: Mapping[str, ArrayLike],
     *,
-    a_total: int,
-    b_total: int,
+    a_total: int | None = None,
+    b_total: int | None = None,
     unit: str = "neuron",
     method: str = "auto",
 ) -> Distances:
@@ -194,10 +200,10 @@ def compare(
     over different numbers of images, and whole channels, go through rates.
 
     Args:
-        a: integer spike counts of each neuron layer, `H W C`.
+        a: `firing.Counts`, or a mapping of integer spike counts, `H W C`, by layer.
         b: those of the other network, under the same names.
-        a_total: timesteps x images of a.
-        b_total: timesteps x images of b.
+        a_total: timesteps x images of a; `Counts` know it.
+        b_total: timesteps x images of b; `Counts` know it.
         unit: `"neuron"`, a rate per channel and position; or `"channel"`, one per
             channel (the last axis), averaged over its positions.
         method: as in `wasserstein`; `"counts"` takes neurons and equal totals.
@@ -210,6 +216,7 @@ def compare(
             out of range or empty, or a total or an option is not accepted.
     """
     choose("method", method, METHODS)
+    a_total, b_total = _total("a", a, a_total), _total("b", b, b_total)
     _check_layers(a, b, a_total, b_total)
     xs, ys = [a[name] for name in a], [b[name] for name in a]
     exact = unit == "neuron" and a_total == b_total and _all_exact(xs, ys, a_total)
@@ -233,17 +240,17 @@ def compare_matched(
     a: Mapping[str, ArrayLike],
     b: Mapping[str, ArrayLike],
     *,
-    a_total: int,
-    b_total: int,
+    a_total: int | None = None,
+    b_total: int | None = None,
     unit: str = "neuron",
 ) -> Distances:
     """Mean |rate_i - rate_i'| between two networks, layer by layer.
 
     Args:
-        a: integer spike counts of each neuron layer, `H W C`.
+        a: `firing.Counts`, or a mapping of integer spike counts, `H W C`, by layer.
         b: those of the other network, under the same names, of the same shapes.
-        a_total: timesteps x images of a.
-        b_total: timesteps x images of b.
+        a_total: timesteps x images of a; `Counts` know it.
+        b_total: timesteps x images of b; `Counts` know it.
         unit: `"neuron"` or `"channel"`, as in `compare`.
 
     Returns:
@@ -253,6 +260,7 @@ def compare_matched(
         InputError: layer names or shapes differ, there is no layer, counts are no
             integers, out of range or empty, or a total or `unit` is not accepted.
     """
+    a_total, b_total = _total("a", a, a_total), _total("b", b, b_total)
     _check_layers(a, b, a_total, b_total)
     xs, ys = [a[name] for name in a], [b[name] for name in a]
     for name in a:
@@ -428,6 +436,17 @@ def _without_strays(
 
 
 # Two networks: layers in, `Distances` out.
+
+
+def _total(name: str, counts: Mapping[str, ArrayLike], given: int | None) -> int:
+    """What counts are out of: they know it, or the caller does."""
+    known = counts.total if isinstance(counts, Counts) else given
+    if known is None:
+        raise InputError(
+            f"{name} is a mapping of counts without what they are out of: give Counts, "
+            f"or {name}_total, timesteps x images"
+        )
+    return known
 
 
 def _check_layers(

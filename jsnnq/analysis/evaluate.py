@@ -1,15 +1,11 @@
 """A network over a data set: accuracy, and the spikes of every neuron counted.
 
 Counts are integers and accumulate on the device, inside the jitted evaluation, over
-the whole split; spikes never leave it. The footprint of an evaluated network is what is
-kept of its spikes: a mapping of `counts` (int32 by neuron layer), `timesteps` and
-`images`.
+the whole split; spikes never leave it.
 """
 
-import io
 import math
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -18,12 +14,12 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from jsnnq.analysis import emd, firing
+from jsnnq.analysis import firing
 from jsnnq.data import batches, sets, streams
 from jsnnq.errors import check_integer, choose
 from jsnnq.networks import readout
 from jsnnq.networks.resnet import ResidualNetwork, observe
-from jsnnq.runtime import files, parallel
+from jsnnq.runtime import parallel
 
 BATCH = 256
 """Images per jitted call."""
@@ -35,23 +31,19 @@ class Evaluation(NamedTuple):
     Attributes:
         accuracy: share of images whose largest logit is their label's.
         loss: mean cross-entropy in nats.
-        counts: spikes of each neuron, by neuron layer, int32 `H W C`.
+        counts: spikes of each neuron, int32, with timesteps and images.
         nonzero: how often each entry of a join, a pooled value or an activation was
             not zero.
         total: the sum of its values, for joins (events).
         graded: the activations with a value outside {-1, 0, 1}.
-        timesteps: T.
-        images: how many.
     """
 
     accuracy: float
     loss: float
-    counts: dict[str, np.ndarray]
+    counts: firing.Counts
     nonzero: dict[str, np.ndarray]
     total: dict[str, np.ndarray]
     graded: frozenset[str]
-    timesteps: int
-    images: int
 
 
 class _Totals(NamedTuple):
@@ -149,13 +141,15 @@ def evaluate(
         accuracy=int(sums.correct) / len(images),
         # In float32 a sum over a million images would lose their last digits.
         loss=math.fsum(map(float, jax.device_get(lost))) / len(images),
-        # `jit` sorts dictionaries by name; the order of the data is easier to read.
-        counts={name: sums.counts[name] for name in network.neuron_layers()},
+        counts=firing.Counts(
+            # `jit` sorts dictionaries by name; the order of the data is easier to read.
+            {name: sums.counts[name] for name in network.neuron_layers()},
+            network.timesteps,
+            len(images),
+        ),
         nonzero=sums.nonzero,
         total=sums.total,
         graded=frozenset(name for name, count in sums.graded.items() if count),
-        timesteps=network.timesteps,
-        images=len(images),
     )
 
 
@@ -193,71 +187,6 @@ def forget(network: ResidualNetwork) -> None:
     network = network.representative
     for key in [key for key in list(_JITTED) if key[0] == network]:
         del _JITTED[key]
-
-
-def footprint(evaluation: Evaluation) -> dict[str, Any]:
-    """The part of an evaluation that distances and histograms need."""
-    return {
-        "counts": evaluation.counts,
-        "timesteps": evaluation.timesteps,
-        "images": evaluation.images,
-    }
-
-
-def save_footprint(path: Path, evaluation: Evaluation) -> None:
-    """Writes the counts of an evaluation.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    arrays: dict[str, Any] = {
-        f"counts/{name}": value for name, value in evaluation.counts.items()
-    }
-    arrays |= {"timesteps": evaluation.timesteps, "images": evaluation.images}
-    content = io.BytesIO()
-    np.savez_compressed(content, **arrays)
-    files.write_bytes(path, content.getvalue())
-
-
-def load_footprint(path: Path) -> dict[str, Any]:
-    """Reads what `save` wrote."""
-    with np.load(path) as stored:
-        return {
-            "counts": {
-                name.removeprefix("counts/"): stored[name]
-                for name in stored.files
-                if name.startswith("counts/")
-            },
-            "timesteps": int(stored["timesteps"]),
-            "images": int(stored["images"]),
-        }
-
-
-def distances(
-    measure: Callable[..., emd.Distances],
-    one: Mapping[str, Any],
-    other: Mapping[str, Any],
-    unit: str = "neuron",
-) -> emd.Distances:
-    """`emd.compare` or `emd.compare_matched` on two firing records."""
-    return measure(
-        one["counts"],
-        other["counts"],
-        a_total=one["timesteps"] * one["images"],
-        b_total=other["timesteps"] * other["images"],
-        unit=unit,
-    )
-
-
-def as_dict(found: emd.Distances) -> dict[str, Any]:
-    """Distances as they stand in `results.json`."""
-    return {
-        "mean": float(found.mean),
-        "weighted": float(found.weighted),
-        "max": float(found.max),
-        "pooled": float(found.pooled),
-        "layers": {name: float(value) for name, value in found.layers.items()},
-    }
 
 
 def _whole_batch(batch: int, images: int, mesh: Mesh | None) -> int:

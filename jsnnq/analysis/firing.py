@@ -17,18 +17,88 @@ they are no neurons: a join of value 3 is three events. Callers keep them apart
 and never pass them to `rates` or `summary`.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+import dataclasses
+import functools
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int32, Int64
 
 from jsnnq.errors import InputError, choose
+from jsnnq.runtime import files
 
 UNITS = ("neuron", "channel")
 """What one rate belongs to: a channel at one position, or a whole channel."""
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["layers"],
+    meta_fields=["timesteps", "images"],
+)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Counts(Mapping[str, np.ndarray]):
+    """How often every neuron of a network fired: a mapping from layers to counts.
+
+    Attributes:
+        layers: integer spike counts of each neuron layer (no joins), `H W C`, in the
+            order of the data.
+        timesteps: timesteps per image.
+        images: images the counts were taken over.
+    """
+
+    layers: Mapping[str, Any]
+    timesteps: int
+    images: int
+
+    def __getitem__(self, layer: str) -> np.ndarray:
+        return self.layers[layer]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    @property
+    def total(self) -> int:
+        """What a count is out of: timesteps x images."""
+        return self.timesteps * self.images
+
+    def rates(self, unit: str = "neuron") -> dict[str, Float[np.ndarray, "N"]]:
+        """The firing rates of each layer; see `rates`."""
+        seen = {"timesteps": self.timesteps, "images": self.images}
+        return {name: rates(layer, **seen, unit=unit) for name, layer in self.items()}
+
+    def save(self, path: Path) -> None:
+        """Writes the counts, or nothing.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        arrays: dict[str, Any] = {f"counts/{name}": x for name, x in self.items()}
+        content = io.BytesIO()
+        np.savez_compressed(
+            content, **arrays, timesteps=self.timesteps, images=self.images
+        )
+        files.write_bytes(path, content.getvalue())
+
+    @classmethod
+    def load(cls, path: Path) -> "Counts":
+        """Reads what `save` wrote."""
+        with np.load(path) as stored:
+            layers = {
+                name.removeprefix("counts/"): stored[name]
+                for name in stored.files
+                if name.startswith("counts/")
+            }
+            return cls(layers, int(stored["timesteps"]), int(stored["images"]))
 
 
 class Shares(NamedTuple):
@@ -206,16 +276,17 @@ def histogram(rates: ArrayLike, bins: int = 20) -> Int64[np.ndarray, "bins"]:
 def summary(
     counts: Mapping[str, ArrayLike],
     *,
-    timesteps: int,
-    images: int,
+    timesteps: int | None = None,
+    images: int | None = None,
     unit: str = "neuron",
 ) -> Summary:
     """Mean rate, dead and saturated share of a network and of each layer.
 
     Args:
-        counts: integer spike counts of each neuron layer (no joins), `H W C`.
-        timesteps: timesteps per image.
-        images: images the counts were taken over.
+        counts: `Counts`, or a mapping of integer spike counts, `H W C`, by neuron
+            layer (no joins).
+        timesteps: timesteps per image; `Counts` know it.
+        images: images the counts were taken over; `Counts` know it.
         unit: `"neuron"` or `"channel"`, as in `rates`.
 
     Returns:
@@ -226,10 +297,14 @@ def summary(
     """
     if not counts:
         raise InputError("counts has no layer: give the counts of one at least")
-    by_layer = {
-        name: rates(layer, timesteps=timesteps, images=images, unit=unit)
-        for name, layer in counts.items()
-    }
+    if not isinstance(counts, Counts):
+        if timesteps is None or images is None:
+            raise InputError(
+                "counts are a mapping without what they are out of: give Counts, or "
+                "timesteps and images"
+            )
+        counts = Counts(counts, timesteps, images)
+    by_layer = counts.rates(unit)
     pooled = _shares(np.concatenate(list(by_layer.values())))
     return Summary(*pooled, {name: _shares(r) for name, r in by_layer.items()})
 

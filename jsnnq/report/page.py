@@ -21,7 +21,7 @@ import rich.box
 import rich.table
 import rich.text
 
-from jsnnq.analysis.firing import rates
+from jsnnq.analysis.firing import Counts
 from jsnnq.config import Run
 from jsnnq.report import summary, tables
 from jsnnq.report.numbers import distance, percent
@@ -34,7 +34,7 @@ def write(
     out: Path,
     results: Mapping[str, Any],
     *,
-    firing: Mapping[Run, Mapping[str, Any]],
+    firing: Mapping[Run, Counts],
     curves: Mapping[Run, Sequence[Mapping[str, Any]]],
     looks: Mapping[Run, Mapping[str, Any]] | None = None,
 ) -> list[Path]:
@@ -47,8 +47,7 @@ def write(
     Args:
         out: the folder of the study; made if it does not exist.
         results: the contents of `results.json`.
-        firing: the firing of each run: `"counts"` (layer name to integer spike counts,
-            any shape), `"timesteps"` and `"images"`.
+        firing: the spike counts of each run.
         curves: the training of each run as a list of mappings with `"epoch"`,
             `"loss"` and `"accuracy"` (a fraction).
         looks: what was seen inside each run while it trained; see
@@ -221,9 +220,8 @@ def _dataset(found: Mapping[str, Any]) -> str:
     return str(found.get("dataset", ""))
 
 
-def _layer_rate(record: Mapping[str, Any], layer: str) -> float:
-    total = {"timesteps": record["timesteps"], "images": record["images"]}
-    return float(rates(record["counts"][layer], **total).mean())
+def _layer_rate(record: Counts, layer: str) -> float:
+    return float(record.rates()[layer].mean())
 
 
 def _letter(names: tuple[str, str]) -> tuple[str, str]:

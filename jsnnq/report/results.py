@@ -19,6 +19,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from jsnnq.analysis.firing import Counts
 from jsnnq.config import Config, Run, from_dict
 from jsnnq.errors import InputError
 from jsnnq.report import meaning
@@ -132,7 +133,7 @@ class Results:
 
     results: Mapping[str, Any]
     groups: tuple[Group, ...]
-    firing: Mapping[Run, Mapping[str, Any]]
+    firing: Mapping[Run, Counts]
     curves: Mapping[Run, Sequence[Mapping[str, Any]]]
     looks: Mapping[Run, Mapping[str, Any]]
     planned: tuple[Run, ...]
@@ -307,7 +308,7 @@ class Results:
 
 def read(
     results: Mapping[str, Any],
-    firing: Mapping[Run, Mapping[str, Any]] | None = None,
+    firing: Mapping[Run, Counts] | None = None,
     curves: Mapping[Run, Sequence[Mapping[str, Any]]] | None = None,
     looks: Mapping[Run, Mapping[str, Any]] | None = None,
 ) -> Results:

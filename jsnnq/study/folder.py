@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from jsnnq.analysis import emd
-from jsnnq.analysis.evaluate import as_dict, distances, load_footprint
+from jsnnq.analysis.firing import Counts
 from jsnnq.config import Config, Run, from_dict, to_dict
 from jsnnq.errors import InputError
 from jsnnq.report import comparisons, page
@@ -173,8 +173,7 @@ class Ledger:
         ]
         for pair in pairs:
             if pair not in self._apart:
-                one, other = map(load_footprint, pair)
-                self._apart[pair] = as_dict(distances(emd.compare, one, other))
+                self._apart[pair] = emd.compare(*map(Counts.load, pair)).as_data()
         return [self._apart[pair] for pair in pairs]
 
 
@@ -281,7 +280,7 @@ def write_report(out: Path) -> list[Path]:
         folder = ledger.folder(row["name"], row["seed"])
         run = Run(row["name"], row["seed"])
         if (folder / "firing.npz").exists():
-            records[run] = load_footprint(folder / "firing.npz")
+            records[run] = Counts.load(folder / "firing.npz")
         if (folder / "log.jsonl").exists():
             curves[run] = read_curve(folder / "log.jsonl")
         if (folder / "looks.jsonl").exists():

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jsnnq.analysis.describe import describe
-from jsnnq.analysis.evaluate import Evaluation, evaluate, save_footprint
+from jsnnq.analysis.evaluate import Evaluation, evaluate
 from jsnnq.analysis.evaluate import compile_ahead as evaluate_ahead
 from jsnnq.config import Config, from_dict, to_dict
 from jsnnq.data import batches, sets
@@ -144,7 +144,7 @@ def execute(
         folder / "checkpoint", variables, config, dataset, seed=seed, label=label
     )
     if evaluation.counts:
-        save_footprint(folder / "firing.npz", evaluation)
+        evaluation.counts.save(folder / "firing.npz")
     row = {
         "kind": config.kind,
         "start": config.start,

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 
 from jsnnq.analysis import emd, evaluate
-from jsnnq.analysis.evaluate import as_dict, distances, footprint, load_footprint
+from jsnnq.analysis.firing import Counts
 from jsnnq.config import Config, Run, to_dict
 from jsnnq.data import sets
 from jsnnq.errors import InputError, choose
@@ -287,12 +287,9 @@ class Study:
         row = {"name": job.name, **row, "emd": None, "matched": None}
         row["wall_s"] += waited
         if origin and job.config.spikes:
-            known, found = (
-                load_footprint(origin / "firing.npz"),
-                footprint(evaluation),
-            )
-            row["emd"] = as_dict(distances(emd.compare, known, found))
-            row["matched"] = as_dict(distances(emd.compare_matched, known, found))
+            known, found = Counts.load(origin / "firing.npz"), evaluation.counts
+            row["emd"] = emd.compare(known, found).as_data()
+            row["matched"] = emd.compare_matched(known, found).as_data()
         row["made"] = {
             "jax": jax.__version__,
             "device": _device(),

@@ -17,7 +17,7 @@ from jaxtyping import Array, ArrayLike, Float, UInt8
 
 from jsnnq.analysis import emd
 from jsnnq.analysis.describe import describe, kernels
-from jsnnq.analysis.evaluate import as_dict, distances, evaluate, footprint
+from jsnnq.analysis.evaluate import evaluate
 from jsnnq.config import Config, from_dict, to_dict
 from jsnnq.data import sets
 from jsnnq.errors import InputError, choose
@@ -170,7 +170,7 @@ def compare(
         mesh: the devices that share a batch, from `parallel.mesh`; None is one.
 
     Returns:
-        `rows`, `describe` of A and of B; `firing`, the records of both; `emd` and
+        `rows`, `describe` of A and of B; `firing`, the counts of both; `emd` and
         `matched` as in `results.json`; `dataset` and `unit`.
 
     Raises:
@@ -192,17 +192,17 @@ def compare(
     evaluations = [
         evaluate(one.network, one.variables, a.dataset, mesh=mesh) for one in (a, b)
     ]
-    firing_of = [footprint(one) for one in evaluations]
+    counts = [evaluation.counts for evaluation in evaluations]
     return {
         "rows": [
             describe(one.network, one.variables, evaluation, a.dataset.image_shape)
             for one, evaluation in zip((a, b), evaluations, strict=True)
         ],
-        "firing": firing_of,
+        "firing": counts,
         "dataset": a.dataset.note,
         "unit": unit,
-        "emd": as_dict(distances(emd.compare, *firing_of, unit=unit)),
-        "matched": as_dict(distances(emd.compare_matched, *firing_of, unit=unit)),
+        "emd": emd.compare(*counts, unit=unit).as_data(),
+        "matched": emd.compare_matched(*counts, unit=unit).as_data(),
     }
 
 

@@ -75,8 +75,8 @@ def test_the_test_split_does_not_divide_by_the_batch():
 def test_spikes_are_counted_exactly():
     assert_counts(found().counts, summed("spikes"))
     assert all(0 < values.max() < 720 for values in found().counts.values())
-    assert found().images == 360
-    assert found().timesteps == 2
+    assert found().counts.images == 360
+    assert found().counts.timesteps == 2
 
 
 def test_joins_and_pooled_values_stand_apart():

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from jsnnq.analysis.evaluate import load_footprint
+from jsnnq.analysis.firing import Counts
 from jsnnq.data.prepare import prepare
 from jsnnq.runtime import checkpoint
 from jsnnq.study.experiment import load_experiment
@@ -103,7 +103,7 @@ def test_eight_devices_do_what_one_does(script, tmp_path, data_dir):
             np.testing.assert_array_equal(theirs[name], value, err_msg=name)
     basis, other = (x["quant"]["layer1_0"]["sn1"]["quantizer"]["basis"] for x in (a, b))
     np.testing.assert_allclose(other, basis, rtol=1e-3)
-    counts, same = (load_footprint(f / "firing.npz")["counts"] for f in (one, eight))
+    counts, same = (Counts.load(f / "firing.npz") for f in (one, eight))
     total = 2 * 64
     for name, value in counts.items():
         assert value.max() <= total

@@ -217,7 +217,7 @@ def test_two_networks_are_compared_layer_by_layer_in_the_terminal():
     numbers = {line[:22].strip(): line[22:].split() for line in lines}
     emd, matched = found["emd"], found["matched"]
     for layer in SMALL:
-        rates = [r["counts"][layer].sum() / (1024 * 1440) for r in found["firing"]]
+        rates = [r[layer].sum() / (1024 * 1440) for r in found["firing"]]
         expected = [*rates, emd["layers"][layer], matched["layers"][layer]]
         assert numbers[layer] == [f"{number:.4f}" for number in expected]
     for words, key in (

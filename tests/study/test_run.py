@@ -11,7 +11,8 @@ from scipy import special, stats
 
 from experiments.stompp.base import binary
 from jsnnq.analysis import describe
-from jsnnq.analysis.evaluate import evaluate, forget, load_footprint
+from jsnnq.analysis.evaluate import evaluate, forget
+from jsnnq.analysis.firing import Counts
 from jsnnq.config import STE, LQNet, Mint, SnnTorch, StoMPP, Uniform, kernels, neurons
 from jsnnq.data import batches, sets
 from jsnnq.errors import InputError
@@ -173,8 +174,8 @@ def test_a_post_training_row_is_measured_stored_and_not_trained(
     spikes = sum(int(counts.sum()) for counts in evaluation.counts.values())
     assert row["cost"]["events"] == pytest.approx(spikes / 360)
     json.dumps(row)
-    record = load_footprint(tmp_path / "firing.npz")
-    assert_same(record["counts"], evaluation.counts)
+    record = Counts.load(tmp_path / "firing.npz")
+    assert_same(record, evaluation.counts)
 
 
 @pytest.mark.parametrize(("start", "devices"), [("scratch", 2), ("checkpoint", 1)])
@@ -291,7 +292,7 @@ def test_a_stopped_run_ends_as_one_that_was_not(whole, tmp_path, monkeypatch, ev
     found, _ = checkpoint.restore(tmp_path / "checkpoint")
     known, _ = checkpoint.restore(folder / "checkpoint")
     assert_same(found, known)
-    fired = [load_footprint(at / "firing.npz") for at in (tmp_path, folder)]
+    fired = [Counts.load(at / "firing.npz") for at in (tmp_path, folder)]
     assert_same(*map(arrays, fired))
     assert not (tmp_path / "partial").exists()
     # What was done twice is there once; what was not done twice was not.
@@ -349,7 +350,7 @@ def test_a_diverged_run_is_not_done_and_keeps_its_last_good_state(
 def test_a_comparison_is_scipys(whole, parent, unit):
     a, b = load_network(whole[0]), load_network(parent)
     found = compare(a, b, unit=unit)
-    counts = [record["counts"] for record in found["firing"]]
+    counts = [record for record in found["firing"]]
     for name in counts[0]:
         rates = [one[name] / 720 for one in counts]
         if unit == "channel":

@@ -19,7 +19,8 @@ import pytest
 from scipy import stats
 
 import jsnnq
-from jsnnq.analysis.evaluate import Evaluation, save_footprint
+from jsnnq.analysis.evaluate import Evaluation
+from jsnnq.analysis.firing import Counts
 from jsnnq.config import Config, LQNet, Uniform, kernels, to_dict
 from jsnnq.errors import InputError
 from jsnnq.runtime import checkpoint, files
@@ -371,12 +372,10 @@ def fake_execute(
     counts = {
         name: rng.integers(0, 721, shape, np.int32) for name, shape in LAYERS.items()
     }
-    evaluation = Evaluation(
-        0.5, 1.0, counts, {}, {}, frozenset(), timesteps=2, images=360
-    )
+    evaluation = Evaluation(0.5, 1.0, Counts(counts, 2, 360), {}, {}, frozenset())
     (folder / "checkpoint").mkdir(parents=True)
     (folder / "checkpoint" / "state").write_text(label)
-    save_footprint(folder / "firing.npz", evaluation)
+    evaluation.counts.save(folder / "firing.npz")
     cost = {"sparsity": 0.9, "acs": 1e6, "macs": 1e5, "dense": 1e7}
     cost |= {"weight_bits": 1000, "state_bits": 500, "events": 3.0}
     row = {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from jsnnq.analysis.firing import histogram, rates
+from jsnnq.analysis.firing import Counts, histogram
 from jsnnq.report.groups import Group
 from jsnnq.report.numbers import distance
 from jsnnq.report.plots import style
@@ -127,7 +127,7 @@ def draw_two(found: Mapping[str, Any], names: tuple[str, str]) -> "Figure":
 # What is drawn
 
 
-def _records(study: Results, group: Group) -> list[Mapping[str, Any]]:
+def _records(study: Results, group: Group) -> list[Counts]:
     """The record of the float network and the group's first; none if one is missing.
 
     The float network is that of the same seed, or the first where there is none.
@@ -145,12 +145,8 @@ def _firing(study: Results, group: Group) -> list[dict[str, _Rates]]:
     return [_rates(record) for record in _records(study, group)]
 
 
-def _rates(record: Mapping[str, Any], unit: str = "neuron") -> dict[str, _Rates]:
-    total = {"timesteps": int(record["timesteps"]), "images": int(record["images"])}
-    return {
-        layer: rates(counts, **total, unit=unit)
-        for layer, counts in record["counts"].items()
-    }
+def _rates(record: Counts, unit: str = "neuron") -> dict[str, _Rates]:
+    return record.rates(unit)
 
 
 def _pool(rates: Mapping[str, _Rates]) -> _Rates:

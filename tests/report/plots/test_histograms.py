@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jsnnq.analysis.firing import Counts
 from jsnnq.config import Run
 from jsnnq.report.plots import histograms
 from jsnnq.report.results import read
@@ -27,15 +28,15 @@ def test_histograms_are_those_of_the_counts():
     assert len(groups) == 5
     for axes, group in zip(figure.axes, groups, strict=False):
         keys = (Run("float", 0), Run(group.name, 0))
-        expected = [shares(*firing[key]["counts"].values()) for key in keys]
+        expected = [shares(*firing[key].values()) for key in keys]
         np.testing.assert_allclose(shown(axes), expected, atol=1e-9)
 
 
 def test_firing_is_held_against_the_float_network_of_the_same_seed():
     results, firing, _ = study(KNOWN[:1], SMALL, seeds=2)
     float_firing = firing[Run("float", 1)]
-    other = {layer: 1440 - c for layer, c in float_firing["counts"].items()}
-    float_firing["counts"] = other
+    other = {layer: 1440 - c for layer, c in float_firing.items()}
+    firing[Run("float", 1)] = Counts(other, 4, 360)
     del firing[Run(KNOWN[0][0], 0)]
     made = read(results, firing)
     figure = histograms.draw_layers(made, histograms.fired(made)[-1:])
@@ -73,7 +74,7 @@ def test_those_that_tell_most_are_the_silent_the_nearest_and_the_farthest():
     lines = figure.axes[0].patches[1:]
     assert len({patch.get_edgecolor() for patch in lines}) == 3
     for axes, layer in zip(figure.axes, SMALL, strict=False):
-        counts = [firing[Run(g.name, 0)]["counts"][layer] for g in groups]
+        counts = [firing[Run(g.name, 0)][layer] for g in groups]
         expected = [shares(each) for each in counts]
         np.testing.assert_allclose(shown(axes)[1:], expected, atol=1e-9)
 
@@ -81,7 +82,7 @@ def test_those_that_tell_most_are_the_silent_the_nearest_and_the_farthest():
 def test_two_networks_are_compared_pooled_and_layer_by_layer():
     found = comparison()
     figure = histograms.draw_two(found, ("A: one", "B: other"))
-    one, other = (record["counts"] for record in found["firing"])
+    one, other = found["firing"]
     pooled, *rest = figure.axes
     expected = [shares(*one.values()), shares(*other.values())]
     np.testing.assert_allclose(shown(pooled), expected, atol=1e-9)
@@ -97,7 +98,7 @@ def test_two_networks_are_compared_pooled_and_layer_by_layer():
 def test_channels_are_compared_where_channels_were_asked_for():
     found = comparison() | {"unit": "channel"}
     figure = histograms.draw_two(found, ("A", "B"))
-    rates = found["firing"][0]["counts"]["first"].mean(axis=(0, 1)) / 1440
+    rates = found["firing"][0]["first"].mean(axis=(0, 1)) / 1440
     expected = np.histogram(rates, np.arange(41) / 40)[0] / 16
     np.testing.assert_allclose(shown(figure.axes[1])[0], expected, atol=1e-9)
     assert figure.get_supylabel() == "share of channels"

@@ -11,16 +11,25 @@ in `__init__.pyi`, each beside the room it is made in, and one is imported when 
 first used; every room of the package can be imported for more.
 """
 
+import sys
 from typing import Any
 
 import lazy_loader
 
+from jsnnq import renamed
 from jsnnq.errors import check_compiler
 
 _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+if not any(isinstance(finder, renamed.Finder) for finder in sys.meta_path):
+    sys.meta_path.append(renamed.Finder())
 
 
 def __getattr__(name: str) -> Any:
+    if name == "step":
+        raise AttributeError(
+            "jsnnq.step is called jsnnq.stream, one timestep of a network; a step of "
+            "training is jsnnq.training.step.train_step"
+        )
     if name in __all__:
         check_compiler()
     return _load(name)

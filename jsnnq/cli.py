@@ -272,12 +272,12 @@ def _compare(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from jsnnq.report import page
-    from jsnnq.study.saved import compare, load_network
+    from jsnnq.study.saved import compare_saved, load_network
 
     mesh = _mesh(options)
     where = {"data_name": options.data, "data_dir": options.data_dir}
     a, b = load_network(options.a, **where), load_network(options.b, **where)
-    found = compare(a, b, unit=options.unit, mesh=mesh)
+    found = compare_saved(a, b, unit=options.unit, mesh=mesh)
     Console().print(page.layer_table(found, (str(options.a), str(options.b))))
     if options.out is not None:
         for path in page.write_comparison(options.out, found, (a.label, b.label)):

@@ -15,6 +15,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from jsnnq import renamed
 from jsnnq.errors import InputError
 from jsnnq.quantizers import (
     STE,
@@ -287,3 +288,8 @@ def _quantizer(values, place):
     if method == "stompp" and place == "weights":  # Once with those of activations.
         fields["masks"] = "entry"
     return METHODS[method](**fields)
+
+
+__getattr__ = renamed.attributes_of(
+    "jsnnq.study.experiment", "Experiment", "check_rows", "load_experiment", "parent"
+)

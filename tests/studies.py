@@ -225,7 +225,7 @@ def cells(lines, name):
 
 
 def comparison(seed=0):
-    """What `saved.compare` returns, of a study's first quantized network."""
+    """What `saved.compare_saved` returns, of a study's first quantized network."""
     results, firing, _ = small(seed=seed)
     a, b = results["rows"][0], results["rows"][4]
     keys = ("accuracy", "mean_rate", "dead", "saturated", "cost")

@@ -4,3 +4,9 @@
 read, `batches` makes the batch that belongs to (seed, step), and `prepare` turns
 original archives into directories that TFDS reads.
 """
+
+from jsnnq import renamed
+
+__getattr__ = renamed.attributes_of(
+    "jsnnq.data.sets", "DataSet", "Split", "hold_out", "load", "synthetic"
+)

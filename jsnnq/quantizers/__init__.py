@@ -1,7 +1,8 @@
 """The family of quantizers; each member can take another's place.
 
-A room for each member, called as its paper or library calls it, over what all of them
-have in common (`base`) and the rounding they do it with (`primitives`).
+`uniform` grids, `lqnet`'s learned bases, `mint`, `snntorch`'s levels, and the signs of
+`ste` and `stompp`; over what all of them have in common (`base`) and the roundings with
+gradients of their own (`primitives`).
 """
 
 from jsnnq.quantizers.base import Quantizer as Quantizer

@@ -5,3 +5,9 @@ against their controls, `numbers` prints numbers, `claims` and `summary` say wha
 found, `tables` lays results out as columns, `plots` draws them, and `page` writes all
 of it: table, CSV, Markdown, one self-contained page.
 """
+
+from jsnnq import renamed
+
+__getattr__ = renamed.attributes_of(
+    "jsnnq.report.page", "decisions_table", "layer_table", "markdown", "table", "write"
+)

@@ -113,7 +113,7 @@ def layer_table(found: Mapping[str, Any], names: tuple[str, str]) -> rich.table.
     """A comparison of two networks as a table for the terminal.
 
     Args:
-        found: what `jsnnq.study.saved.compare` returned.
+        found: what `jsnnq.study.saved.compare_saved` returned.
         names: what the two networks are called.
 
     Returns:
@@ -190,7 +190,7 @@ def write_comparison(
 
     Args:
         out: a folder; made if it does not exist.
-        found: what `jsnnq.study.saved.compare` returned.
+        found: what `jsnnq.study.saved.compare_saved` returned.
         names: what the two networks are called.
 
     Returns:

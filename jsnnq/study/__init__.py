@@ -7,3 +7,7 @@ makes objects of a config, `optimizer` the optax transformation of a recipe, `ru
 trains and measures one network, and `saved` keeps a trained one. `default` and `smoke`
 are experiments of their own.
 """
+
+from jsnnq import renamed
+
+__getattr__ = renamed.attributes_of("jsnnq.study.runner", "KEEP", "Choice", "Study")

@@ -38,7 +38,7 @@ ROW = "row.json"
 _PROVENANCE = ("jax", "device", "commit", "command", "dataset")
 
 
-class Ledger:
+class StudyFolder:
     """The folder of a study.
 
     Args:
@@ -177,7 +177,7 @@ class Ledger:
         return [self._apart[pair] for pair in pairs]
 
 
-def claim(out: Path, rows: Mapping[str, Any], hold_out: int = 0) -> Ledger:
+def claim(out: Path, rows: Mapping[str, Any], hold_out: int = 0) -> StudyFolder:
     """Takes a folder for a study, or refuses it.
 
     A study may gain rows; those that it has must be as they were.
@@ -199,7 +199,7 @@ def claim(out: Path, rows: Mapping[str, Any], hold_out: int = 0) -> Ledger:
         files.write_json(marker, identity(rows, hold_out))
     else:
         files.claim(out, MARKER, identity(rows, hold_out))
-    return Ledger(out)
+    return StudyFolder(out)
 
 
 def identity(rows: Mapping[str, Any], hold_out: int) -> dict[str, Any]:
@@ -274,10 +274,10 @@ def write_report(out: Path) -> list[Path]:
             f"{str(path)!r} does not hold the results of a study: give the folder of "
             "one, as made by 'jsnnq study --out DIR'"
         )
-    ledger = Ledger(out)
+    known = StudyFolder(out)
     records, curves, looks = {}, {}, {}
     for row in results["rows"]:
-        folder = ledger.folder(row["name"], row["seed"])
+        folder = known.folder(row["name"], row["seed"])
         run = Run(row["name"], row["seed"])
         if (folder / "firing.npz").exists():
             records[run] = Counts.load(folder / "firing.npz")

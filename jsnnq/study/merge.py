@@ -11,7 +11,7 @@ from jsnnq.report.comparisons import Claims
 from jsnnq.report.results import read
 from jsnnq.runtime import files
 from jsnnq.study.experiment import check_rows
-from jsnnq.study.folder import MARKER, ROW, Ledger, claim, identity, identity_of
+from jsnnq.study.folder import MARKER, ROW, StudyFolder, claim, identity, identity_of
 
 
 def merge(
@@ -63,7 +63,7 @@ def merge(
                 _bring(path.parent, out / "runs" / path.parent.name, say)
     paths = [folder / "results.json" for folder in known]
     before = [read(files.read_json(path)) for path in paths if path.is_file()]
-    results = Ledger(out).results(
+    results = StudyFolder(out).results(
         dict.fromkeys(run for one in before for run in one.planned),
         {k: x for one in before for k, x in one.results.get("paper", {}).items()},
         diverged=[run for one in before for run in one.diverged],

@@ -132,7 +132,7 @@ class Study:
             for name, program in self._programs.items()
         }
         every = {name: to_dict(config) for name, config in rows.items()}
-        self._ledger = folder.claim(self.out, every, hold_out)
+        self._folder = folder.claim(self.out, every, hold_out)
 
     def run(self) -> dict[str, Any]:
         """Does what is not done yet, as far as the budget goes; returns the results.
@@ -149,8 +149,8 @@ class Study:
 
     def _run(self) -> dict[str, Any]:
         for job in self.jobs:
-            if self._ledger.has(job):  # Stopped before it was tidied, perhaps.
-                tidy(self._ledger.folder(job.name, job.seed))
+            if self._folder.has(job):  # Stopped before it was tidied, perhaps.
+                tidy(self._folder.folder(job.name, job.seed))
         lost = []
         waiting, begun = self._to_do(), False
         limited = self._choice.budget.is_limited
@@ -193,7 +193,7 @@ class Study:
     @property
     def diverged(self) -> list[Job]:
         """Those of them whose numbers did not stay finite the last time."""
-        return [job for job in self.unfinished if self._ledger.has_diverged(job.run)]
+        return [job for job in self.unfinished if self._folder.has_diverged(job.run)]
 
     @property
     def blocked(self) -> list[Job]:
@@ -204,12 +204,12 @@ class Study:
     @property
     def unfinished(self) -> list[Job]:
         """The jobs that are not done, of those that were asked for."""
-        return [job for job in self.jobs if not self._ledger.has(job)]
+        return [job for job in self.jobs if not self._folder.has(job)]
 
     def results(self) -> dict[str, Any]:
         """The contents of `results.json` from the rows that are done."""
         notes = "; ".join(one.note for one in self._datasets.values())
-        return self._ledger.results(
+        return self._folder.results(
             self._planned, self._paper, notes, claims=self._claims
         )
 
@@ -219,7 +219,7 @@ class Study:
         to_do = [
             job
             for job in self.unfinished
-            if not (limited and self._ledger.has_diverged(job.run))
+            if not (limited and self._folder.has_diverged(job.run))
         ]
         for job in to_do:
             self._check_parent(job)
@@ -227,9 +227,9 @@ class Study:
 
     def _check_parent(self, job: Job) -> None:
         """Refuses a folder from which what a row starts from was taken away."""
-        if not job.parent or not self._ledger.has(self._parent(job)):
+        if not job.parent or not self._folder.has(self._parent(job)):
             return
-        origin = self._ledger.folder(job.parent, job.seed)
+        origin = self._folder.folder(job.parent, job.seed)
         needed = ["checkpoint"] if job.config.start != "scratch" else []
         needed += ["firing.npz"] if job.config.spikes else []
         for path in (origin / name for name in needed):
@@ -248,7 +248,7 @@ class Study:
             job
             for job in waiting
             # Else its float network diverged, or there was no time for it.
-            if not job.parent or self._ledger.has(self._parent(job))
+            if not job.parent or self._folder.has(self._parent(job))
         ]
         timely = (job for job in ready if self._has_time_for(job))
         return next(timely, ready[0] if ready and not begun else None)
@@ -258,7 +258,7 @@ class Study:
         budget = self._choice.budget
         if not budget.is_limited:
             return True
-        expected = self._ledger.expected(job, _device())
+        expected = self._folder.expected(job, _device())
         return budget.admits(None if expected is None else max(0.0, expected - spent))
 
     def _parent(self, job: Job) -> Job:
@@ -270,8 +270,8 @@ class Study:
 
     def _execute(self, job: Job, waited: float) -> dict[str, Any]:
         """Runs a row, for whose compilation was waited so many seconds."""
-        at = self._ledger.folder(job.name, job.seed)
-        origin = self._ledger.folder(job.parent, job.seed) if job.parent else None
+        at = self._folder.folder(job.name, job.seed)
+        origin = self._folder.folder(job.parent, job.seed) if job.parent else None
         dataset = self._datasets[job.config.data]
         row, evaluation = execute(
             self._programs[job.name],
@@ -297,7 +297,7 @@ class Study:
             "command": self._command,
             "dataset": dataset.note,
         }
-        self._ledger.add(row)
+        self._folder.add(row)
         tidy(at)
         if self._choice.keep == "float" and job.config.kind != "float":
             shutil.rmtree(at / "checkpoint")

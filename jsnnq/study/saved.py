@@ -158,7 +158,7 @@ def shapes_of(
     )
 
 
-def compare(
+def compare_saved(
     a: Network, b: Network, *, unit: str = "neuron", mesh: Mesh | None = None
 ) -> dict[str, Any]:
     """How far the firing of B is from that of A, on the data set of A.

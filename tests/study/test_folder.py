@@ -31,7 +31,7 @@ def done(out, name, seed, wall_s, device="cpu", rows=ROWS):
 
 def expected(out, name, device="cpu"):
     jobs = {str(job.run): job for job in plan(ROWS, 3, 1)}
-    return folder.Ledger(out).expected(jobs[name], device)
+    return folder.StudyFolder(out).expected(jobs[name], device)
 
 
 def test_of_a_first_row_nothing_is_known(tmp_path):

@@ -18,7 +18,7 @@ from jsnnq.data import batches, sets
 from jsnnq.errors import InputError
 from jsnnq.runtime import checkpoint
 from jsnnq.study import build, run
-from jsnnq.study.saved import compare, load_network, save_network
+from jsnnq.study.saved import compare_saved, load_network, save_network
 from jsnnq.training import divergence, loop, step
 from jsnnq.training.monitor import read_curve
 from tests.training.test_loop import BINARY, SMALL, assert_same, digits
@@ -124,7 +124,7 @@ def test_networks_that_do_not_spike_have_no_firing_to_compare(tmp_path):
     save_network(tmp_path / "checkpoint", variables, BINARY, digits(), label="net")
     net = load_network(tmp_path)
     with pytest.raises(InputError, match="do not spike.*two spiking networks"):
-        compare(net, net)
+        compare_saved(net, net)
 
 
 def test_a_row_from_a_checkpoint_starts_as_its_parent(parent):
@@ -349,7 +349,7 @@ def test_a_diverged_run_is_not_done_and_keeps_its_last_good_state(
 @pytest.mark.parametrize("unit", ["neuron", "channel"])
 def test_a_comparison_is_scipys(whole, parent, unit):
     a, b = load_network(whole[0]), load_network(parent)
-    found = compare(a, b, unit=unit)
+    found = compare_saved(a, b, unit=unit)
     counts = [record for record in found["firing"]]
     for name in counts[0]:
         rates = [one[name] / 720 for one in counts]
@@ -366,7 +366,7 @@ def test_a_comparison_is_scipys(whole, parent, unit):
 
 def test_a_float_network_is_compared_with_its_quantized_one(whole, tmp_path):
     stored(tmp_path, post_training(**QUANTIZED["uniform"]), whole[0] / "checkpoint")
-    found = compare(load_network(whole[0]), load_network(tmp_path))
+    found = compare_saved(load_network(whole[0]), load_network(tmp_path))
     float_row, row = found["rows"]
     assert row["cost"]["weight_bits"] < float_row["cost"]["weight_bits"]
     assert found["emd"]["mean"] > 0
@@ -382,12 +382,12 @@ def test_networks_of_other_architectures_are_refused(parent, tmp_path, network):
     )
     stored(tmp_path, other, None)
     with pytest.raises(InputError, match="one architecture"):
-        compare(load_network(parent), load_network(tmp_path))
+        compare_saved(load_network(parent), load_network(tmp_path))
     with pytest.raises(InputError, match="one architecture"):
-        compare(load_network(tmp_path), load_network(parent))
+        compare_saved(load_network(tmp_path), load_network(parent))
 
 
 def test_an_unknown_unit_is_refused(parent):
     network = load_network(parent)
     with pytest.raises(InputError, match="unknown unit 'layer'.*'channel'"):
-        compare(network, network, unit="layer")
+        compare_saved(network, network, unit="layer")

@@ -883,7 +883,7 @@ def test_a_run_whose_row_was_not_written_is_not_trained_again(tmp_path, monkeypa
     monkeypatch.setattr(run, "SAVE_EVERY_S", 0)
     rows = {"float": SMALL}
     with monkeypatch.context() as patch:
-        patch.setattr(folder.Ledger, "add", killed)
+        patch.setattr(folder.StudyFolder, "add", killed)
         with pytest.raises(Killed):
             make(tmp_path, rows, seeds=1).run()
     began = []

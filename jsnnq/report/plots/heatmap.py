@@ -93,7 +93,7 @@ def draw_distances(found: Mapping[str, Any], called: tuple[str, str]) -> "Figure
     """EMD and matched distance of each layer between two networks, as bars.
 
     Args:
-        found: what `jsnnq.study.saved.compare` returned.
+        found: what `jsnnq.study.saved.compare_saved` returned.
         called: what the two are called.
     """
     layers = list(found["emd"]["layers"])

@@ -104,7 +104,7 @@ def draw_two(found: Mapping[str, Any], names: tuple[str, str]) -> "Figure":
     """Two networks over each other, pooled and layer by layer.
 
     Args:
-        found: what `jsnnq.study.saved.compare` returned.
+        found: what `jsnnq.study.saved.compare_saved` returned.
         names: what the two are called.
     """
     emd, unit = found["emd"], found.get("unit", "neuron")

@@ -1,0 +1,112 @@
+"""Names of version 0.1, which answer for one version with a warning.
+
+Rooms that stood in the package itself are found where they stand now, and of those that
+are packages today what one used of the room of that name.
+"""
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import types
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+_SAME = {
+    "analysis": "firing emd cost evaluate",
+    "data": "prepare",
+    "networks": "layers convolve neurons surrogate resnet sew bnn",
+    "report": "results groups tables",
+    "report.plots": "scatter histograms inside",
+    "runtime": "hugepages interrupt files provenance parallel compiling checkpoint",
+    "study": "build optimizer run budget default smoke",
+    "training": "divergence probe monitor",
+}
+"""Rooms that have kept their name, by the package in which they stand today."""
+
+ROOMS = {
+    name: f"{package}.{name}"
+    for package, names in _SAME.items()
+    for name in names.split()
+} | {
+    "batching": "data.batches",
+    "records": "data.streams",
+    "losses": "networks.readout",
+    "states": "networks.quantize",
+    "encode": "networks.layers",
+    "measure": "analysis.describe",
+    "footprint": "analysis.firing",
+    "descent": "training.step",
+    "train": "training.loop",
+    "verdict": "report.summary",
+    "claims": "report.comparisons",
+    "evidence": "report.comparisons",
+    "names": "report.meaning",
+    "pictures": "report.plots.gallery",
+    "drawing": "report.plots.style",
+    "standings": "report.plots.methods",
+    "charts": "report.plots.heatmap",
+    "plan": "study.jobs",
+    "ledger": "study.folder",
+    "stored": "study.saved",
+}
+"""Where a room of the flat package stands today."""
+
+ELSEWHERE = {"binary": "experiments.stompp.base"}
+"""Rooms of a paper, which stand beside its experiments."""
+
+
+def attributes_of(room: str, *names: str) -> Callable[[str], Any]:
+    """A module's `__getattr__`, for what moved from it to another room.
+
+    Args:
+        room: where it stands now.
+        names: what moved.
+    """
+
+    def found(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"there is no {name!r} here")
+        value = getattr(importlib.import_module(room), name)
+        _warn(name, f"{room}.{name}")
+        return value
+
+    return found
+
+
+class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds rooms by their old names: `import jsnnq.emd`."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        """Where a name of ours stands today, if it is an old one."""
+        package, _, name = fullname.rpartition(".")
+        if package != "jsnnq" or name not in ROOMS | ELSEWHERE:
+            return None
+        return importlib.machinery.ModuleSpec(fullname, self)
+
+    def create_module(self, spec):
+        """An empty module that asks the room of today for everything."""
+        name = spec.name.removeprefix("jsnnq.")
+        today = f"jsnnq.{ROOMS[name]}" if name in ROOMS else ELSEWHERE[name]
+        try:
+            room = importlib.import_module(today)
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"{spec.name} is no longer part of the library: it stands beside the "
+                f"experiments, as {today}"
+            ) from error
+        _warn(spec.name, today)
+        module = types.ModuleType(spec.name, room.__doc__)
+        vars(module)["__getattr__"] = lambda attribute: getattr(room, attribute)
+        return module
+
+    def exec_module(self, module):
+        """Nothing: what it has is asked for."""
+
+
+def _warn(old: str, new: str) -> None:
+    warnings.warn(
+        f"{old} is called {new}; the old name will be gone in 0.3",
+        DeprecationWarning,
+        stacklevel=4,
+    )

@@ -1,0 +1,88 @@
+"""Names of version 0.1 answer with a warning, or say what they are called now."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import jsnnq
+from jsnnq import renamed
+
+OLD = """
+batching bnn budget build charts checkpoint claims compiling convolve cost default
+descent divergence drawing emd encode evaluate evidence files firing footprint
+groups histograms hugepages inside interrupt layers ledger losses measure monitor
+names neurons optimizer parallel pictures plan prepare probe provenance records
+resnet results run scatter sew smoke standings states stored surrogate tables train
+verdict
+""".split()
+"""The rooms of the flat package, but for those that are packages today, and papers'."""
+
+
+def test_every_room_of_the_flat_package_is_known():
+    assert sorted(renamed.ROOMS) == OLD
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_an_old_room_is_found_where_it_stands_now(name):
+    sys.modules.pop(f"jsnnq.{name}", None)
+    with pytest.warns(DeprecationWarning, match=f"jsnnq.{name} is called jsnnq[.]"):
+        room = importlib.import_module(f"jsnnq.{name}")
+    del sys.modules[f"jsnnq.{name}"]
+    assert room.__doc__
+
+
+@pytest.mark.parametrize(
+    ("old", "attribute", "new"),
+    [
+        ("emd", "wasserstein", "jsnnq.analysis.emd"),
+        ("sew", "sew_resnet", "jsnnq.networks.sew"),
+        ("batching", "augment", "jsnnq.data.batches"),
+        ("stored", "load_network", "jsnnq.study.saved"),
+        ("binary", "RECIPE", "experiments.stompp.base"),
+    ],
+)
+def test_an_old_room_offers_what_it_did(old, attribute, new):
+    sys.modules.pop(f"jsnnq.{old}", None)
+    with pytest.warns(DeprecationWarning, match=f"is called {new}"):
+        room = importlib.import_module(f"jsnnq.{old}")
+    assert getattr(room, attribute) is getattr(importlib.import_module(new), attribute)
+
+
+@pytest.mark.parametrize(
+    ("room", "name", "new"),
+    [
+        ("data", "load", "jsnnq.data.sets"),
+        ("report", "write", "jsnnq.report.page"),
+        ("study", "Study", "jsnnq.study.runner"),
+        ("config", "load_experiment", "jsnnq.study.experiment"),
+        ("config", "Experiment", "jsnnq.study.experiment"),
+    ],
+)
+def test_what_moved_out_of_a_room_is_found(room, name, new):
+    with pytest.warns(DeprecationWarning, match=f"{name} is called {new}.{name}"):
+        found = getattr(importlib.import_module(f"jsnnq.{room}"), name)
+    assert found is getattr(importlib.import_module(new), name)
+    with pytest.raises(AttributeError):
+        getattr(importlib.import_module(f"jsnnq.{room}"), name + "s")
+
+
+def test_the_step_of_a_network_names_its_new_name():
+    with pytest.raises(AttributeError, match="jsnnq.step is called jsnnq.stream"):
+        jsnnq.step  # noqa: B018
+
+
+def test_a_room_of_a_paper_is_one_sentence_where_its_experiments_are_not():
+    code = "import sys; sys.modules['experiments'] = None; import jsnnq.binary"
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True
+    )
+    last = found.stderr.splitlines()[-1]
+    assert "jsnnq.binary is no longer part of the library" in last
+
+
+def test_new_names_warn_of_nothing():
+    code = "from jsnnq.report import page, summary, tables, results; "
+    code += "from jsnnq.data import sets; from jsnnq.study import runner, jobs"
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import os
 import shlex
 import sys
@@ -128,7 +129,7 @@ def _study(options: argparse.Namespace) -> int:
         title = f"{experiment.title} [SMOKE: tiny networks on digits]"
         experiment = Experiment(title, smoke.shrink(experiment.rows), {})
     study = Study(
-        experiment.rows,
+        {name: _overridden(row, options) for name, row in experiment.rows.items()},
         options.out,
         seeds=options.seeds,
         row_seeds=options.row_seeds,
@@ -194,11 +195,17 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
+def _overridden(config, options: argparse.Namespace):
+    from jsnnq.config import override
+
+    return functools.reduce(override, options.set, config)
+
+
 def _train(options: argparse.Namespace) -> int:
     from jsnnq.study.run import train_one
 
     row = train_one(
-        _config(options),
+        _overridden(_config(options), options),
         options.out,
         seed=options.seed,
         data_dir=options.data_dir,
@@ -372,6 +379,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="test on N training images, held out, to choose a recipe",
     )
+    _add_set(study)
     _add_common(study)
 
     train = command("train", _train, "train one full-precision network")
@@ -397,6 +405,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--out", type=Path, default=Path("jsnnq-network"), help="folder of the run"
     )
+    _add_set(train)
     _add_common(train)
 
     evaluate = command("evaluate", _evaluate, "accuracy, firing and cost of a network")
@@ -479,6 +488,17 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         help="how many devices share a batch: one on a CPU, else all there are",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def _add_set(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any setting of a config, as network.neuron.tau=1.5 or "
+        "training.schedule=constant; may be given several times",
+    )
 
 
 class _Version(argparse.Action):

@@ -11,8 +11,10 @@ checked where they are used, when objects are built from a config (`jsnnq.study.
 before anything compiles.
 """
 
+import ast
 import dataclasses
-from collections.abc import Mapping
+import typing
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jsnnq import renamed
@@ -229,6 +231,47 @@ def _is_rule(rule: Any) -> bool:
     if not isinstance(rule, tuple) or len(rule) != 2:
         return False
     return isinstance(rule[0], str) and isinstance(rule[1], Quantizer | None)
+
+
+def override(config: Config, typed: str) -> Config:
+    """The config with one field set as it was typed: `network.neuron.tau=1.5`.
+
+    Args:
+        config: of a row.
+        typed: the path of a field, `=`, and its value as Python writes it; what Python
+            cannot read is text.
+
+    Raises:
+        InputError: there is no such field, or the value is of another kind.
+    """
+    path, equals, text = typed.partition("=")
+    if not equals:
+        raise InputError(f"--set {typed!r}: NAME=VALUE is needed, as training.rate=0.1")
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    return _with(config, path.split("."), value, path)
+
+
+def _with(config: Any, path: Sequence[str], value: Any, said: str) -> Any:
+    fields = {field.name: field for field in dataclasses.fields(config)}
+    name, *inner = path
+    if name not in fields or name in PLACES:
+        known = ", ".join(field for field in fields if field not in PLACES)
+        raise InputError(f"there is no setting {said!r}: known here are {known}")
+    known = getattr(config, name)
+    if inner and dataclasses.is_dataclass(known):
+        value = _with(known, inner, value, said)
+    elif inner or dataclasses.is_dataclass(known):
+        raise InputError(f"{said!r} is no single setting: name one, as training.rate")
+    else:
+        kinds = typing.get_args(fields[name].type) or (fields[name].type,)
+        whole = type(value) is int and float in kinds
+        if type(value) not in kinds and not whole:
+            words = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
+            raise InputError(f"{said} is {value!r}: {words} is needed")
+    return dataclasses.replace(config, **{name: value})
 
 
 def to_dict(config: Any) -> Any:

@@ -655,3 +655,15 @@ def test_more_devices_than_there_are_is_refused(capsys, tmp_path):
         assert cli.main(given) == 2
         assert f"devices is {devices}: there are " in capsys.readouterr().err
     assert not (tmp_path / "net").exists()
+
+
+@pytest.mark.usefixtures("experiment")
+def test_settings_may_be_typed(capsys):
+    small = [*SMALL_NETWORK, "--set", "training.epochs=1", "--set"]
+    assert cli.main(["train", *small, "network.neuron.tau=1.5", "--out", "net"]) == 0
+    kept = json.loads(Path("net/run.json").read_text())["config"]
+    assert kept["network"]["neuron"]["tau"] == 1.5
+    assert kept["training"]["epochs"] == 1
+    assert "no setting 'training.epoch'" in refused(
+        "study", "small.py", "--set", "training.epoch=1"
+    )

@@ -29,6 +29,7 @@ from jsnnq.config import (
     neurons,
     to_dict,
 )
+from jsnnq.errors import InputError
 from jsnnq.study import default
 from jsnnq.study.experiment import load_experiment
 
@@ -211,3 +212,46 @@ def test_writing_configs_starts_no_device():
     code += "jax.config.update('jax_num_cpu_devices', 3)\n"
     code += "assert len(jax.devices()) == 3"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# Settings as they are typed.
+
+
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ("training.epochs=3", lambda c: c.training.epochs),
+        ("training.rate=1", lambda c: c.training.rate),
+        ("network.neuron.tau=1.5", lambda c: c.network.neuron.tau),
+        ("network.neuron.v_reset=None", lambda c: c.network.neuron.v_reset),
+        ("network.zero_init=True", lambda c: c.network.zero_init),
+        ("training.schedule=constant", lambda c: c.training.schedule),
+        ("data=a=b", lambda c: c.data),
+    ],
+)
+def test_a_setting_that_was_typed_changes_nothing_else(typed, found):
+    changed = config.override(QUANTIZED, typed)
+    path, _, text = typed.partition("=")
+    assert str(found(changed)) == text
+    usual = found(QUANTIZED)
+    assert config.override(changed, f"{path}={usual!r}") == QUANTIZED
+    assert changed != QUANTIZED
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("training.epochs", "NAME=VALUE is needed"),
+        ("training.epochs=2.5", "training.epochs is 2.5: int is needed"),
+        ("training.epochs=True", "training.epochs is True: int is needed"),
+        ("training.rate=fast", "training.rate is 'fast': float is needed"),
+        ("training.latent_clip=x", "float or NoneType is needed"),
+        ("network.nam=x", "no setting 'network.nam': known here are name, width"),
+        ("weights=3", "no setting 'weights': known here are data, network"),
+        ("network=3", "'network' is no single setting"),
+        ("training.rate.x=3", "'training.rate.x' is no single setting"),
+    ],
+)
+def test_a_setting_that_is_none_is_one_sentence(typed, says):
+    with pytest.raises(InputError, match=says):
+        config.override(BASE, typed)

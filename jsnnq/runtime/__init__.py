@@ -2,6 +2,7 @@
 
 `parallel` puts arrays on devices, `cpu` is what a CPU computes in another form,
 `compiling` compiles what runs once, `hugepages` asks Linux for large pages of memory,
-`interrupt` makes Ctrl-C patient, `files` writes whole files or none, `checkpoint` keeps
-states with their digests, and `provenance` says which commit made a result.
+`interrupt` makes Ctrl-C patient, `files` writes whole files or none, `paths` makes
+paths plain, `checkpoint` keeps states with their digests, `precision` says in which
+dtype numbers are kept and added up, and `provenance` which commit made a result.
 """

@@ -151,7 +151,7 @@ def _study(options: argparse.Namespace) -> int:
     lost, blocked = study.diverged, study.blocked
     if lost:
         keys = ", ".join(str(job.run) for job in lost)
-        rest = f", and {len(blocked)} rows that start from them" * bool(blocked)
+        rest = f", and {len(blocked)} rows that start from them" if blocked else ""
         _say(f"diverged: {keys}; without --budget they are tried again{rest}")
     if left := [job for job in study.unfinished if job not in (*lost, *blocked)]:
         _say(

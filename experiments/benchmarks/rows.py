@@ -42,9 +42,9 @@ class Settings(NamedTuple):
     ) -> str:
         """The name of a row, with what is not as usual."""
         width, devices = width * self.width, devices or self.devices
-        narrow = f", {width:g} x the width" * (width != 1)
-        shared = f", {devices} CPU devices" * (_on_cpu() and devices > 1)
-        return what + narrow + shared
+        if width != 1:
+            what += f", {width:g} x the width"
+        return f"{what}, {devices} CPU devices" if _on_cpu() and devices > 1 else what
 
 
 Rows = Iterator[Row | Skipped]
@@ -67,7 +67,7 @@ def training(settings: Settings) -> Rows:
         config = ours.spiking(batch, settings.width, dtype=dtype)
         mine = ours.training(config, devices)
         make = functools.partial(peers.spikingjelly_training, batch, half=half)
-        yield from _beside_both(settings, name, mine, make, f", {half}" * bool(half))
+        yield from _beside_both(settings, name, mine, make, f", {half}" if half else "")
 
 
 def utilisation(settings: Settings) -> Rows:

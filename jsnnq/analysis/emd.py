@@ -129,7 +129,7 @@ def wasserstein(
     else:
         _check_counts("x", x, total)
         _check_counts("y", y, total)
-    method = _method(method, n, m, weighted, total, p)
+    method = _method(method, n, m, weighted=weighted, total=total, p=p)
     if method == "counts":
         return _from_counts(x, y, total)
     if total is not None:
@@ -511,7 +511,7 @@ def _distances(
 
 
 def _method(
-    method: str, n: int, m: int, weighted: bool, total: int | None, p: int | float
+    method: str, n: int, m: int, *, weighted: bool, total: int | None, p: int | float
 ) -> str:
     """The method to use: the one asked for if it fits, else the first that fits."""
     choose("method", method, METHODS)

@@ -90,7 +90,7 @@ def hold(study: Results, claims: Claims) -> list[Answer]:
     rows = [row for row in study.rows() if row.control or not row.config.spikes]
     starts = list(dict.fromkeys(row.config.start for row in rows))
     answers = [
-        found._replace(words=found.words + f", from {start}" * (len(starts) > 1))
+        found._replace(words=f"{found.words}, from {start}") if starts[1:] else found
         for start in starts
         for claim in claims
         for found in claim([row for row in rows if row.config.start == start])

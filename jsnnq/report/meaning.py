@@ -93,7 +93,7 @@ def words(config: Config, network: str) -> list[str]:
     """Everything that is said of a config, one phrase for each setting."""
     said = [place(config), "" if config.spikes else network, method(config)]
     said += [*details(config), _widths(config)]
-    return [*filter(None, [*said, f"clip {clip(config)}" * bool(clip(config))])]
+    return [*filter(None, [*said, f"clip {clip(config)}" if clip(config) else ""])]
 
 
 def recipe(config: Config, others: Iterable[Config]) -> list[str]:

@@ -130,13 +130,13 @@ def execute(
         with Monitor(label, folder, quiet) as monitor:
             state, before = _train(
                 program,
+                state,
                 config,
                 dataset,
                 folder,
-                seed,
-                state,
-                monitor,
-                budget or Budget(),
+                seed=seed,
+                monitor=monitor,
+                budget=budget or Budget(),
             )
     variables = state.variables()
     evaluation = evaluate(program.network, variables, dataset, mesh=program.mesh)
@@ -162,7 +162,7 @@ def tidy(folder: Path) -> None:
         shutil.rmtree(folder / unfinished, ignore_errors=True)
 
 
-def _train(program, config, dataset, folder, seed, state, monitor, budget):
+def _train(program, state, config, dataset, folder, *, seed, monitor, budget):
     """Trains from where the run was left; also the seconds spent before."""
     partial, before = folder / "partial", 0.0
     look = _probe(program, config, dataset, folder, state)

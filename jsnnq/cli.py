@@ -165,6 +165,7 @@ def _study(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     import json
 
+    from jsnnq.study.experiment import load_experiment
     from jsnnq.study.folder import write_report
     from jsnnq.study.merge import merge
 
@@ -177,7 +178,10 @@ def _report(options: argparse.Namespace) -> int:
         )
     if options.out is not None:
         merge(options.directories, out, _say)
-    write_report(out)
+    claims = None
+    if options.experiment is not None:
+        claims = load_experiment(options.experiment).claims
+    write_report(out, claims)
     _tell(json.loads((out / "results.json").read_text(encoding="utf-8")), out)
     return 0
 
@@ -434,6 +438,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument(
         "--out", type=Path, help="folder for several studies merged into one"
+    )
+    report.add_argument(
+        "--experiment",
+        metavar="FILE",
+        help="an experiment file, whose CLAIMS are held against the results",
     )
 
     prepare = command("prepare", _prepare, "prepare a data set, without TensorFlow")

@@ -667,3 +667,30 @@ def test_settings_may_be_typed(capsys):
     assert "no setting 'training.epoch'" in refused(
         "study", "small.py", "--set", "training.epoch=1"
     )
+
+
+@pytest.mark.usefixtures("experiment", "uncompiled")
+def test_claims_of_an_experiment_are_held_against_a_study(monkeypatch):
+    """When it is run, and again where a report is written with its file."""
+    monkeypatch.setattr(runner, "execute", fake_execute)
+    claims = """
+from jsnnq.report.comparisons import Answer
+def many(rows):
+    yield Answer("there are rows", "shows", [], f"{len(rows)} of them")
+CLAIMS = [many]
+"""
+    claiming = Path("claiming.py")
+    claiming.write_text(Path("small.py").read_text() + claims)
+    answers = lambda: json.loads(Path("out/results.json").read_text())["claims"]
+    enter("study", "small.py", "--out", "out", "--quiet")
+    assert answers() == []
+    enter("report", "out", "--experiment", "claiming.py")
+    told = [(one["words"], one["reading"]) for one in answers()]
+    assert told == [("there are rows", "shows")]
+    assert "There are rows: SHOWS" in Path("out/report.md").read_text()
+    enter("report", "out")  # Without it what is known stays.
+    assert [(one["words"], one["reading"]) for one in answers()] == told
+    enter("study", "small.py", "--out", "out", "--quiet")
+    assert answers() == []
+    enter("study", "claiming.py", "--out", "out", "--quiet")
+    assert [(one["words"], one["reading"]) for one in answers()] == told

@@ -153,8 +153,7 @@ class StudyFolder:
             ],
             "rows": rows,
         }
-        answers = comparisons.hold(read(results), claims) if claims else ()
-        return {**results, "claims": [answer._asdict() for answer in answers]}
+        return held(results, claims)
 
     def has_diverged(self, run: Run) -> bool:
         """Whether a run was left because its numbers were not finite."""
@@ -256,8 +255,19 @@ def _summarise(found: list[dict[str, Any]]) -> tuple[Any, Any]:
     return mean, span
 
 
-def write_report(out: Path) -> list[Path]:
+def held(results: dict[str, Any], claims: comparisons.Claims) -> dict[str, Any]:
+    """Results with what they say of claims."""
+    answers = comparisons.hold(read(results), claims) if claims else ()
+    return {**results, "claims": [answer._asdict() for answer in answers]}
+
+
+def write_report(out: Path, claims: comparisons.Claims | None = None) -> list[Path]:
     """Writes table, plots and page of a study from what lies in its folder.
+
+    Args:
+        out: the folder.
+        claims: of an experiment, to be held against the results first; by default the
+            answers that stand there are kept.
 
     Raises:
         InputError: there are no results in `out`, or they are no study's.
@@ -274,6 +284,9 @@ def write_report(out: Path) -> list[Path]:
             f"{str(path)!r} does not hold the results of a study: give the folder of "
             "one, as made by 'jsnnq study --out DIR'"
         )
+    if claims is not None:
+        results = held(results, claims)
+        files.write_json(path, results)
     known = StudyFolder(out)
     records, curves, looks = {}, {}, {}
     for row in results["rows"]:

@@ -7,7 +7,6 @@ from typing import Any
 
 from jsnnq.config import from_dict
 from jsnnq.errors import InputError
-from jsnnq.report.comparisons import Claims
 from jsnnq.report.results import read
 from jsnnq.runtime import files
 from jsnnq.study.experiment import check_rows
@@ -15,10 +14,7 @@ from jsnnq.study.folder import MARKER, ROW, StudyFolder, claim, identity, identi
 
 
 def merge(
-    sources: Sequence[Path],
-    out: Path,
-    say: Callable[[str], None] = print,
-    claims: Claims = (),
+    sources: Sequence[Path], out: Path, say: Callable[[str], None] = print
 ) -> dict[str, Any]:
     """Brings the rows of several studies into one folder, with their results.
 
@@ -30,7 +26,6 @@ def merge(
         sources: folders of studies of one experiment, or of parts of it.
         out: a new folder, or one that was merged into before.
         say: told where a row was found twice with different results.
-        claims: what the experiment claims.
 
     Raises:
         InputError: a folder is no study, two of them have different rows of one name,
@@ -67,7 +62,6 @@ def merge(
         dict.fromkeys(run for one in before for run in one.planned),
         {k: x for one in before for k, x in one.results.get("paper", {}).items()},
         diverged=[run for one in before for run in one.diverged],
-        claims=claims,
     )
     files.write_json(out / "results.json", results)
     return results

@@ -687,7 +687,7 @@ CLAIMS = [many]
     enter("report", "out", "--experiment", "claiming.py")
     told = [(one["words"], one["reading"]) for one in answers()]
     assert told == [("there are rows", "shows")]
-    assert "There are rows: SHOWS" in Path("out/report.md").read_text()
+    assert "there are rows: SHOWS" in Path("out/report.md").read_text()
     enter("report", "out")  # Without it what is known stays.
     assert [(one["words"], one["reading"]) for one in answers()] == told
     enter("study", "small.py", "--out", "out", "--quiet")

@@ -34,15 +34,12 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Integer, UInt32
 
-from jsnnq.analysis.firing import Counts
+from jsnnq.analysis.firing import Counts, rates
 from jsnnq.errors import InputError, choose
 from jsnnq.runtime.precision import at_least_float32
 
 METHODS = ("auto", "counts", "uniform", "quantile")
 """The ways to a distance; `wasserstein` says which takes what."""
-
-UNITS = ("neuron", "channel")
-"""What one rate belongs to: a channel at one position, or a whole channel."""
 
 # Above it |d|^p leaves float32 for differences d that matter (1e-6).
 _LARGEST_POWER = 6
@@ -229,7 +226,8 @@ def compare(
     if exact and method in ("auto", "counts"):
         values = _from_layers(xs, ys, a_total)
     else:
-        us, vs = _rates(xs, a_total, unit), _rates(ys, b_total, unit)
+        us = [rates(x, timesteps=a_total, images=1, unit=unit) for x in xs]
+        vs = [rates(y, timesteps=b_total, images=1, unit=unit) for y in ys]
         pairs = [*zip(us, vs, strict=True), (np.concatenate(us), np.concatenate(vs))]
         values = [wasserstein(u, v, method=method) for u, v in pairs]
     *layers, pooled = np.asarray(values).tolist()
@@ -265,7 +263,8 @@ def compare_matched(
     xs, ys = [a[name] for name in a], [b[name] for name in a]
     for name in a:
         _check_same_shape(f"a[{name!r}]", a[name], f"b[{name!r}]", b[name])
-    us, vs = _rates(xs, a_total, unit), _rates(ys, b_total, unit)
+    us = [rates(x, timesteps=a_total, images=1, unit=unit) for x in xs]
+    vs = [rates(y, timesteps=b_total, images=1, unit=unit) for y in ys]
     values = [matched(u, v) for u, v in zip(us, vs, strict=True)]
     return _distances(list(a), np.asarray(values).tolist(), _sizes(xs, unit))
 
@@ -474,16 +473,6 @@ def _all_exact(xs: Sequence[ArrayLike], ys: Sequence[ArrayLike], total: int) -> 
 def _sizes_and_all(layers: Sequence[ArrayLike]) -> list[int]:
     sizes = [jnp.size(layer) for layer in layers]
     return [*sizes, sum(sizes)]
-
-
-def _rates(
-    layers: Sequence[ArrayLike], total: int, unit: str
-) -> list[Float[np.ndarray, "N"]]:
-    choose("unit", unit, UNITS)
-    rates = [np.asarray(layer) / total for layer in layers]
-    if unit == "neuron":
-        return [rate.reshape(-1) for rate in rates]
-    return [rate.reshape(-1, rate.shape[-1]).mean(axis=0) for rate in rates]
 
 
 def _sizes(layers: Sequence[ArrayLike], unit: str) -> list[int]:

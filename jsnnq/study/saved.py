@@ -18,6 +18,7 @@ from jaxtyping import Array, ArrayLike, Float, UInt8
 from jsnnq.analysis import emd
 from jsnnq.analysis.describe import describe, kernels
 from jsnnq.analysis.evaluate import evaluate
+from jsnnq.analysis.firing import UNITS
 from jsnnq.config import Config, from_dict, to_dict
 from jsnnq.data import sets
 from jsnnq.errors import InputError, choose
@@ -188,7 +189,7 @@ def compare_saved(
             f"{a.label} and {b.label} do not spike, so there is no firing to compare: "
             "give the checkpoints of two spiking networks"
         )
-    choose("unit", unit, emd.UNITS)
+    choose("unit", unit, UNITS)
     evaluations = [
         evaluate(one.network, one.variables, a.dataset, mesh=mesh) for one in (a, b)
     ]

@@ -217,7 +217,11 @@ def neurons(quantizer: Quantizer) -> tuple[Rule, ...]:
 
 def _placed(rules: Any, place: str) -> tuple[Rule, ...]:
     """Rules whose quantizers know their place."""
-    if not isinstance(rules, tuple) or not all(map(_is_rule, rules)):
+    for rule in rules if isinstance(rules, tuple) else [None]:
+        if isinstance(rule, tuple) and len(rule) == 2:
+            pattern, quantizer = rule
+            if isinstance(pattern, str) and isinstance(quantizer, Quantizer | None):
+                continue
         raise InputError(
             f"{place} is {rules!r}: a tuple of pairs (pattern, quantizer) is needed"
         )
@@ -225,12 +229,6 @@ def _placed(rules: Any, place: str) -> tuple[Rule, ...]:
         (pattern, None if quantizer is None else quantizer.placed(place))
         for pattern, quantizer in rules
     )
-
-
-def _is_rule(rule: Any) -> bool:
-    if not isinstance(rule, tuple) or len(rule) != 2:
-        return False
-    return isinstance(rule[0], str) and isinstance(rule[1], Quantizer | None)
 
 
 def override(config: Config, typed: str) -> Config:
@@ -292,25 +290,18 @@ def to_dict(config: Any) -> Any:
 
 def from_dict(values: Mapping[str, Any]) -> Config:
     """The config that `to_dict` was given."""
-    rules = {place: _rules(values.get(place, ()), place) for place in PLACES}
-    return Config(
-        **{
-            **values,
-            "network": _network(values["network"]),
-            "training": TrainingConfig(**values["training"]),
-            **rules,
-        }
-    )
-
-
-def _network(values):
-    if "neuron" not in values:
-        return BinaryNetworkConfig(**values)
-    return NetworkConfig(**{**values, "neuron": NeuronConfig(**values["neuron"])})
-
-
-def _rules(values, place):
-    return tuple((pattern, _quantizer(one, place)) for pattern, one in values)
+    rules = {
+        place: tuple((p, _quantizer(one, place)) for p, one in values.get(place, ()))
+        for place in PLACES
+    }
+    known = dict(values["network"])
+    if "neuron" in known:
+        known["neuron"] = NeuronConfig(**known["neuron"])
+        network: Any = NetworkConfig(**known)
+    else:
+        network = BinaryNetworkConfig(**known)
+    training = TrainingConfig(**values["training"])
+    return Config(**{**values, "network": network, "training": training, **rules})
 
 
 def _quantizer(values, place):

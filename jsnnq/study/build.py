@@ -46,6 +46,9 @@ def neuron(config: NeuronConfig) -> Neuron:
     )
 
 
+_WORTH_SHARING = 2**13
+"""Pixels in a device's part of a batch: eight images of CIFAR's size."""
+
 Window = tuple[int, int]
 """First step and number of steps in which a layer is frozen (StoMPP)."""
 
@@ -245,7 +248,8 @@ def decisions(config: Config, net: ResidualNetwork) -> list[tuple[str, str, str]
         return "float" if one is None else str(one)
 
     inner = config.membranes if config.spikes else config.activations
-    beside = _neurons_of if config.spikes else _activations_of
+    activations = functools.partial(re.sub, r"/conv(\d)$", r"/act\1")
+    beside = _neurons_of if config.spikes else activations
     return [
         (
             kernel,
@@ -254,10 +258,6 @@ def decisions(config: Config, net: ResidualNetwork) -> list[tuple[str, str, str]
         )
         for kernel in net.kernel_layers()
     ]
-
-
-def _activations_of(kernel: str) -> str:
-    return re.sub(r"/conv(\d)$", r"/act\1", kernel)
 
 
 def program(
@@ -277,6 +277,8 @@ def program(
     steps_per_epoch = batches.steps_per_epoch(len(dataset.train), training.batch)
     net = network(config, dataset.classes, steps_per_epoch)
     latent = tuple(p for p in net.kernel_layers() if net.weights(p) != identity)
+    height, width, _ = dataset.image_shape
+    most = min(len(devices), training.batch * height * width // _WORTH_SHARING)
     return Program(
         network=net,
         optimizer=optimizer(training, steps_per_epoch, latent),
@@ -284,18 +286,8 @@ def program(
         preprocessing=dataset.preprocessing,
         pad=dataset.pad if training.augment else 0,
         flip=dataset.flip and training.augment,
-        mesh=_mesh(devices, training.batch, dataset.image_shape),
+        mesh=parallel.mesh(devices[:most], training.batch) if most > 1 else None,
     )
-
-
-_WORTH_SHARING = 2**13
-"""Pixels in a device's part of a batch: eight images of CIFAR's size."""
-
-
-def _mesh(devices, batch, image_shape):
-    height, width, _ = image_shape
-    most = min(len(devices), batch * height * width // _WORTH_SHARING)
-    return parallel.mesh(devices[:most], batch) if most > 1 else None
 
 
 def initial_variables(

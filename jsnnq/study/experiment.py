@@ -70,7 +70,9 @@ def load_experiment(path: str | Path) -> Experiment:
         raise InputError(f"the experiment {str(path)!r} has no ROWS, name -> Config")
     check_rows(rows)
     paper = module.get("PAPER", {})
-    if not isinstance(paper, dict) or not all(map(_is_published, paper.values())):
+    if not isinstance(paper, dict) or not all(
+        isinstance(values, dict) and "grade" in values for values in paper.values()
+    ):
         raise InputError(
             f"PAPER of {str(path)!r} must map names of rows to dictionaries such as "
             "{'accuracy': 0.5, 'grade': 'S'}"
@@ -89,10 +91,6 @@ def load_experiment(path: str | Path) -> Experiment:
         )
     title = (module.get("__doc__") or "").strip() or path.stem
     return Experiment(title.splitlines()[0], rows, paper, tuple(claims))
-
-
-def _is_published(values):
-    return isinstance(values, dict) and "grade" in values
 
 
 def check_rows(rows: Mapping[Any, Any]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from jsnnq.analysis import emd
 from jsnnq.analysis.firing import Counts
-from jsnnq.config import Config, Run, from_dict, to_dict
+from jsnnq.config import Run, from_dict, to_dict
 from jsnnq.errors import InputError
 from jsnnq.report import comparisons, page
 from jsnnq.report.groups import KINDS
@@ -93,19 +93,18 @@ class StudyFolder:
         None if there is none like it, or it was thought to be done by now.
         """
         made = [row for row in self.rows() if row["made"]["device"] == device]
+        # One network that is trained the same way takes about as long.
+        kind = lambda one: (one.data, one.network, one.training, one.start)
         alike = [row for row in made if row["name"] == job.name] or [
-            row for row in made if _are_alike(from_dict(row["config"]), job.config)
+            row for row in made if kind(from_dict(row["config"])) == kind(job.config)
         ]
         if not alike:
             return None
-        left = max(row["wall_s"] for row in alike) - self._spent(job)
-        return left if left > 0 else None
-
-    def _spent(self, job: Job) -> float:
+        left = max(row["wall_s"] for row in alike)
         partial = self.folder(job.name, job.seed) / "partial"
-        if not partial.is_dir():
-            return 0.0
-        return checkpoint.read_metadata(partial)["wall_s"]
+        if partial.is_dir():
+            left -= checkpoint.read_metadata(partial)["wall_s"]
+        return left if left > 0 else None
 
     def results(
         self,
@@ -227,13 +226,6 @@ def identity_of(folder: Path) -> dict[str, Any]:
             "that made it, or give another folder"
         ) from error
     return identity(rows, known.get("hold_out", 0))
-
-
-def _are_alike(one: Config, other: Config) -> bool:
-    """Whether rows take about as long: one network, trained the same way."""
-    return (one.data, one.network, one.training, one.start) == (
-        other.data, other.network, other.training, other.start
-    )  # fmt: skip
 
 
 def _summarise(found: list[dict[str, Any]]) -> tuple[Any, Any]:

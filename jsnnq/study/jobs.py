@@ -58,7 +58,9 @@ def plan(rows: Mapping[str, Config], seeds: int, row_seeds: int) -> list[Job]:
         count = row_seeds if kind == "quantized" else seeds
         named = [(name, row) for name, row in rows.items() if row.kind == kind]
         for seed, (name, row) in itertools.product(range(count), named):
-            origin = parent(rows, row) if _needs_parent(row) else None
+            # It goes on from a float network, or its firing is held against one.
+            held = row.start != "scratch" or (kind != "float" and row.spikes)
+            origin = parent(rows, row) if held else None
             found.append(Job(name, seed, row, origin))
     return found
 
@@ -70,11 +72,6 @@ def by_seed(jobs: Iterable[Job]) -> list[Job]:
     to stop at any time is worth more so.
     """
     return sorted(jobs, key=lambda job: job.seed)
-
-
-def _needs_parent(config: Config) -> bool:
-    """Whether a row goes on from a float network, or its firing is held against one."""
-    return config.start != "scratch" or (config.kind != "float" and config.spikes)
 
 
 def select(jobs: Iterable[Job], pattern: str | None) -> list[Job]:

@@ -275,7 +275,9 @@ def train_one(
     dataset = sets.load(config.data, data_dir=data_dir)
     program = build.program(config, dataset, devices)
     identity = {"config": to_dict(config), "seed": seed}
-    files.claim(folder, "run.json", identity, _rewritten)
+    # What an older version of jsnnq wrote gets every setting of today.
+    rewritten = lambda known: {**known, "config": to_dict(from_dict(known["config"]))}
+    files.claim(folder, "run.json", identity, rewritten)
     done = folder / "row.json"
     if done.exists() and (folder / "checkpoint").is_dir():
         return files.read_json(done)
@@ -285,8 +287,3 @@ def train_one(
     files.write_json(done, row)
     tidy(folder)
     return row
-
-
-def _rewritten(identity: dict[str, Any]) -> dict[str, Any]:
-    """What an older version of jsnnq wrote, with every setting of today."""
-    return {**identity, "config": to_dict(from_dict(identity["config"]))}

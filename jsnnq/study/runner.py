@@ -22,7 +22,7 @@ import jax
 
 from jsnnq.analysis import emd, evaluate
 from jsnnq.analysis.firing import Counts
-from jsnnq.config import Config, Run, to_dict
+from jsnnq.config import Config, to_dict
 from jsnnq.data import sets
 from jsnnq.errors import InputError, choose
 from jsnnq.report.comparisons import Claims
@@ -115,9 +115,12 @@ class Study:
         self._commit = installed_commit()  # now, since a checkout may change meanwhile
         self._configs = {job.name: job.config for job in self.jobs}
         names = sorted({config.data for config in self._configs.values()})
-        self._datasets = {
-            name: _dataset(name, data_dir=data_dir, hold_out=hold_out) for name in names
-        }
+        self._datasets = {name: sets.load(name, data_dir=data_dir) for name in names}
+        if hold_out:
+            self._datasets = {
+                name: sets.hold_out(one, hold_out)
+                for name, one in self._datasets.items()
+            }
         # Every row is built before the first is trained, so that what is wrong with
         # the last one is known now.
         self._programs = {
@@ -172,7 +175,11 @@ class Study:
                     self._say(f"{job.run}: {error}")
                     break
                 else:
-                    self._say(_line(row))
+                    emd_of = row["emd"] and f"  EMD {row['emd']['mean']:.4f}"
+                    self._say(
+                        f"{job.run}: accuracy {100 * row['accuracy']:.2f} %"
+                        f"{emd_of or ''}  ({row['wall_s']:.0f} s)"
+                    )
                     files.write_json(self.out / "results.json", self.results())
                 self._forget(job, waiting)
         results = self.results()
@@ -319,11 +326,6 @@ class Study:
             probe.forget_compiled()
 
 
-def _dataset(name: str, *, data_dir: str | None, hold_out: int) -> sets.DataSet:
-    loaded = sets.load(name, data_dir=data_dir)
-    return sets.hold_out(loaded, hold_out) if hold_out else loaded
-
-
 def _device() -> str:
     return jax.devices()[0].device_kind
 
@@ -364,11 +366,3 @@ class _Ahead:
         # What could not be compiled will say so again where it is used.
         self._begun[name].exception()
         return time.perf_counter() - began
-
-
-def _line(row):
-    emd_mean = "" if row["emd"] is None else f"  EMD {row['emd']['mean']:.4f}"
-    return (
-        f"{Run(row['name'], row['seed'])}: accuracy {100 * row['accuracy']:.2f} %"
-        f"{emd_mean}  ({row['wall_s']:.0f} s)"
-    )

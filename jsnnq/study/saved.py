@@ -178,12 +178,17 @@ def compare_saved(
         InputError: the two are not of one architecture, they do not spike, or the unit
             is unknown.
     """
-    shapes = [_kernel_shapes(one) for one in (a, b)]
-    if shapes[0] != shapes[1]:
-        raise InputError(
-            f"{a.label} and {b.label} have other kernels ({_unlike(*shapes)}): "
-            "only networks of one architecture can be compared"
-        )
+    shapes = [
+        {path: kernel.shape for path, kernel in kernels(*one[:2]).items()}
+        for one in (a, b)
+    ]
+    for path in {**shapes[0], **shapes[1]}:
+        mine, theirs = (known.get(path) for known in shapes)
+        if mine != theirs:
+            raise InputError(
+                f"{a.label} and {b.label} have other kernels ({path} is {mine} and "
+                f"{theirs}): only networks of one architecture can be compared"
+            )
     if not a.config.spikes:
         raise InputError(
             f"{a.label} and {b.label} do not spike, so there is no firing to compare: "
@@ -205,13 +210,3 @@ def compare_saved(
         "emd": emd.compare(*counts, unit=unit).as_data(),
         "matched": emd.compare_matched(*counts, unit=unit).as_data(),
     }
-
-
-def _kernel_shapes(found):
-    found_kernels = kernels(found.network, found.variables)
-    return {path: kernel.shape for path, kernel in found_kernels.items()}
-
-
-def _unlike(one, other):
-    name = next(n for n in {**one, **other} if one.get(n) != other.get(n))
-    return f"{name} is {one.get(name)} and {other.get(name)}"

@@ -1,9 +1,5 @@
 """The batch that belongs to (seed, step), made on the device.
 
-`epoch_order` is a permutation that depends on (key, epoch) only, `take` cuts batch
-number `index` out of it, `augment` moves and mirrors the images, `normalise` makes
-floats of them:
-
     order = epoch_order(key, epoch, len(images))
     images, labels = take(images, labels, order, index, batch)
     images = augment(step_key, images, pad=4, flip=True)
@@ -19,7 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, Int32, Key, UInt8
+from jaxtyping import Array, ArrayLike, Float, Int, Int32, Key, UInt8
 
 from jsnnq.errors import InputError
 from jsnnq.runtime.precision import accumulation
@@ -93,7 +89,7 @@ def augment(
         images = _shift(shift_key, images, pad)
     if flip:
         coins = jax.random.bernoulli(flip_key, jnp.float32(0.5), images.shape[:1])
-        images = jnp.where(_per_image(coins), images[:, :, ::-1], images)
+        images = jnp.where(coins[:, None, None, None], images[:, :, ::-1], images)
     return images
 
 
@@ -137,10 +133,6 @@ class Preprocessing(NamedTuple):
     ) -> Float[Array, "B H W C"]:
         """What a network of this dtype reads where these images are shown."""
         return normalise(images, *self, dtype)
-
-
-def _per_image(values: Bool[Array, " B"]) -> Bool[Array, "B 1 1 1"]:
-    return values[:, None, None, None]
 
 
 def _shift(

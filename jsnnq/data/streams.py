@@ -147,18 +147,14 @@ def batches(
         pool.shutdown(cancel_futures=True)
 
 
-def _random_view(
-    image: Image.Image, edge: int, entropy: tuple[int, ...]
-) -> Image.Image:
+def _random_view(image, edge, entropy):
     rng = np.random.Generator(np.random.Philox(list(entropy)))
     view = image.crop(_random_box(rng, *image.size)).resize((edge, edge), _BILINEAR)
     mirror = rng.random() < 0.5
     return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirror else view
 
 
-def _random_box(
-    rng: np.random.Generator, width: int, height: int
-) -> tuple[int, int, int, int]:
+def _random_box(rng, width, height):
     # Ten draws, then the largest central box of an allowed ratio, as in
     # torchvision's RandomResizedCrop, the form most published results use.
     for _ in range(10):

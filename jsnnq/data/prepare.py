@@ -5,10 +5,9 @@ archive is read with the standard library, each image is encoded as PNG by Pillo
 and the stock builder is handed finished examples. Name, version, features, keys, order
 and ids are its own, so the result is like any other prepared set.
 
-Nothing is trusted before its digest is known. An archive passes if its MD5 is the
-published one, or, where it was packed again from the original files, if each of its
-members has the published MD5. Only then are the pickles of the python layout
-opened, by an unpickler that makes arrays and nothing else.
+An archive passes if each of its members has the published MD5, whether or not it was
+packed again. Only then are the pickles of the python layout opened, by an unpickler
+that makes arrays and nothing else.
 
 A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", technical
 report, University of Toronto, 2009; https://www.cs.toronto.edu/~kriz/cifar.html.
@@ -132,8 +131,8 @@ def prepare(
 ) -> Prepared:
     """Writes DATA_DIR/<name>/<version> from the original archive.
 
-    The set appears whole or not at all: it is written beside its place and renamed
-    at the end. A set that is there already is kept and nothing is read.
+    The set appears whole or not at all. One that is there already is kept and nothing
+    is read.
 
     Args:
         name: "cifar10" or "cifar100".
@@ -143,9 +142,6 @@ def prepare(
         progress: told of bytes while downloading and of images while writing.
         published: digests to hold the archive against; those of `PUBLISHED` if not
             given.
-
-    Returns:
-        The directory of the set, and how the archive was checked.
 
     Raises:
         InputError: the name is not one of these, the directory cannot be written
@@ -177,7 +173,7 @@ def prepare(
         del members  # 180 MB that writing has no use for
         built = _build(name, workshop, splits, names, report)
         place.parent.mkdir(exist_ok=True)
-        built.rename(place)
+        built.rename(place)  # On one disk, so whole or not at all.
     return Prepared(place, note)
 
 
@@ -185,6 +181,7 @@ def prepare(
 
 # Systems that forbid MD5 for security allow it for comparing files.
 _md5 = functools.partial(hashlib.md5, usedforsecurity=False)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def _download(published: Published, workshop: Path, report: Progress) -> Path:
@@ -265,55 +262,49 @@ def _difference(members: Mapping[str, bytes], layout: Mapping[str, str]) -> str:
 
 # From members to columns: `image`, a row of 3072 numbers each, and the labels.
 
-_Columns = dict[str, np.ndarray]
 
-
-def _parse(
-    members: Mapping[str, bytes], prefixes: Mapping[str, str]
-) -> tuple[dict[str, _Columns], dict[str, list[str]]]:
+def _parse(members, prefixes):
     """The columns of each split, and the class names of each feature."""
     binary = any(name.endswith(".bin") for name in members)
-    parse = _parse_binary if binary else _parse_python
+    files, names = (_open_binary if binary else _open_python)(members, prefixes)
     splits = {}
     for split, beginning in (("train", ("data_batch", "train")), ("test", "test")):
-        files = [n for n in members if n.startswith(beginning)]
-        parts = [parse(members[n], prefixes) for n in files]
+        parts = [files[name] for name in members if name.startswith(beginning)]
         splits[split] = {
             column: np.concatenate([part[column] for part in parts])
             for column in parts[0]
         }
-    names = _names_binary if binary else _names_python
-    return splits, names(members, prefixes)
+    return splits, names
 
 
-def _parse_python(content: bytes, prefixes: Mapping[str, str]) -> _Columns:
-    batch = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
-    labels = {f: np.asarray(batch[f"{p}labels".encode()]) for f, p in prefixes.items()}
-    return {"image": batch[b"data"], **labels}
-
-
-def _parse_binary(content: bytes, prefixes: Mapping[str, str]) -> _Columns:
-    count = len(prefixes)
-    records = np.frombuffer(content, np.uint8).reshape(-1, count + 3072)
-    labels = {feature: records[:, at] for at, feature in enumerate(prefixes)}
-    return {"image": records[:, count:], **labels}
-
-
-def _names_python(members, prefixes):
-    content = next(members[n] for n in members if n.endswith("meta"))
-    meta = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
-    return {
-        feature: [name.decode() for name in meta[f"{prefix}label_names".encode()]]
-        for feature, prefix in prefixes.items()
+def _open_python(members, prefixes):
+    """The columns of each file, and the class names of each feature."""
+    opened = {
+        name: _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
+        for name, content in members.items()
     }
+    meta = opened.pop(next(name for name in members if name.endswith("meta")))
+    files = {name: {"image": batch[b"data"]} for name, batch in opened.items()}
+    names = {}
+    for feature, prefix in prefixes.items():
+        for name, batch in opened.items():
+            files[name][feature] = np.asarray(batch[f"{prefix}labels".encode()])
+        names[feature] = [n.decode() for n in meta[f"{prefix}label_names".encode()]]
+    return files, names
 
 
-def _names_binary(members, prefixes):
-    texts = {n: content for n, content in members.items() if n.endswith(".txt")}
-    return {
-        feature: next(texts[n].decode().split() for n in texts if n.startswith(prefix))
-        for feature, prefix in prefixes.items()
-    }
+def _open_binary(members, prefixes):
+    """The same of records of bytes, the labels before the pixels."""
+    count, files, names = len(prefixes), {}, {}
+    for name in (name for name in members if name.endswith(".bin")):
+        records = np.frombuffer(members[name], np.uint8).reshape(-1, count + 3072)
+        labels = {feature: records[:, at] for at, feature in enumerate(prefixes)}
+        files[name] = {"image": records[:, count:], **labels}
+    texts = {name: c.decode() for name, c in members.items() if name.endswith(".txt")}
+    for feature, prefix in prefixes.items():
+        text = next(texts[name] for name in texts if name.startswith(prefix))
+        names[feature] = text.split()
+    return files, names
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -364,9 +355,8 @@ def _build(name, workshop, splits, names, report):
         return workshop / Path(builder.data_path).relative_to(place)
 
 
-def _examples(
-    split: str, part: _Columns, report: Progress
-) -> Iterator[tuple[int, dict[str, Any]]]:
+def _examples(split, part, report):
+    """The records of a split with their keys, images encoded as PNG."""
     for index, row in enumerate(part["image"]):
         # A row is the red plane, then the green, then the blue.
         pixels, png = row.reshape(3, 32, 32).transpose(1, 2, 0), io.BytesIO()
@@ -375,11 +365,6 @@ def _examples(
         example |= {"id": f"{split}_{index:05d}", "image": png.getvalue()}
         yield index, example
         report(f"writing {split} images", index + 1, len(part["image"]))
-
-
-# The disk.
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextlib.contextmanager

@@ -57,7 +57,8 @@ class DataSet:
         image_shape: (H, W, C) of one image as read.
         train: the images to train on.
         test: the images held out.
-        mean: per channel, of the training images divided by `scale`.
+        mean: per channel, of the training images divided by `scale` (ImageNet: as
+            published).
         std: likewise; 1 for a channel that never varies.
         scale: the largest value a pixel may take.
         pad: by how many pixels training shifts images at random.
@@ -105,10 +106,6 @@ def load(
         labels: "fine", or for cifar100 also "coarse".
         seed: of the synthetic images; no other set depends on it.
 
-    Returns:
-        The data set; its mean and standard deviation are computed from the
-        training images (ImageNet: the published ones).
-
     Raises:
         InputError: the name is unknown, the set is not prepared, or its files are
             damaged or hold what no image data set holds.
@@ -149,10 +146,10 @@ def synthetic(
     test: int = 256,
     seed: int = 0,
 ) -> DataSet:
-    """Makes images that are one random pattern per class under noise.
+    """Makes the set `synthetic`: one random pattern per class, under noise.
 
-    They can be learned and mean nothing: for trying out a configuration, never
-    for a result.
+    It can be learned and means nothing: for trying out a configuration, never for a
+    result.
 
     Args:
         shape: (H, W, C) of an image.
@@ -160,9 +157,6 @@ def synthetic(
         train: the number of training images.
         test: the number of test images.
         seed: decides patterns and noise.
-
-    Returns:
-        The data set, called synthetic.
     """
     rng = np.random.default_rng(seed)
     patterns = rng.uniform(0, 255, (classes, *shape))
@@ -208,9 +202,6 @@ def hold_out(dataset: DataSet, count: int) -> DataSet:
         note=f"{dataset.note}; for choosing a recipe tested on {count:,} training "
         "images, held out, and not on the test images",
     )
-
-
-# The data sets.
 
 
 def _arrays(name, classes, train, test, *, source, scale=255.0, pad=0, flip=False):
@@ -299,9 +290,6 @@ def _imagenet(directory: Path) -> DataSet:
     )
 
 
-# Prepared TFDS directories.
-
-
 def _prepared(name: str, root: Path | None) -> Path:
     """The newest version of a set."""
     if root is None:
@@ -371,9 +359,6 @@ def _read(directory: Path, split: str, feature: str, classes: int) -> Split:
                 labels[row] = record[feature]
     _check_range(labels, classes, f"{directory} ({split})")
     return Split(images, labels)
-
-
-# Directories of arrays.
 
 
 def _directory(path: Path) -> DataSet:

@@ -2,14 +2,12 @@
 
 The stock builder of TFDS unpacks and encodes images with TensorFlow. Here the
 archive is read with the standard library, each image is encoded as PNG by Pillow,
-and the stock builder is handed finished examples: name, version, features, keys,
-order and ids are its own, so `tfds.data_source` and `jsnnq.data.sets.load` read the
-result like any other prepared set.
+and the stock builder is handed finished examples. Name, version, features, keys, order
+and ids are its own, so the result is like any other prepared set.
 
-Nothing is trusted before its digest is known. An archive passes if its MD5 is the
-published one, or, where it was packed again from the original files, if each of its
-members has the published MD5. Only then are the pickles of the python layout
-opened, by an unpickler that makes arrays and nothing else.
+An archive passes if each of its members has the published MD5, whether or not it was
+packed again. Only then are the pickles of the python layout opened, by an unpickler
+that makes arrays and nothing else.
 
 A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", technical
 report, University of Toronto, 2009; https://www.cs.toronto.edu/~kriz/cifar.html.
@@ -18,6 +16,7 @@ report, University of Toronto, 2009; https://www.cs.toronto.edu/~kriz/cifar.html
 import contextlib
 import dataclasses
 import errno
+import functools
 import hashlib
 import http.client
 import io
@@ -33,7 +32,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image
 
 from jsnnq.errors import InputError, choose
@@ -133,8 +131,8 @@ def prepare(
 ) -> Prepared:
     """Writes DATA_DIR/<name>/<version> from the original archive.
 
-    The set appears whole or not at all: it is written beside its place and renamed
-    at the end. A set that is there already is kept and nothing is read.
+    The set appears whole or not at all. One that is there already is kept and nothing
+    is read.
 
     Args:
         name: "cifar10" or "cifar100".
@@ -144,9 +142,6 @@ def prepare(
         progress: told of bytes while downloading and of images while writing.
         published: digests to hold the archive against; those of `PUBLISHED` if not
             given.
-
-    Returns:
-        The directory of the set, and how the archive was checked.
 
     Raises:
         InputError: the name is not one of these, the directory cannot be written
@@ -159,28 +154,34 @@ def prepare(
             "`tfds build imagenet2012 --file_format array_record`"
         )
     choose("data set to prepare", name, PUBLISHED)
+    import tensorflow_datasets as tfds
+
     published = published or PUBLISHED[name]
     report = progress or (lambda what, done, total: None)
     root = Path(data_dir)
-    place = root / name / _version(name)
+    place = root / name / str(tfds.builder_cls(name).VERSION)
     if (place / "dataset_info.json").is_file():
         return Prepared(place, f"{name} is prepared already and was kept")
     if place.exists():
         raise InputError(
             f"{place} exists and is not a prepared set: move it away and prepare again"
         )
-    with _room_on_disk(root), _workshop(root) as workshop:
+    with _workshop(root) as workshop:
         file = Path(archive) if archive else _download(published, workshop, report)
         members, note = _read_archive(file, published)
-        sets, names = _parse(members, published.labels)
-        del members
-        built = _build(name, workshop, sets, names, report)
+        splits, names = _parse(members, published.labels)
+        del members  # 180 MB that writing has no use for
+        built = _build(name, workshop, splits, names, report)
         place.parent.mkdir(exist_ok=True)
-        built.rename(place)
+        built.rename(place)  # On one disk, so whole or not at all.
     return Prepared(place, note)
 
 
 # The archive.
+
+# Systems that forbid MD5 for security allow it for comparing files.
+_md5 = functools.partial(hashlib.md5, usedforsecurity=False)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def _download(published: Published, workshop: Path, report: Progress) -> Path:
@@ -208,20 +209,25 @@ def _read_archive(file: Path, published: Published) -> tuple[dict[str, bytes], s
     """The members by file name, once their digests are known to be right."""
     if not file.is_file():
         raise InputError(f"{file} is not a file: give the archive from {published.url}")
-    digest = _md5_of_file(file)
-    genuine = digest in published.archives.values()
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, _md5).hexdigest()
+    layout: Mapping[str, str] = {}
     try:
-        members = _members(file, published)
-        reason = _difference(members, published)
+        found = _unpacked(file, {**published.python, **published.binary})
+        is_binary = found.keys() & published.binary
+        layout = published.binary if is_binary else published.python
+        reason = _difference(found, layout)
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        members, reason = {}, f"it cannot be unpacked: {error}"
+        found, reason = {}, f"it cannot be unpacked: {error}"
     if reason:
         expected = " or ".join(f"{md5} ({n})" for n, md5 in published.archives.items())
         raise InputError(
             f"{file} is damaged or another archive: expected MD5 {expected}, got "
             f"{digest}, and {reason}; get it again from {published.url}"
         )
-    if genuine:
+    # In the order of the layout, which is that of the batches.
+    members = {name: found[name] for name in layout}
+    if digest in published.archives.values():
         return members, f"{file.name} has the published MD5 {digest}"
     return members, (
         f"{file.name} is not the published file (its MD5 is {digest}), but all its "
@@ -229,131 +235,76 @@ def _read_archive(file: Path, published: Published) -> tuple[dict[str, bytes], s
     )
 
 
-def _md5_of_file(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(
-            stream, lambda: hashlib.md5(usedforsecurity=False)
-        ).hexdigest()
-
-
-def _members(file: Path, published: Published) -> dict[str, bytes]:
-    """The members of one layout; what else the archive holds is left alone."""
+def _unpacked(file: Path, known: Mapping[str, str]) -> dict[str, bytes]:
+    """The members of these names, whatever else the archive holds."""
     found = {}
     with tarfile.open(file, "r:*") as tar:
         for member in tar:
             name = member.name.rpartition("/")[2]
-            known = name in published.python or name in published.binary
-            stream = tar.extractfile(member) if known else None
-            if stream:
+            # There is no stream for a directory of such a name.
+            if name in known and (stream := tar.extractfile(member)):
                 found[name] = stream.read()
-    layout = _layout(found, published)
-    return {name: found[name] for name in layout if name in found}
+    return found
 
 
-def _layout(members: Mapping[str, bytes], published: Published) -> Mapping[str, str]:
-    return published.binary if members.keys() & published.binary else published.python
-
-
-def _difference(members: Mapping[str, bytes], published: Published) -> str:
+def _difference(members: Mapping[str, bytes], layout: Mapping[str, str]) -> str:
     """What keeps the members from being the published ones, or nothing."""
-    for name, expected in _layout(members, published).items():
+    for name, expected in layout.items():
         if name not in members:
             return f"it has no {name}"
-        got = _md5(name, members[name])
-        if got != expected:
+        content = members[name]
+        if name.endswith(".txt"):
+            content = b"\n".join(content.split())  # As they were digested.
+        if (got := _md5(content).hexdigest()) != expected:
             return f"the MD5 of its {name} is {got} instead of {expected}"
     return ""
 
 
-def _md5(name: str, content: bytes) -> str:
-    if name.endswith(".txt"):
-        content = b"\n".join(content.split())
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+# From members to columns: `image`, a row of 3072 numbers each, and the labels.
 
 
-# From members to arrays.
-
-
-class _Images(NamedTuple):
-    images: UInt8[np.ndarray, "N 32 32 3"]
-    labels: dict[str, np.ndarray]
-
-
-def _parse(
-    members: Mapping[str, bytes], prefixes: Mapping[str, str]
-) -> tuple[dict[str, _Images], dict[str, list[str]]]:
-    """The images of each split, and the class names of each feature."""
+def _parse(members, prefixes):
+    """The columns of each split, and the class names of each feature."""
     binary = any(name.endswith(".bin") for name in members)
-    parse = _parse_binary if binary else _parse_python
-    files = {
-        "train": [n for n in members if n.startswith(("data_batch", "train"))],
-        "test": [n for n in members if n.startswith("test")],
+    files, names = (_open_binary if binary else _open_python)(members, prefixes)
+    splits = {}
+    for split, beginning in (("train", ("data_batch", "train")), ("test", "test")):
+        parts = [files[name] for name in members if name.startswith(beginning)]
+        splits[split] = {
+            column: np.concatenate([part[column] for part in parts])
+            for column in parts[0]
+        }
+    return splits, names
+
+
+def _open_python(members, prefixes):
+    """The columns of each file, and the class names of each feature."""
+    opened = {
+        name: _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
+        for name, content in members.items()
     }
-    sets = {
-        split: _join([parse(members[n], prefixes) for n in names])
-        for split, names in files.items()
-    }
-    names = _names_binary if binary else _names_python
-    return sets, names(members, prefixes)
+    meta = opened.pop(next(name for name in members if name.endswith("meta")))
+    files = {name: {"image": batch[b"data"]} for name, batch in opened.items()}
+    names = {}
+    for feature, prefix in prefixes.items():
+        for name, batch in opened.items():
+            files[name][feature] = np.asarray(batch[f"{prefix}labels".encode()])
+        names[feature] = [n.decode() for n in meta[f"{prefix}label_names".encode()]]
+    return files, names
 
 
-def _join(parts: list[_Images]) -> _Images:
-    return _Images(
-        np.concatenate([part.images for part in parts]),
-        {
-            feature: np.concatenate([part.labels[feature] for part in parts])
-            for feature in parts[0].labels
-        },
-    )
-
-
-def _parse_python(content: bytes, prefixes: Mapping[str, str]) -> _Images:
-    batch = _unpickle(content)
-    return _Images(
-        _pixels(batch[b"data"]),
-        {f: np.asarray(batch[f"{p}labels".encode()]) for f, p in prefixes.items()},
-    )
-
-
-def _parse_binary(content: bytes, prefixes: Mapping[str, str]) -> _Images:
-    width = len(prefixes) + 3072
-    records = np.frombuffer(content, np.uint8).reshape(-1, width)
-    return _Images(
-        _pixels(records[:, len(prefixes) :]),
-        {feature: records[:, at] for at, feature in enumerate(prefixes)},
-    )
-
-
-def _pixels(rows: UInt8[np.ndarray, "N 3072"]) -> UInt8[np.ndarray, "N 32 32 3"]:
-    # A row is the red plane, then the green, then the blue.
-    return np.ascontiguousarray(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-
-
-def _names_python(
-    members: Mapping[str, bytes], prefixes: Mapping[str, str]
-) -> dict[str, list[str]]:
-    meta = _unpickle(next(members[n] for n in members if n.endswith("meta")))
-    return {
-        feature: [name.decode() for name in meta[f"{prefix}label_names".encode()]]
-        for feature, prefix in prefixes.items()
-    }
-
-
-def _names_binary(
-    members: Mapping[str, bytes], prefixes: Mapping[str, str]
-) -> dict[str, list[str]]:
-    return {
-        feature: next(
-            members[n].decode().split()
-            for n in members
-            if n.startswith(prefix) and n.endswith(".txt")
-        )
-        for feature, prefix in prefixes.items()
-    }
-
-
-def _unpickle(content: bytes) -> dict[bytes, Any]:
-    return _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
+def _open_binary(members, prefixes):
+    """The same of records of bytes, the labels before the pixels."""
+    count, files, names = len(prefixes), {}, {}
+    for name in (name for name in members if name.endswith(".bin")):
+        records = np.frombuffer(members[name], np.uint8).reshape(-1, count + 3072)
+        labels = {feature: records[:, at] for at, feature in enumerate(prefixes)}
+        files[name] = {"image": records[:, count:], **labels}
+    texts = {name: c.decode() for name, c in members.items() if name.endswith(".txt")}
+    for feature, prefix in prefixes.items():
+        text = next(texts[name] for name in texts if name.startswith(prefix))
+        names[feature] = text.split()
+    return files, names
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -361,6 +312,7 @@ class _ArraysOnly(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         makers = {
+            # NumPy has moved it; an array knows where it is now.
             "_reconstruct": np.empty(0).__reduce__()[0],
             "ndarray": np.ndarray,
             "dtype": np.dtype,
@@ -373,117 +325,78 @@ class _ArraysOnly(pickle.Unpickler):
 # The TFDS directory.
 
 
-def _version(name: str) -> str:
-    import tensorflow_datasets as tfds
-
-    return str(tfds.builder_cls(name).VERSION)
-
-
-def _build(
-    name: str,
-    workshop: Path,
-    sets: Mapping[str, _Images],
-    names: Mapping[str, list[str]],
-    report: Progress,
-) -> Path:
+def _build(name, workshop, splits, names, report):
     """Lets the stock builder write examples that are encoded already."""
     import tensorflow_datasets as tfds
+
+    def split_generators(dl_manager):
+        for feature, classes in names.items():
+            builder.info.features[feature].names = classes
+        return {split: _examples(split, part, report) for split, part in splits.items()}
 
     tfds.disable_progress_bar()
     with plainly_named(workshop) as place:
         builder: Any = tfds.builder(
             name, data_dir=place, file_format="array_record", try_gcs=False
         )
-        _hand_over(builder, sets, names, report)
+        builder._split_generators = split_generators
+        # No announcements, which TFDS prints to stdout.
+        builder._log_download_bytes = builder._log_download_done = lambda: None
         builder.download_and_prepare(
             download_config=tfds.download.DownloadConfig(try_download_gcs=False)
         )
-        for split, part in sets.items():
-            if (found := len(builder.as_data_source(split))) != len(part.images):
+        for split, part in splits.items():
+            found, size = len(builder.as_data_source(split)), len(part["image"])
+            if found != size:
                 raise InputError(
-                    f"{found:,} of {len(part.images):,} {split} images come back from "
-                    f"the disk of {workshop.parent}: name another directory with "
-                    "--data-dir"
+                    f"{found:,} of {size:,} {split} images come back from the disk of "
+                    f"{workshop.parent}: name another directory with --data-dir"
                 )
         return workshop / Path(builder.data_path).relative_to(place)
 
 
-def _hand_over(
-    builder: Any,
-    sets: Mapping[str, _Images],
-    names: Mapping[str, list[str]],
-    report: Progress,
-) -> None:
-    """Gives this one builder examples instead of a download."""
-
-    def split_generators(dl_manager: object) -> dict[str, Iterator[Any]]:
-        for feature, classes in names.items():
-            builder.info.features[feature].names = classes
-        return {split: _examples(split, part, report) for split, part in sets.items()}
-
-    builder._split_generators = split_generators
-    # No announcements, which TFDS prints to stdout.
-    builder._log_download_bytes = builder._log_download_done = lambda: None
-
-
-def _examples(
-    split: str, part: _Images, report: Progress
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    for index, image in enumerate(part.images):
-        labels = {name: int(values[index]) for name, values in part.labels.items()}
-        yield index, {"id": f"{split}_{index:05d}", "image": _png(image), **labels}
-        report(f"writing {split} images", index + 1, len(part.images))
-
-
-def _png(image: UInt8[np.ndarray, "32 32 3"]) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(image).save(out, "PNG")
-    return out.getvalue()
-
-
-# The disk.
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+def _examples(split, part, report):
+    """The records of a split with their keys, images encoded as PNG."""
+    for index, row in enumerate(part["image"]):
+        # A row is the red plane, then the green, then the blue.
+        pixels, png = row.reshape(3, 32, 32).transpose(1, 2, 0), io.BytesIO()
+        Image.fromarray(pixels).save(png, "PNG")
+        example = {name: int(part[name][index]) for name in part if name != "image"}
+        example |= {"id": f"{split}_{index:05d}", "image": png.getvalue()}
+        yield index, example
+        report(f"writing {split} images", index + 1, len(part["image"]))
 
 
 @contextlib.contextmanager
 def _workshop(data_dir: Path) -> Iterator[Path]:
     """A directory in `data_dir` that is gone afterwards, whatever happens.
 
-    So are the parents that were made for it, unless something came to stay there.
+    So are the parents that were made for it, unless something came to stay there. A
+    disk that is full meanwhile is reported in one sentence.
     """
     made = [path for path in (data_dir, *data_dir.parents) if not path.exists()]
+    workshop = None
     try:
-        try:
-            data_dir.mkdir(parents=True, exist_ok=True)
-            workshop = Path(tempfile.mkdtemp(prefix=".jsnnq-prepare-", dir=data_dir))
-        except OSError as error:
-            if error.errno in _FULL:
-                raise
+        data_dir.mkdir(parents=True, exist_ok=True)
+        workshop = Path(tempfile.mkdtemp(prefix=".jsnnq-prepare-", dir=data_dir))
+        yield workshop
+    # array_record reports a full disk as RuntimeError, the rest as OSError.
+    except (OSError, RuntimeError) as error:
+        full = getattr(error, "errno", None) in _FULL
+        if full or "No space left on device" in str(error):
+            raise InputError(
+                f"the disk of {data_dir} is full: free about 500 MB or name "
+                "another directory with --data-dir"
+            ) from error
+        if isinstance(error, OSError) and workshop is None:
             raise InputError(
                 f"{data_dir} cannot be written ({error.strerror}): name a directory "
                 "you may write with --data-dir"
             ) from error
-        try:
-            yield workshop
-        finally:
-            shutil.rmtree(workshop)
+        raise
     finally:
+        if workshop is not None:
+            shutil.rmtree(workshop)
         for path in made:
             with contextlib.suppress(OSError):
                 path.rmdir()
-
-
-@contextlib.contextmanager
-def _room_on_disk(data_dir: Path) -> Iterator[None]:
-    try:
-        yield
-    # array_record reports a full disk as RuntimeError, the rest as OSError.
-    except (OSError, RuntimeError) as error:
-        full = getattr(error, "errno", None) in _FULL
-        if not full and "No space left on device" not in str(error):
-            raise
-        raise InputError(
-            f"the disk of {data_dir} is full: free about 500 MB or name "
-            "another directory with --data-dir"
-        ) from error

@@ -1,9 +1,8 @@
 """Data sets as arrays or TFDS sources, by name.
 
-`load` returns a `DataSet`. A set that fits in memory is two `Split`s of uint8 images
-and int32 labels; ImageNet stays on disk as `Records`, which decode what they are asked
-for. Neither touches the network: a set that is not prepared is refused with the command
-that prepares it. Batches are made of them by `jsnnq.data.batches`.
+A set that fits in memory is two `Split`s of uint8 images and int32 labels; ImageNet
+stays on disk as `Records`, which decode what they are asked for. Neither touches the
+network: a set that is not prepared is refused with the command that prepares it.
 """
 
 import dataclasses
@@ -58,7 +57,8 @@ class DataSet:
         image_shape: (H, W, C) of one image as read.
         train: the images to train on.
         test: the images held out.
-        mean: per channel, of the training images divided by `scale`.
+        mean: per channel, of the training images divided by `scale` (ImageNet: as
+            published).
         std: likewise; 1 for a channel that never varies.
         scale: the largest value a pixel may take.
         pad: by how many pixels training shifts images at random.
@@ -93,23 +93,18 @@ def load(
 ) -> DataSet:
     """Loads a data set by name, without network.
 
-    `digits` are the 1,797 8x8 digits embedded in scikit-learn; `cifar10`,
-    `cifar100` and `imagenet2012` are read from a directory prepared by TFDS in
-    its array_record format, the first two also from arrays in the folder of their
-    name (`DATA_DIR/cifar10/train_images.npy` and so on); `synthetic` is what
-    `synthetic()` makes; any other name is the path of a directory of arrays with
-    train_images.npy, train_labels.npy, test_images.npy, test_labels.npy and
-    optionally classes.txt with one class name per line.
+    `digits` are the 1,797 8x8 digits embedded in scikit-learn, `synthetic` is what
+    `synthetic()` makes. `cifar10`, `cifar100` and `imagenet2012` are read from a
+    directory prepared by TFDS in its array_record format, the first two also from
+    arrays in `DATA_DIR/<name>`. Any other name is the path of a directory of arrays:
+    train_images.npy, train_labels.npy, test_images.npy, test_labels.npy and optionally
+    classes.txt with one class name per line.
 
     Args:
         name: one of the names above, or the path of a directory.
         data_dir: where TFDS sets are prepared; TFDS_DATA_DIR if not given.
         labels: "fine", or for cifar100 also "coarse".
         seed: of the synthetic images; no other set depends on it.
-
-    Returns:
-        The data set; its mean and standard deviation are computed from the
-        training images (ImageNet: the published ones).
 
     Raises:
         InputError: the name is unknown, the set is not prepared, or its files are
@@ -120,15 +115,17 @@ def load(
     choose("kind of labels", labels, ("fine", "coarse"))
     if labels == "coarse" and name != "cifar100":
         raise InputError(f"{name} has no coarse labels: only cifar100 has")
+    named = data_dir or os.environ.get("TFDS_DATA_DIR")
+    root = Path(named) if named else None
     match name:
         case "digits":
             return _digits()
         case "synthetic":
             return synthetic(seed=seed)
         case "cifar10" | "cifar100":
-            return _cifar(name, data_dir, labels)
+            return _cifar(name, root, labels)
         case "imagenet2012":
-            return _imagenet(_prepared(name, data_dir))
+            return _imagenet(_prepared(name, root))
         case _ if Path(name).is_dir():
             return _directory(Path(name))
     raise InputError(
@@ -149,10 +146,10 @@ def synthetic(
     test: int = 256,
     seed: int = 0,
 ) -> DataSet:
-    """Makes images that are one random pattern per class under noise.
+    """Makes the set `synthetic`: one random pattern per class, under noise.
 
-    They can be learned and mean nothing: for trying out a configuration, never
-    for a result.
+    It can be learned and means nothing: for trying out a configuration, never for a
+    result.
 
     Args:
         shape: (H, W, C) of an image.
@@ -160,9 +157,6 @@ def synthetic(
         train: the number of training images.
         test: the number of test images.
         seed: decides patterns and noise.
-
-    Returns:
-        The data set, called synthetic.
     """
     rng = np.random.default_rng(seed)
     patterns = rng.uniform(0, 255, (classes, *shape))
@@ -172,14 +166,8 @@ def synthetic(
         noisy = patterns[labels] + rng.normal(0, 48, (size, *shape))
         return Split(np.clip(noisy, 0, 255).astype(np.uint8), labels)
 
-    return _arrays(
-        "synthetic",
-        classes,
-        split(train),
-        split(test),
-        note=f"synthetic images made from seed {seed}, not real data: {train:,} "
-        f"train, {test:,} test",
-    )
+    source = f"synthetic images made from seed {seed}, not real data"
+    return _arrays("synthetic", classes, split(train), split(test), source=source)
 
 
 def hold_out(dataset: DataSet, count: int) -> DataSet:
@@ -209,35 +197,23 @@ def hold_out(dataset: DataSet, count: int) -> DataSet:
     held, kept = order[:count], np.sort(order[count:])
     return dataclasses.replace(
         dataset,
-        train=Split(train.images[kept], train.labels[kept]),
-        test=Split(train.images[held], train.labels[held]),
+        train=Split(*train.read(kept)),
+        test=Split(*train.read(held)),
         note=f"{dataset.note}; for choosing a recipe tested on {count:,} training "
         "images, held out, and not on the test images",
     )
 
 
-# The data sets.
-
-
-def _arrays(
-    name: str,
-    classes: int,
-    train: Split,
-    test: Split,
-    *,
-    note: str,
-    scale: float = 255.0,
-    pad: int = 0,
-    flip: bool = False,
-) -> DataSet:
+def _arrays(name, classes, train, test, *, source, scale=255.0, pad=0, flip=False):
+    """A set in memory; `source` begins its note."""
     mean, std = _statistics(train.images, scale)
     shape = train.images.shape[1:]
+    note = f"{source}: {len(train):,} train, {len(test):,} test"
     return DataSet(name, classes, shape, train, test, mean, std, scale, pad, flip, note)
 
 
-def _statistics(
-    images: UInt8[np.ndarray, "N H W C"], scale: float
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _statistics(images, scale):
+    """Mean and deviation of each channel of images divided by `scale`."""
     # From the histogram of each channel, without a float copy of the images (600 MB
     # for CIFAR). In grey levels the mean of a channel that never varies is exact, and
     # centred values have no difference of squares, so its variance is exactly 0.
@@ -265,25 +241,17 @@ def _digits() -> DataSet:
 
     digits: Any = load_digits()
     images = digits.images.astype(np.uint8)[..., None]
-    labels = digits.target.astype(np.int32)
-    order = _shuffled(len(labels))
-    train, test = order[:1437], order[1437:]
-    return _arrays(
-        "digits",
-        10,
-        Split(images[train], labels[train]),
-        Split(images[test], labels[test]),
-        note="scikit-learn's 1,797 8x8 digits, seeded 80/20 split (seed 0): "
-        "1,437 train, 360 test",
-        scale=16.0,
-        pad=1,
-    )
+    every = Split(images, digits.target.astype(np.int32))
+    order = _shuffled(len(every))
+    train, test = (Split(*every.read(o)) for o in (order[:1437], order[1437:]))
+    source = "scikit-learn's 1,797 8x8 digits, seeded 80/20 split (seed 0)"
+    return _arrays("digits", 10, train, test, source=source, scale=16.0, pad=1)
 
 
-def _cifar(name: str, data_dir: Any, labels: str) -> DataSet:
+def _cifar(name: str, root: Path | None, labels: str) -> DataSet:
     classes = {"cifar10": 10, "cifar100": 20 if labels == "coarse" else 100}[name]
-    arrays = _arrays_of(name, data_dir) if labels == "fine" else None
-    if arrays is not None:
+    arrays = root / name if root else None
+    if arrays and labels == "fine" and (arrays / "train_images.npy").is_file():
         train, test = (_array_split(arrays, s, classes) for s in ("train", "test"))
         for split in (train, test):
             if split.images.shape[1:] != (32, 32, 3):
@@ -291,24 +259,15 @@ def _cifar(name: str, data_dir: Any, labels: str) -> DataSet:
                     f"{arrays} holds images of shape {split.images.shape[1:]}: those "
                     f"of {name} are (32, 32, 3)"
                 )
-        source = "arrays"
+        origin = "arrays"
     else:
-        directory = _prepared(name, data_dir)
+        folder = _prepared(name, root)
         feature = "coarse_label" if labels == "coarse" else "label"
-        train = _read_all(directory, "train", feature, classes)
-        test = _read_all(directory, "test", feature, classes)
-        source = f"TFDS {directory.name}"
+        train, test = (_read(folder, s, feature, classes) for s in ("train", "test"))
+        origin = f"TFDS {folder.name}"
     kind = f", {labels} labels" if name == "cifar100" else ""
-    return _arrays(
-        name,
-        classes,
-        train,
-        test,
-        note=f"{name} of {source} in its original split{kind}: "
-        f"{len(train):,} train, {len(test):,} test",
-        pad=4,
-        flip=True,
-    )
+    source = f"{name} of {origin} in its original split{kind}"
+    return _arrays(name, classes, train, test, source=source, pad=4, flip=True)
 
 
 def _imagenet(directory: Path) -> DataSet:
@@ -324,30 +283,15 @@ def _imagenet(directory: Path) -> DataSet:
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         scale=255.0,
-        pad=0,  # `Records` crop and mirror already
+        pad=0,  # `Records` crop and mirror already.
         flip=False,
         note=f"imagenet2012 of TFDS {directory.name}, tested on its validation "
         f"split: {len(train):,} train, {len(test):,} test",
     )
 
 
-# Prepared TFDS directories.
-
-
-def _root(data_dir: str | os.PathLike[str] | None) -> Path | None:
-    named = data_dir or os.environ.get("TFDS_DATA_DIR")
-    return Path(named) if named else None
-
-
-def _arrays_of(name: str, data_dir: Any) -> Path | None:
-    """The folder of a set that was given as arrays, if it was."""
-    root = _root(data_dir)
-    there = root is not None and (root / name / "train_images.npy").is_file()
-    return root / name if root is not None and there else None
-
-
-def _prepared(name: str, data_dir: str | os.PathLike[str] | None) -> Path:
-    root = _root(data_dir)
+def _prepared(name: str, root: Path | None) -> Path:
+    """The newest version of a set."""
     if root is None:
         raise InputError(
             f"{name} is read from a prepared directory: name it with --data-dir or "
@@ -355,11 +299,11 @@ def _prepared(name: str, data_dir: str | os.PathLike[str] | None) -> Path:
         )
     # Only files are looked at: asking TFDS for a set it does not have makes it
     # retry its servers for minutes.
-    infos = root.glob(f"{name}/*/dataset_info.json")
+    found = [info.parent for info in root.glob(f"{name}/*/dataset_info.json")]
     versions = {
-        tuple(map(int, info.parent.name.split("."))): info.parent
-        for info in infos
-        if re.fullmatch(r"\d+\.\d+\.\d+", info.parent.name)
+        tuple(map(int, folder.name.split("."))): folder
+        for folder in found
+        if re.fullmatch(r"\d+\.\d+\.\d+", folder.name)
     }
     if not versions:
         raise InputError(
@@ -392,9 +336,9 @@ def _source(directory: Path, split: str) -> Source:
         for file in builder.info.splits[split].filepaths:
             if not os.path.isfile(file):
                 raise FileNotFoundError(f"{os.path.basename(file)} is missing")
-        encoded = tfds.decode.SkipDecoding()
         try:
-            return builder.as_data_source(split, decoders={"image": encoded})
+            encoded = {"image": tfds.decode.SkipDecoding()}
+            return builder.as_data_source(split, decoders=encoded)
         except NotImplementedError as error:
             raise InputError(
                 f"{directory} was prepared in another format than array_record, the "
@@ -402,11 +346,12 @@ def _source(directory: Path, split: str) -> Source:
             ) from error
 
 
-def _read_all(directory: Path, split: str, feature: str, classes: int) -> Split:
+def _read(directory: Path, split: str, feature: str, classes: int) -> Split:
     source = _source(directory, split)
     images = np.empty((len(source), 32, 32, 3), np.uint8)
     labels = np.empty(len(source), np.int32)
     with intact(directory):
+        # A thousand at a time: their encoded images are held together.
         for start in range(0, len(source), 1000):
             rows = range(start, min(start + 1000, len(source)))
             for row, record in zip(rows, source.__getitems__(rows), strict=True):
@@ -416,43 +361,39 @@ def _read_all(directory: Path, split: str, feature: str, classes: int) -> Split:
     return Split(images, labels)
 
 
-# Directories of arrays.
-
-
 def _directory(path: Path) -> DataSet:
-    classes = _class_count(path)
-    train = _array_split(path, "train", classes)
-    test = _array_split(path, "test", classes)
+    names = path / "classes.txt"
+    if names.is_file():
+        classes = sum(bool(line.strip()) for line in names.read_bytes().splitlines())
+    else:
+        # A label that int32 cannot hold is then out of range.
+        largest = int(_array(path / "train_labels.npy", rank=1).max())
+        classes = min(largest, np.iinfo(np.int32).max - 1) + 1
+    train, test = (_array_split(path, s, classes) for s in ("train", "test"))
     if train.images.shape[1:] != test.images.shape[1:]:
         raise InputError(
             f"the images in {path} differ in shape: {train.images.shape[1:]} in "
             f"train_images.npy and {test.images.shape[1:]} in test_images.npy"
         )
     # Nothing is known about the images, so nothing is shifted or mirrored.
-    return _arrays(
-        str(path),
-        classes,
-        train,
-        test,
-        note=f"arrays of {path}, trained on without augmentation: "
-        f"{len(train):,} train, {len(test):,} test",
-    )
+    source = f"arrays of {path}, trained on without augmentation"
+    return _arrays(str(path), classes, train, test, source=source)
 
 
 def _array_split(path: Path, split: str, classes: int) -> Split:
-    images = _array(path / f"{split}_images.npy", rank=4)
-    labels = _array(path / f"{split}_labels.npy", rank=1)
+    images_file, labels_file = (path / f"{split}_{x}.npy" for x in ("images", "labels"))
+    images, labels = _array(images_file, rank=4), _array(labels_file, rank=1)
     if images.dtype != np.uint8:
         raise InputError(
-            f"{path / f'{split}_images.npy'} holds {images.dtype}: accepted is uint8 "
-            "with axes (N, H, W, C)"
+            f"{images_file} holds {images.dtype}: accepted is uint8 with axes "
+            "(N, H, W, C)"
         )
     if len(images) != len(labels):
         raise InputError(
             f"{path} has {len(images):,} {split} images and {len(labels):,} labels: "
             "each image needs one label"
         )
-    _check_range(labels, classes, f"{path / f'{split}_labels.npy'}")
+    _check_range(labels, classes, str(labels_file))
     return Split(images, labels.astype(np.int32))
 
 
@@ -481,14 +422,6 @@ def _array(path: Path, rank: int) -> np.ndarray:
             f"{path} has shape {array.shape}: accepted is {axes} without an empty axis"
         )
     return array
-
-
-def _class_count(path: Path) -> int:
-    names = path / "classes.txt"
-    if names.is_file():
-        return sum(bool(line.strip()) for line in names.read_bytes().splitlines())
-    largest = int(_array(path / "train_labels.npy", rank=1).max())
-    return min(largest, np.iinfo(np.int32).max - 1) + 1
 
 
 def _check_range(labels: np.ndarray, classes: int, where: str) -> None:

@@ -1,7 +1,7 @@
 """Images that stay on disk and are decoded as they are read (ImageNet).
 
 Every crop is a function of (seed, number of the record), so a resumed run sees the
-same ones. `batches` reads ahead on the host.
+same ones.
 """
 
 import collections
@@ -88,9 +88,6 @@ class Records:
             seed: every crop is a function of (seed, number); pass (seed of the
                 run, epoch) to see other crops in every epoch.
 
-        Returns:
-            The images and their labels.
-
         Raises:
             InputError: a record is damaged.
         """
@@ -101,12 +98,11 @@ class Records:
         with intact(self.where):
             for at, record in enumerate(self.source.__getitems__(rows)):
                 image = decode(record["image"]).convert("RGB")
-                labels[at] = record["label"]
-                images[at] = np.asarray(
-                    _random_view(image, self.edge, (*entropy, rows[at]))
-                    if self.train
-                    else _central_view(image, self.edge)
-                )
+                if self.train:
+                    view = _random_view(image, self.edge, (*entropy, rows[at]))
+                else:
+                    view = _central_view(image, self.edge)
+                images[at], labels[at] = np.asarray(view), record["label"]
         return images, labels
 
 
@@ -139,6 +135,7 @@ def batches(
     try:
         for start in range(0, len(order), batch):
             waiting.append(pool.submit(split.read, order[start : start + batch], seed))
+            # One batch is ready while every thread reads another.
             if len(waiting) > threads:
                 yield waiting.popleft().result()
         while waiting:
@@ -147,18 +144,14 @@ def batches(
         pool.shutdown(cancel_futures=True)
 
 
-def _random_view(
-    image: Image.Image, edge: int, entropy: tuple[int, ...]
-) -> Image.Image:
+def _random_view(image, edge, entropy):
     rng = np.random.Generator(np.random.Philox(list(entropy)))
     view = image.crop(_random_box(rng, *image.size)).resize((edge, edge), _BILINEAR)
     mirror = rng.random() < 0.5
     return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirror else view
 
 
-def _random_box(
-    rng: np.random.Generator, width: int, height: int
-) -> tuple[int, int, int, int]:
+def _random_box(rng, width, height):
     # Ten draws, then the largest central box of an allowed ratio, as in
     # torchvision's RandomResizedCrop, the form most published results use.
     for _ in range(10):

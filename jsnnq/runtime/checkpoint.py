@@ -1,10 +1,10 @@
 """A tree of arrays to disk and back through Orbax, whole or not at all.
 
-Orbax writes and reads the arrays; this room adds what it leaves out. Orbax keeps
-no checksum over the values: one flipped bit in its data file comes back as a wrong
-weight, without a word. So a manifest beside the arrays holds the SHA-256 of every
-leaf, of every file Orbax wrote, and of itself. The files are compared before Orbax
-decodes a byte of them, the leaves before a value is handed out.
+Orbax writes and reads the arrays, but keeps no checksum over the values: one flipped
+bit in its data file comes back as a wrong weight, without a word. So a manifest beside
+the arrays holds the SHA-256 of every leaf, of every file Orbax wrote, and of itself.
+The files are compared before Orbax decodes a byte of them, the leaves before a value is
+handed out.
 
 On disk a checkpoint is a directory with one finished step in it:
 
@@ -13,11 +13,10 @@ On disk a checkpoint is a directory with one finished step in it:
 
 Everything is written into a hidden directory beside PATH and then renamed: the whole
 of it to PATH the first time, so that PATH exists only with a checkpoint in it; later
-its step into PATH, after which the old step is removed. A process killed at any
-moment therefore leaves the old checkpoint or the new one, and the next save removes
-what it left unfinished. Nothing is renamed before it was read back: whatever a library
-below made of a path or of a disk, a checkpoint that is there holds its arrays. (Data
-the operating system still holds when the power fails can be lost; the digests notice.)
+its step into PATH, after which the old step is removed. A process killed at any moment
+therefore leaves the old checkpoint or the new one, and the next save removes what it
+left unfinished. Nothing is renamed before it was read back. (Data the operating system
+still holds when the power fails can be lost; the digests notice.)
 """
 
 import contextlib
@@ -26,7 +25,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +36,7 @@ import numpy as np
 from jsnnq.errors import InputError
 from jsnnq.runtime.paths import plainly_named
 
-_STEP = "jsnnq_checkpoint_"  # no one else's name: such directories are removed
-_UNFINISHED = ".{}-{}.jsnnq_unfinished"
+_STEP = "jsnnq_checkpoint_"  # No one else's name: such directories are removed.
 FILE_BYTES = 16 * 2**20
 """No file of a checkpoint is larger: some places take no large files."""
 
@@ -67,12 +65,12 @@ def save(path: str | os.PathLike[str], tree: Any, metadata: dict[str, Any]) -> N
     path = Path(path).absolute()
     plain = _plain(tree, np.asarray)
     content = {"leaves": _plain(plain, _fingerprint), "metadata": metadata}
-    _digest_of_json(content)  # what JSON cannot hold is refused before anything moves
+    _digest_of_json(content)  # What JSON cannot hold is refused before anything moves.
     try:
         _replace(path, plain, content)
     except Exception as error:
         reason = _system_reason(error)
-        if reason is None:  # not the disk's fault: a defect keeps its traceback
+        if reason is None:  # Not the disk's fault: a defect keeps its traceback.
             raise
         raise InputError(
             f"cannot write the checkpoint {path} ({reason}): give a directory that "
@@ -111,8 +109,7 @@ def restore(
     plain = _readable_arrays(step)
     if difference := _difference(manifest["leaves"], plain):
         raise _damaged(step / _TREE, difference)
-    tree = plain if like is None else _fill(like, plain)
-    return tree, manifest["metadata"]
+    return (plain if like is None else _fill(like, plain)), manifest["metadata"]
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -130,7 +127,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     return _read_manifest(_newest(Path(path).absolute()))["metadata"]
 
 
-# The tree in plain form: what Orbax is given and what the manifest describes
+# The tree in plain form: what Orbax is given and what the manifest describes.
 
 
 def _plain(node: Any, convert: Callable[[Any], Any]) -> Any:
@@ -155,25 +152,23 @@ def _name(path: tuple[Any, ...]) -> tuple[str, ...]:
 
 def _by_name(tree: Any) -> dict[tuple[str, ...], Any]:
     """The leaves of a tree under their paths."""
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {_name(path): leaf for path, leaf in leaves}
+    return {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
 def _fill(like: Any, plain: Any) -> Any:
-    """The structure of `like` with the values of `plain`."""
+    """The structure of `like` and its kinds of leaves, with the values of `plain`."""
     values = _by_name(plain)
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: _as_kind_of(leaf, values[_name(path)]), like
-    )
+
+    def fill(path, leaf):
+        value = values[_name(path)]
+        if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
+            return jnp.asarray(value, dtype=value.dtype)
+        return value if hasattr(leaf, "dtype") else value.item()
+
+    return jax.tree.map_with_path(fill, like)
 
 
-def _as_kind_of(leaf: Any, value: np.ndarray) -> Any:
-    if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
-        return jnp.asarray(value, dtype=value.dtype)
-    return value if hasattr(leaf, "dtype") else value.item()
-
-
-# The manifest: what every leaf and every file must be, and a digest over itself
+# The manifest: what every leaf and every file must be, and a digest over itself.
 
 
 def _shape(leaf: Any) -> str:
@@ -196,22 +191,14 @@ def _digest_of_file(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _write_manifest(step: Path, content: dict[str, Any]) -> None:
-    files = sorted(file for file in (step / _TREE).rglob("*") if file.is_file())
-    digests = {str(file.relative_to(step)): _digest_of_file(file) for file in files}
-    content = {"files": digests, **content}
-    text = json.dumps({**content, "sha256": _digest_of_json(content)}, indent=1)
-    (step / _MANIFEST).write_text(text)
-
-
 def _read_manifest(step: Path) -> dict[str, Any]:
     file = step / _MANIFEST
+    with _reading(file):
+        text = file.read_bytes()
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(text.decode())
         intact = content.pop("sha256") == _digest_of_json(content)
-    except OSError as error:
-        raise _unreadable(file, error) from error
-    except (ValueError, KeyError, AttributeError, TypeError):  # not our JSON any more
+    except (ValueError, KeyError, AttributeError, TypeError):  # Not our JSON any more.
         intact = False
     if not intact:
         raise _damaged(file, "its content")
@@ -220,11 +207,9 @@ def _read_manifest(step: Path) -> dict[str, Any]:
 
 def _verify_files(step: Path, digests: dict[str, str]) -> None:
     for name, digest in digests.items():
-        try:
-            intact = _digest_of_file(step / name) == digest
-        except OSError as error:
-            raise _unreadable(step / name, error) from error
-        if not intact:
+        with _reading(step / name):
+            found = _digest_of_file(step / name)
+        if found != digest:
             raise _damaged(step / name, "its content")
 
 
@@ -247,26 +232,32 @@ def _damaged(file: Path, what: str) -> InputError:
     )
 
 
-def _unreadable(file: Path, error: OSError) -> InputError:
-    return InputError(
-        f"the checkpoint {file} cannot be read ({_system_reason(error)}): make it "
-        "readable, or delete the checkpoint and make it again"
-    )
+@contextlib.contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"the checkpoint {file} cannot be read ({_system_reason(error)}): make it "
+            "readable, or delete the checkpoint and make it again"
+        ) from error
 
 
 def _check_fit(path: Path, leaves: Any, like: Any) -> None:
     """Refuses a checkpoint whose leaves are not those of `like`."""
     found = {name: leaf.split()[0] for name, leaf in _by_name(leaves).items()}
     expected = {name: _shape(leaf) for name, leaf in _by_name(like).items()}
-    faults = [
-        *_listed(
-            f"{'/'.join(name)} expected {shape} found {found[name]}"
-            for name, shape in expected.items()
-            if found.get(name, shape) != shape
-        ),
-        *_listed(f"- {'/'.join(name)}" for name in expected if name not in found),
-        *_listed(f"+ {'/'.join(name)}" for name in found if name not in expected),
-    ]
+    both = [name for name in expected if name in found]
+    wrong = [name for name in both if found[name] != expected[name]]
+    kinds = (
+        [f"{'/'.join(n)} expected {expected[n]} found {found[n]}" for n in wrong],
+        [f"- {'/'.join(name)}" for name in expected if name not in found],
+        [f"+ {'/'.join(name)}" for name in found if name not in expected],
+    )
+    faults = []
+    for kind in kinds:  # Of another architecture there would be hundreds.
+        rest = [f"and {len(kind) - 3} more of this kind"] if len(kind) > 3 else []
+        faults += kind[:3] + rest
     if faults:
         raise InputError(
             f"the checkpoint {path} does not fit the network it is read into "
@@ -275,48 +266,35 @@ def _check_fit(path: Path, leaves: Any, like: Any) -> None:
         )
 
 
-def _listed(faults: Iterable[str]) -> list[str]:
-    """The first three faults of a kind and how many more there are."""
-    every = list(faults)
-    rest = [f"and {len(every) - 3} more of this kind"] if len(every) > 3 else []
-    return every[:3] + rest
+# Steps on disk.
 
 
-# Steps on disk
-
-
-def _finished(path: Path) -> list[Path]:
-    """The complete steps of a checkpoint directory, oldest first.
+def _finished(path: Path) -> list[tuple[int, Path]]:
+    """The complete steps of a checkpoint directory with their numbers, oldest first.
 
     More than one is there only when a save was killed after its step was complete.
     """
-    steps = [step for step in path.glob(f"{_STEP}*") if _number(step) is not None]
-    return sorted(steps, key=lambda step: _number(step) or 0)
-
-
-def _number(step: Path) -> int | None:
-    digits = step.name.removeprefix(_STEP)
-    return int(digits) if digits.isdecimal() else None
+    steps = ((step.name.removeprefix(_STEP), step) for step in path.glob(f"{_STEP}*"))
+    return sorted((int(digits), step) for digits, step in steps if digits.isdecimal())
 
 
 def _newest(path: Path) -> Path:
-    steps = _finished(path)
-    if not steps:
-        raise InputError(
-            f"there is no complete checkpoint at {path}: give a directory in which "
-            "jsnnq saved one"
-        )
-    return steps[-1]
+    if steps := _finished(path):
+        return steps[-1][1]
+    raise InputError(
+        f"there is no complete checkpoint at {path}: give a directory in which "
+        "jsnnq saved one"
+    )
 
 
 def _replace(path: Path, plain: Any, content: dict[str, Any]) -> None:
     """Writes the next step and, once it is complete, removes those before it."""
     replaced = _finished(path)
-    number = 1 + (_number(replaced[-1]) or 0) if replaced else 0
+    number = replaced[-1][0] + 1 if replaced else 0
     # The whole name might leave no room: a file system has 255 bytes for one.
     digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
-    unfinished = path.with_name(_UNFINISHED.format(path.name[:32], digest))
-    shutil.rmtree(unfinished, ignore_errors=True)  # left by a save that was killed
+    unfinished = path.with_name(f".{path.name[:32]}-{digest}.jsnnq_unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)  # Left by a save that was killed.
     try:
         step = unfinished / f"{_STEP}{number}"
         _write_step(step, plain, content)
@@ -326,13 +304,17 @@ def _replace(path: Path, plain: Any, content: dict[str, Any]) -> None:
             unfinished.rename(path)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    for step in replaced:
+    for _, step in replaced:
         shutil.rmtree(step, ignore_errors=True)
 
 
 def _write_step(step: Path, plain: Any, content: dict[str, Any]) -> None:
     step.mkdir(parents=True)
-    _try_room(step / "trial", _room(plain))
+    # Asks the disk for the room. It answers with an OSError; asked by Orbax, with the
+    # tracebacks of a dozen threads, which no caller can keep from the terminal.
+    trial = step / "trial"
+    trial.write_bytes(bytes(_room(plain)))
+    trial.unlink()
     _write_arrays(step, plain)
     if difference := _difference(content["leaves"], _read_arrays(step)):
         raise InputError(
@@ -340,7 +322,11 @@ def _write_step(step: Path, plain: Any, content: dict[str, Any]) -> None:
             "it was written; nothing that existed was changed, so give a directory on "
             "another disk"
         )
-    _write_manifest(step, content)
+    files = sorted(file for file in (step / _TREE).rglob("*") if file.is_file())
+    digests = {str(file.relative_to(step)): _digest_of_file(file) for file in files}
+    content = {"files": digests, **content}
+    text = json.dumps({**content, "sha256": _digest_of_json(content)}, indent=1)
+    (step / _MANIFEST).write_text(text)
 
 
 def _room(plain: Any) -> int:
@@ -352,14 +338,16 @@ def _room(plain: Any) -> int:
     return sum(leaf.nbytes + 1024 for leaf in leaves) + 65536
 
 
-def _try_room(file: Path, size: int) -> None:
-    """Asks the disk for the room with a file that is removed again.
+@contextlib.contextmanager
+def _orbax(step: Path) -> Iterator[tuple[Any, Path]]:
+    """What writes and reads the arrays of a step, and their place."""
+    import orbax.checkpoint as ocp
 
-    It answers with an OSError. Asked by Orbax it answers with the tracebacks of a
-    dozen threads, which no caller can keep from the terminal.
-    """
-    file.write_bytes(bytes(size))
-    file.unlink()
+    with (
+        plainly_named(step) as place,
+        contextlib.closing(ocp.PyTreeCheckpointer()) as checkpointer,
+    ):
+        yield checkpointer, place / _TREE
 
 
 def _write_arrays(step: Path, plain: Any) -> None:
@@ -372,21 +360,13 @@ def _write_arrays(step: Path, plain: Any) -> None:
     arguments = ocp.args.PyTreeSave(
         plain, save_args=pieces, ocdbt_target_data_file_size=FILE_BYTES // 2
     )
-    with (
-        plainly_named(step) as place,
-        contextlib.closing(ocp.PyTreeCheckpointer()) as checkpointer,
-    ):
-        checkpointer.save(place / _TREE, args=arguments)
+    with _orbax(step) as (checkpointer, place):
+        checkpointer.save(place, args=arguments)
 
 
 def _read_arrays(step: Path) -> Any:
-    import orbax.checkpoint as ocp
-
-    with (
-        plainly_named(step) as place,
-        contextlib.closing(ocp.PyTreeCheckpointer()) as checkpointer,
-    ):
-        return checkpointer.restore(place / _TREE)
+    with _orbax(step) as (checkpointer, place):
+        return checkpointer.restore(place)
 
 
 def _readable_arrays(step: Path) -> Any:

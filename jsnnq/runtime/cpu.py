@@ -1,8 +1,7 @@
 """What a CPU computes faster in another form; accelerators never see it.
 
-Everything that exists for CPUs only stands here: `convolution` and `product` for
-convolutions, `column_sums` for the sums of LQ-Net, `computed_once` for what several
-kernels read. Each is the plain form wherever XLA compiles for an accelerator.
+`convolution` and `product` are for convolutions, `column_sums` for the sums of LQ-Net,
+`computed_once` for what several kernels read. Each is the plain form for accelerators.
 
 XLA's convolution on a CPU does not reach what the same CPU does in matrix products,
 least of all in the gradient of a kernel (20 to 75 of 105 GFLOP/s a thread). There, in
@@ -66,11 +65,8 @@ def column_sums(
     terms: Callable[..., Sequence[Array]], *arrays: Array
 ) -> Float[Array, "S G"]:
     """The sum over all rows of each array `N G` that `terms` makes of the arrays."""
-    return jax.lax.platform_dependent(
-        *arrays,
-        cpu=functools.partial(_in_blocks, terms),
-        default=functools.partial(_at_once, terms),
-    )
+    blocks, plain = (functools.partial(way, terms) for way in (_in_blocks, _at_once))
+    return jax.lax.platform_dependent(*arrays, cpu=blocks, default=plain)
 
 
 def _at_once(terms, *arrays):
@@ -108,20 +104,14 @@ def patches(
 ) -> Float[Array, "N P Q K"]:
     """What each output of a convolution sees, as `N P Q K*K*C`."""
     margin = (size - 1) // 2
-    around = (0, 0), (margin, margin), (margin, margin), (0, 0)
-    padded = jnp.pad(x, around)
+    padded = jnp.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
     height, width = (1 + (n - 1) // stride for n in x.shape[1:3])
     seen = [
         padded[:, i : i + height * stride : stride, j : j + width * stride : stride]
         for i in range(size)
         for j in range(size)
     ]
-    seen = [patch[:, :height, :width] for patch in seen]
     return jnp.concatenate(seen, axis=-1)
-
-
-def _rows(x):
-    return x.reshape(-1, x.shape[-1])
 
 
 @jax.custom_vjp
@@ -130,16 +120,12 @@ def product(x: Float[Array, "N K"], kernel: Float[Array, "K O"]) -> Array:
     return x @ kernel
 
 
-def _product_forward(x, kernel):
-    return x @ kernel, (x, kernel)
-
-
 def _product_backward(residual, g):
     x, kernel = residual
     return g @ kernel.T, _transposed_product(x, g)
 
 
-product.defvjp(_product_forward, _product_backward)
+product.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _product_backward)
 
 
 def _transposed_product(x, y):
@@ -191,10 +177,6 @@ def convolution(
     return jax.lax.platform_dependent(x, kernel, cpu=filter_tiles, default=usual)
 
 
-def _convolution_forward(x, kernel, stride, plain):
-    return convolution(x, kernel, stride, plain), (x, kernel)
-
-
 def _convolution_backward(stride, plain, residual, g):
     usual = functools.partial(plain, stride=stride)
 
@@ -206,14 +188,15 @@ def _convolution_backward(stride, plain, residual, g):
         of_x = jax.vjp(lambda x: usual(x, kernel), x)[1](g)[0]
         return of_x, correlate_patches(x, g)
 
-    def by_plain(x, kernel, g):
-        return jax.vjp(usual, x, kernel)[1](g)
-
     on_cpu = by_tiles if stride == 1 else by_patches
+    by_plain = lambda x, kernel, g: jax.vjp(usual, x, kernel)[1](g)
     return jax.lax.platform_dependent(*residual, g, cpu=on_cpu, default=by_plain)
 
 
-convolution.defvjp(_convolution_forward, _convolution_backward)
+convolution.defvjp(
+    lambda x, kernel, *rest: (convolution(x, kernel, *rest), (x, kernel)),
+    _convolution_backward,
+)
 
 
 def correlate_patches(
@@ -222,7 +205,8 @@ def correlate_patches(
     """Gradient of a kernel 3x3 at stride 2 where that of the result is `g`."""
 
     def product(x, g):
-        return _transposed_product(_rows(patches(x, 3, 2)), _rows(g))
+        seen = jax.lax.collapse(patches(x, 3, 2), 0, 3)
+        return _transposed_product(seen, jax.lax.collapse(g, 0, 3))
 
     total = _summed_over_parts(product, _parts(x, 9 / 4), x, g)
     return total.reshape(3, 3, x.shape[-1], g.shape[-1])
@@ -260,6 +244,10 @@ F2 = Form(
 """F(2, 3) as in Lavin and Gray, section 4.1: exact on small integers."""
 
 
+def _transposed(matrix):
+    return tuple(zip(*matrix, strict=True))
+
+
 def _form_of_points(a: float, b: float) -> Form:
     """F(4, 3) by Toom and Cook, from values at 0, a, -a, b, -b and infinity.
 
@@ -268,30 +256,22 @@ def _form_of_points(a: float, b: float) -> Form:
     infinity stand the product over all points, and the last number of the kernel.
     """
     aa, bb = a * a, b * b
-    at_a, at_b = 2 * aa * (aa - bb), 2 * bb * (bb - aa)
+    others = (a, bb), (-a, bb), (b, aa), (-b, aa)
+    # Each point, the square of the other, and the value of the point's own product.
+    points = [(p, other, 2 * p * p * (p * p - other)) for p, other in others]
+    powers = [(1, p, p * p, p * p * p) for p, _, _ in points]
     return Form(
         pixels=(
             (aa * bb, 0, -aa - bb, 0, 1, 0),
-            (0, -a * bb, -bb, a, 1, 0),
-            (0, a * bb, -bb, -a, 1, 0),
-            (0, -b * aa, -aa, b, 1, 0),
-            (0, b * aa, -aa, -b, 1, 0),
+            *((0, -p * other, -other, p, 1, 0) for p, other, _ in points),
             (0, aa * bb, 0, -aa - bb, 0, 1),
         ),
         kernel=(
             (1 / (aa * bb), 0, 0),
-            (1 / at_a, a / at_a, aa / at_a),
-            (1 / at_a, -a / at_a, aa / at_a),
-            (1 / at_b, b / at_b, bb / at_b),
-            (1 / at_b, -b / at_b, bb / at_b),
+            *((1 / value, p / value, p * p / value) for p, _, value in points),
             (0, 0, 1),
         ),
-        outputs=(
-            (1, 1, 1, 1, 1, 0),
-            (0, a, -a, b, -b, 0),
-            (0, aa, aa, bb, bb, 0),
-            (0, a * aa, -a * aa, b * bb, -b * bb, 1),
-        ),
+        outputs=_transposed([(1, 0, 0, 0), *powers, (0, 0, 0, 1)]),
     )
 
 
@@ -323,23 +303,23 @@ def filter_tiles_back(
 
 
 def _filtered(x, kernel, form, axis):
-    """Images filtered by a kernel of which `axis` is summed over.
-
-    Its other two axes stay as they lie: exchanged, the kernel of a gradient took longer
-    than the products at 512 channels and 4x4 pixels.
-    """
+    """Images filtered by a kernel of which `axis` is summed over."""
     _, height, width, _ = x.shape
     step, size = form.step, form.step + 2
+    # The other two axes of the kernel stay as they lie: at 512 channels and 4x4 pixels,
+    # exchanging them for a gradient took longer than the products.
     kernels = _held(_transformed(form.kernel, kernel))
 
     def some(x):
         m = _held(_products(_pixel_tiles(x, form), kernels, (2, axis)))
         m = m.reshape(size, size, len(x), height // step, width // step, -1)
+        # The rows of a tile come to stand behind the row of tiles they belong to, and
+        # its columns likewise: so the images come out as they lie.
         rows = _combined(form.outputs, m, axis=0, to=3)
         y = _combined(form.outputs, _held(rows), axis=0, to=4)
         return y.reshape(len(x), height, width, -1)
 
-    parts = _parted(_tile_parts(x, form), x)[0]
+    parts = x.reshape(_tile_parts(x, form), -1, *x.shape[1:])
     return jax.lax.map(some, parts).reshape(*x.shape[:3], -1)
 
 
@@ -374,10 +354,7 @@ def _tile_parts(x, form):
 def _parts(x, growth, least=1):
     """Into how many equal parts images are cut, each as large as fits in the cache.
 
-    Args:
-        x: the images.
-        growth: how many times their bytes have to fit.
-        least: images in a part, even if they do not fit.
+    Of the images `growth` times their bytes have to fit, but of `least` in any case.
     """
     fits = _CACHE / (growth * x.nbytes / len(x))
     divisors = [n for n in range(1, len(x) + 1) if len(x) % n == 0]
@@ -385,12 +362,8 @@ def _parts(x, growth, least=1):
     return len(x) // max((n for n in enough if n <= fits), default=enough[0])
 
 
-def _parted(parts, *arrays):
-    return [array.reshape(parts, -1, *array.shape[1:]) for array in arrays]
-
-
 def _summed_over_parts(product, count, x, g):
-    parts = _parted(count, x, g)
+    parts = [images.reshape(count, -1, *images.shape[1:]) for images in (x, g)]
 
     def add(total, some):
         return total + product(*some), None
@@ -409,7 +382,7 @@ def _tiles(matrix, x, size, step):
     """Squares of `size` pixels, `step` apart, transformed: `M*M tiles C`."""
 
     def strided(x, axis):
-        """Every `step`-th slice, from the first of `size`, the second, and so on."""
+        # Every `step`-th slice, from the first of `size`, the second, and so on.
         end = x.shape[axis] - size + 1
         return [jax.lax.slice_in_dim(x, i, i + end, step, axis) for i in range(size)]
 
@@ -427,9 +400,8 @@ def _transformed(matrix, squares):
 
 def _combined(matrix, x, axis, to):
     """A matrix applied along an axis, which then stands in another place."""
-    taken = [
-        jax.lax.index_in_dim(x, i, axis, keepdims=False) for i in range(len(matrix[0]))
-    ]
+    take = functools.partial(jax.lax.index_in_dim, axis=axis, keepdims=False)
+    taken = [take(x, i) for i in range(len(matrix[0]))]
     return jnp.stack(_sums(matrix, taken), axis=to)
 
 
@@ -447,10 +419,6 @@ def _sums(matrix, slices):
         )
         for row in matrix
     ]
-
-
-def _transposed(matrix):
-    return tuple(zip(*matrix, strict=True))
 
 
 # Where transforms and products end. Otherwise each of the 36 numbers of a tile would be

@@ -79,7 +79,9 @@ def claim(
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{str(folder)!r} is a file: give a folder as --out")
         if not path.exists():
-            if folder.exists() and any(not _is_left_over(x) for x in folder.iterdir()):
+            # What `write_json` left when it was killed is no obstacle.
+            there = [x.name for x in folder.iterdir()] if folder.exists() else []
+            if not all(x.startswith(".") and x.endswith(".partial") for x in there):
                 raise InputError(
                     f"{str(folder)!r} is not empty and has no {marker}: "
                     "give an empty or new folder as --out"
@@ -125,17 +127,12 @@ def check_same(folder: Path, known: Any, wanted: Any) -> None:
     Raises:
         InputError: with the first difference.
     """
-    difference = _difference(known, json.loads(json.dumps(wanted)))
-    if difference:
+    # As JSON gives it back: a tuple is a list there, a key a string.
+    if difference := _difference(known, json.loads(json.dumps(wanted))):
         raise InputError(
             f"{str(folder)!r} was made by another configuration ({difference}): "
             "give another folder as --out, or remove this one"
         )
-
-
-def _is_left_over(path: Path) -> bool:
-    """Whether a file is what `write_json` left when it was killed."""
-    return path.name.startswith(".") and path.name.endswith(".partial")
 
 
 def _difference(known: Any, wanted: Any, path: str = "") -> str:
@@ -148,7 +145,6 @@ def _difference(known: Any, wanted: Any, path: str = "") -> str:
             return f"{here} is new"
         if name not in wanted:
             return f"{here} is gone"
-        difference = _difference(known[name], wanted[name], here)
-        if difference:
+        if difference := _difference(known[name], wanted[name], here):
             return difference
     return ""

@@ -1,10 +1,10 @@
 """Memory in huge pages, where Linux gives them to those who ask.
 
-XLA takes the memory of a step from the C library and gives it back behind it. In pages
-of 4 KiB that is 470,000 page faults in a training step of SEW-ResNet18 (batch 32), a
-quarter of all the processor's time, and half of it in networks with little to compute.
-In pages of 2 MiB it is 4,000. glibc (from 2.35) asks for them if its tunable
-`glibc.malloc.hugetlb` is 1, which it reads once, when a process starts.
+XLA takes the memory of a step from the C library and gives it back behind it. In a
+training step of SEW-ResNet18 (batch 32) that is 470,000 faults of pages of 4 KiB, a
+quarter of the processor's time (half in small networks), or 4,000 of pages of 2 MiB.
+glibc (from 2.35) asks for these if its tunable `glibc.malloc.hugetlb` is 1, which it
+reads once, when a process starts.
 
 A command of jsnnq sees to it by itself; a program of your own is started with
 

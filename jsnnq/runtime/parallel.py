@@ -3,21 +3,13 @@
 A batch is cut into equal parts, each device runs the network on its own, and what
 belongs to the whole batch (the mean of a normalisation, the statistics of a learned
 quantizer, loss and gradient) is combined by a collective. Code says what it needs in
-terms of the batch,
+terms of the batch (`mean`, `total`, `largest`, `gathered`, `own`), and on one device
+each of these is the identity. Weights are the same on every device: what is
+taken from them is taken inside `whole`, and combines nothing.
 
-    mean(x)      the mean of what every device has
-    total(x)     the sum
-    largest(x)   the maximum
-    gathered(x)  all parts, one after the other
-    own(x)       this device's part of something drawn for the whole batch
-    parts()      how many there are
-
-and on one device each of these is the identity. Weights are the same on every device:
-what is taken from them is taken inside `whole`, and combines nothing.
-
-Results differ from those of one device by rounding only: sums are taken in another
-order. On a CPU, devices are threads (`threads`), and worth having: XLA cuts every
-operation into parts for all cores and waits behind each; two devices need not.
+Results differ from those of one device by rounding only, since sums are taken in
+another order. On a CPU devices are threads, and worth having: XLA cuts every operation
+into parts for all cores and waits behind each; two devices need not.
 """
 
 import contextlib
@@ -43,21 +35,15 @@ AXIS = "batch"
 Devices = Sequence[Any]
 """What `jax.devices()` returns."""
 
-_IS_WHOLE: contextvars.ContextVar[bool] = contextvars.ContextVar("whole", default=False)
-
-
 PATIENCE = 3600
 """Seconds for which a device of a CPU waits for another before XLA ends the process."""
+
+_TERMINATES = "xla_cpu_collective_call_terminate_timeout_seconds"
+_IS_WHOLE: contextvars.ContextVar[bool] = contextvars.ContextVar("whole", default=False)
 
 
 def threads(count: int) -> None:
     """Makes so many devices of a CPU, before JAX is used for the first time.
-
-    XLA's pools have a thread for each device, or for each core if those are more. A
-    device that waits for the others holds at most one of them, since its collectives
-    come one after the other, so the last to arrive has one to compute on. More threads
-    than that only cut small products into more parts: eight for two devices on two
-    cores make a step of SEW-ResNet18 take 1.4 times as long.
 
     XLA takes a device for dead for which others wait 40 s, and ends the process. On a
     machine that is busy with other things, or in a process that was suspended, it is
@@ -66,13 +52,14 @@ def threads(count: int) -> None:
     Raises:
         RuntimeError: JAX was used before.
     """
+    # XLA's pools have a thread for each device, or for each core if those are more. A
+    # device that waits for others holds one at most, so the last has one to compute on.
+    # Eight for two devices on two cores make a step of SEW-ResNet18 take 1.4 times as
+    # long, because small products are cut into more parts.
     jax.config.update("jax_num_cpu_devices", count)
     flags = os.environ.get("XLA_FLAGS", "")
     if count > 1 and _TERMINATES not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --{_TERMINATES}={PATIENCE}".strip()
-
-
-_TERMINATES = "xla_cpu_collective_call_terminate_timeout_seconds"
 
 
 def mesh(devices: Devices, batch: int) -> Mesh | None:
@@ -127,13 +114,11 @@ def whole() -> Iterator[None]:
 
 
 def mean(tree: Any) -> Any:
-    """The mean over all parts of the batch.
-
-    The whole tree travels as one array: a step of a small network would spend more
-    time on waiting for each of a hundred than on anything else.
-    """
+    """The mean over all parts of the batch."""
     if not (axes := _axes()):
         return tree
+    # As one array: a step of a small network would spend more time on waiting for each
+    # of a hundred than on anything else.
     flat, rebuild = ravel_pytree(tree)
     return rebuild(jax.lax.pmean(flat, axes))
 

@@ -46,4 +46,4 @@ def plainly_named(directory: Path) -> Iterator[Path]:
 
 
 def _is_plain(path: Path) -> bool:
-    return all(_PLAIN.fullmatch(part) for part in path.parts[1:])
+    return all(_PLAIN.fullmatch(part) for part in path.parts[1:])  # Behind the root.

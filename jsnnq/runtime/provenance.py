@@ -23,14 +23,10 @@ def installed_commit() -> str | None:
     if not (package.parent / ".git").exists():
         return None
     try:
-        asked = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty"],
-            cwd=package,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
+        command = ["git", "describe", "--always", "--abbrev=40", "--dirty"]
+        answer = subprocess.check_output(
+            command, cwd=package, stderr=subprocess.DEVNULL, text=True, timeout=10
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return asked.stdout.strip() or None
+    return answer.strip() or None

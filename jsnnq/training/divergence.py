@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
 from jaxtyping import ArrayLike, Int, UInt8
 
 from jsnnq.data import batches
@@ -65,18 +66,16 @@ def explain(
 
 
 def _first_bad_output(program, state, images):
-    inputs = program.inputs(images)
     found: Any = program.network.apply(
         state.variables(),
-        inputs,
+        program.inputs(images),
         True,
         mutable=["batch_stats", "quant", "intermediates"],
         capture_intermediates=lambda module, method: (
             module.name is not None and method == "__call__"
         ),
     )
-    outputs = dict(_paths(found[1]["intermediates"]))
-    bad = _in_data_order(program, [path for path in outputs if _is_bad(outputs[path])])
+    bad = _bad(program, found[1]["intermediates"])
     return f"the output of {bad[0]}" if bad else None
 
 
@@ -84,38 +83,28 @@ def _last_bad_gradient(program, state, images, labels):
     gradients = jax.grad(
         lambda params: loss_and_changes(program, state, params, images, labels)[0]
     )(state.params)
-    leaves = dict(_paths(gradients))
-    bad = _in_data_order(program, [path for path in leaves if _is_bad(leaves[path])])
+    bad = _bad(program, gradients)
     # Gradients flow backwards: the last layer in the order of the data was hit first.
     return f"the gradient of {bad[-1]}" if bad else None
 
 
 def _bad_update(program, new):
-    leaves = {**dict(_paths(new.batch_stats)), **dict(_paths(new.params))}
-    bad = _in_data_order(program, [path for path in leaves if _is_bad(leaves[path])])
+    bad = _bad(program, new.batch_stats, new.params)
     return f"the updated {bad[0]}" if bad else "a quantizer's state"
 
 
-def _is_bad(value):
-    return not all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(value))
-
-
-def _paths(tree, path=()):
-    """Leaves of nested dictionaries with their path; calls carry no name."""
-    for name, value in tree.items():
-        here = path if name == "__call__" else (*path, name)
-        if isinstance(value, dict):
-            yield from _paths(value, here)
-        else:
-            yield "/".join(here), value
-
-
-def _in_data_order(program, paths):
-    """Sorts paths of layers, outputs or parameters as the data meet them."""
+def _bad(program, *trees):
+    """Paths of what is not finite, in the order in which the data meet their layers."""
     order = program.network.layers_in_order()
 
     def place(path):
         inside = [i for i, layer in enumerate(order) if path.startswith(layer)]
         return max(inside, default=len(order))
 
-    return sorted(paths, key=place)
+    leaves = {
+        "/".join(name for name in path if name != "__call__"): jax.tree.leaves(value)
+        for tree in trees
+        for path, value in flatten_dict(tree).items()
+    }
+    finite = lambda values: all(bool(jnp.all(jnp.isfinite(x))) for x in values)
+    return sorted((path for path in leaves if not finite(leaves[path])), key=place)

@@ -79,6 +79,7 @@ def fit(
     """
     monitor = monitor or Monitor(quiet=True)
     per_epoch = batches.steps_per_epoch(len(split), program.batch)
+    # Rounded up: with the one at its end an epoch has no more than `looks`.
     stretch = per_epoch if look is None else -(-per_epoch // looks)
     if scan is None:
         scan = jax.default_backend() != "cpu"
@@ -110,30 +111,16 @@ def fit(
 
 
 class _Steps(NamedTuple):
-    """Steps that were dispatched: one, or the scan of a whole stretch.
+    """Steps that were dispatched: one, or the scan of a whole stretch."""
 
-    Attributes:
-        reached: the number of steps behind the last of them.
-        after: the state behind it.
-        numbers: what `update` says of each.
-        replay: given how many of them were good, the exception for the next one.
-    """
-
-    reached: int
+    reached: int  # The number of steps behind the last of them.
     after: TrainState
-    numbers: Any
+    numbers: Any  # What `update` says of each.
+    # Given how many of them were good, the exception for the next one.
     replay: Callable[[int], divergence.Diverged]
 
 
-def _steps(
-    program: Program,
-    split: sets.Split | Records,
-    seed: int,
-    state: TrainState,
-    *,
-    stretch: int,
-    scan: bool,
-) -> Iterator[_Steps]:
+def _steps(program, split, seed, state, *, stretch, scan) -> Iterator[_Steps]:
     """Makes step after step without end, and waits for none of them."""
     done, per_epoch = int(state.step), len(split) // program.batch
     functions, key = jitted(program), keys(seed).augment

@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TextIO
 
 POINTS_PER_EPOCH = 10
@@ -43,7 +42,7 @@ class Monitor:
         bar = _bar()
         if not self._quiet and bar.console.is_terminal:
             self._bar = bar
-            self._bar.start()
+            bar.start()
         if self._directory is not None:
             from tensorboardX import SummaryWriter
 
@@ -54,12 +53,7 @@ class Monitor:
             self._events = SummaryWriter(place, write_to_disk=True)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Closes both, whatever happened."""
         if self._bar is not None:
             self._bar.stop()
@@ -84,9 +78,9 @@ class Monitor:
         sums[1] += accuracy
         sums[2] += 1
         in_epoch = (step - 1) % self._steps_per_epoch + 1
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step)
         if in_epoch % self._every and in_epoch != self._steps_per_epoch:
-            if self._bar is not None:
-                self._bar.update(self._task, completed=step)
             return
         now = time.perf_counter()
         point = {
@@ -94,26 +88,21 @@ class Monitor:
             "epoch": step / self._steps_per_epoch,
             "loss": sums[0] / sums[2],
             "accuracy": sums[1] / sums[2],
+            # A coarse clock may not have moved since.
             "images_per_s": sums[2] * self._batch / max(now - self._since, 1e-9),
         }
         self._since, self._sums = now, [0.0, 0.0, 0]
-        self._show(point)
-        self._keep(point)
-
-    def _show(self, point):
         if self._bar is not None:
             numbers = (
                 f"loss {point['loss']:.3f}  acc {100 * point['accuracy']:5.1f} %  "
                 f"{point['images_per_s']:,.0f} img/s"
             )
-            self._bar.update(self._task, completed=point["step"], numbers=numbers)
-
-    def _keep(self, point):
+            self._bar.update(self._task, numbers=numbers)
         if self._lines is not None:
             self._lines.write(json.dumps(point) + "\n")
-            self._lines.flush()
+            self._lines.flush()  # So that a kill costs no more than this line.
             for name in ("loss", "accuracy", "images_per_s"):
-                self._events.add_scalar(f"train/{name}", point[name], point["step"])
+                self._events.add_scalar(f"train/{name}", point[name], step)
 
 
 def read_curve(path: Path) -> list[dict[str, float]]:
@@ -141,22 +130,21 @@ def appended(path: Path) -> TextIO:
     return lines
 
 
-def _bar():
+def _bar(numbers: bool = True) -> Any:
+    """A bar of steps with their numbers, or one of percentages."""
+    from rich import progress
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
 
-    return Progress(
-        TextColumn("{task.description}", markup=False),  # It may name a folder x[1].
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[numbers]}"),
-        TimeRemainingColumn(),
+    if numbers:
+        fields = progress.TextColumn("{task.fields[numbers]}")
+        after = progress.MofNCompleteColumn(), fields, progress.TimeRemainingColumn()
+    else:
+        after = (progress.TaskProgressColumn(),)
+    return progress.Progress(
+        # It may name a folder x[1], which is no markup.
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(bar_width=24),
+        *after,
         console=Console(stderr=True),
         transient=True,
     )
@@ -184,21 +172,8 @@ class Transfer:
     def __call__(self, what: str, done: int, total: int) -> None:
         """Shows how far one part has come."""
         if self._bar is None:
-            self._bar = _transfer_bar()
+            self._bar = _bar(numbers=False)
             self._bar.start()
         if what not in self._tasks:
             self._tasks[what] = self._bar.add_task(what)
         self._bar.update(self._tasks[what], completed=done, total=total)
-
-
-def _transfer_bar() -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TaskProgressColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )

@@ -27,7 +27,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from jsnnq.data import sets
 from jsnnq.networks import readout
@@ -89,13 +88,8 @@ class Probe:
             for network in set(networks.values())
         }
         accuracies = {name: measured[one] for name, one in networks.items()}
-        self._write(
-            {
-                "step": int(state.step),
-                **accuracies,
-                "layers": jax.tree.map(float, jax.device_get(layers)),
-            }
-        )
+        layers = jax.tree.map(float, jax.device_get(layers))
+        self._write({"step": int(state.step), **accuracies, "layers": layers})
 
     def _write(self, line):
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,14 +103,11 @@ def read_looks(path: Path) -> dict[str, Any]:
     Of looks taken twice, because a run was killed and went on from its last saved
     epoch, the later one; a line cut short by the kill is left out.
     """
-    windows: dict[str, Any] = {}
-    looks = {}
-    for line in read_lines(path):
-        if "windows" in line:
-            windows = line["windows"]
-        else:
-            looks[line["step"]] = line
-    return {"windows": windows, "looks": [looks[step] for step in sorted(looks)]}
+    lines = list(read_lines(path))
+    windows = [line["windows"] for line in lines if "windows" in line]
+    looks = {line["step"]: line for line in lines if "windows" not in line}
+    last = windows[-1] if windows else {}
+    return {"windows": last, "looks": [looks[step] for step in sorted(looks)]}
 
 
 def forget_compiled() -> None:
@@ -132,54 +123,39 @@ def _read(split, count):
 
 
 def _signs(net, state):
-    return {
-        path: at(state.params, path)["kernel"] >= 0  # sign(0) is +1
-        for path in sign_layers(net)
-    }
+    kernels = {path: at(state.params, path)["kernel"] for path in sign_layers(net)}
+    return {path: kernel >= 0 for path, kernel in kernels.items()}  # sign(0) is +1
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _inside(
-    program: Program,
-    state: TrainState,
-    signs: dict[str, Array],
-    images: Array,
-    labels: Array,
-) -> dict[str, dict[str, Any]]:
+def _inside(program, state, signs, images, labels):
     """The five numbers of each layer."""
     gradients = jax.grad(
         lambda params: loss_and_changes(program, state, params, images, labels)[0]
     )(state.params)
     now = _signs(program.network, state)
     found: dict[str, dict[str, Any]] = {}
+    network = program.network
     for path, before in signs.items():
         gradient = at(gradients, path)["kernel"]
         found[path] = {
-            "frozen": _share(program.network.weights, path, state, gradient),
+            "frozen": _share(network.weights, path, state, gradient),
             "gradient": jnp.linalg.norm(gradient.reshape(-1)),
             "zero": jnp.mean(gradient == 0),
             "flipped": jnp.mean(before != now[path]),
         }
-    for path, shape in _read_by_kernels(program, state, images).items():
+    if not network.activation_layers():
+        return found
+    # Which activations are frozen depends on their shapes; values are not computed.
+    look = functools.partial(observe, network)
+    _, seen = jax.eval_shape(look, state.variables(), program.inputs(images))
+    for path in network.activation_layers():
         kernel = path.replace("/act", "/conv")
-        if kernel in found and program.network.inner(path).makes_signs:
-            share = _share(program.network.inner, path, state, shape)
-            found[kernel]["activations"] = share
+        if kernel in found and network.inner(path).makes_signs:
+            shape = seen.activations[path].shape[1:]
+            values = jax.ShapeDtypeStruct(shape, jnp.float32)
+            found[kernel]["activations"] = _share(network.inner, path, state, values)
     return found
-
-
-def _read_by_kernels(program, state, images):
-    """Shapes of the activations, without computing them."""
-    if not program.network.activation_layers():
-        return {}
-    inputs = program.inputs(images)
-    seen = jax.eval_shape(
-        functools.partial(observe, program.network), state.variables(), inputs
-    )[1]
-    return {
-        path: jax.ShapeDtypeStruct(seen.activations[path].shape[1:], jnp.float32)
-        for path in program.network.activation_layers()
-    }
 
 
 def _share(rules, path, state, values):
@@ -188,15 +164,7 @@ def _share(rules, path, state, values):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _accuracy(
-    program: Program,
-    network: ResidualNetwork,
-    state: TrainState,
-    images: Array,
-    labels: Array,
-) -> Array:
-    inputs = program.inputs(images)
-    logits, _ = observe(network, state.variables(), inputs)
-    return jnp.mean(
-        readout.correct(readout.readout(logits), labels).astype(jnp.float32)
-    )
+def _accuracy(program, network, state, images, labels):
+    logits, _ = observe(network, state.variables(), program.inputs(images))
+    correct = readout.correct(readout.readout(logits), labels)
+    return jnp.mean(correct.astype(jnp.float32))

@@ -1,9 +1,8 @@
 """One step of training: a pure function over an immutable state.
 
-The step is a function of (program, state, data, key) and nothing else: which images
-belong to it and how they are shifted follows from the key and the step's number, so
-a run continues from a checkpoint without any iterator's state. Quantizers that learn
-keep their memory in the state too (`quant`); no method has a branch here.
+Which images belong to a step and how they are shifted follows from the key and the
+step's number, so a run continues from a checkpoint without any iterator's state.
+Quantizers that learn keep their memory in the state too; no method has a branch here.
 """
 
 import dataclasses
@@ -42,11 +41,8 @@ class TrainState(NamedTuple):
 
     def variables(self) -> dict[str, Any]:
         """What `network.apply` takes."""
-        return {
-            "params": self.params,
-            "batch_stats": self.batch_stats,
-            "quant": self.quant,
-        }
+        named = self._asdict()
+        return {name: named[name] for name in ("params", "batch_stats", "quant")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,21 +85,14 @@ def start(program: Program, variables: dict[str, Any]) -> TrainState:
         variables: collections `params`, `batch_stats` and, where there are quantizers
             with a state, `quant`.
     """
-    params = variables["params"]
-    begin: Any = _opt_state
     return TrainState(
         step=jnp.int32(0),
-        params=params,
+        params=variables["params"],
         batch_stats=variables["batch_stats"],
         quant=variables.get("quant", {}),
-        opt_state=begin(program.optimizer, params),
+        # Compiled as one: by itself every shape of zeros would be a compilation.
+        opt_state=jax.jit(program.optimizer.init)(variables["params"]),
     )
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _opt_state(optimizer, params):
-    # Compiled as one: by itself every shape of zeros would be a compilation.
-    return optimizer.init(params)
 
 
 def loss_and_changes(
@@ -122,10 +111,9 @@ def loss_and_changes(
         images: as they are shown, augmented.
         labels: their classes.
     """
-    inputs = program.inputs(images)
     found: Any = program.network.apply(
         {**state.variables(), "params": params},
-        inputs,
+        program.inputs(images),
         True,
         mutable=["batch_stats", "quant"],
     )
@@ -160,9 +148,7 @@ def update(
     return advance(state, (images, labels))
 
 
-def _advance(
-    program: Program, state: TrainState, batch: tuple[Array, Array]
-) -> tuple[TrainState, dict[str, Array]]:
+def _advance(program, state, batch):
     """The step itself, on this device's part of the batch."""
     differentiate = jax.value_and_grad(
         functools.partial(loss_and_changes, program, state), has_aux=True
@@ -250,22 +236,16 @@ def epoch(
     """The next steps of an epoch as one scan.
 
     Args:
-        program: what is trained, and how.
+        program, data, order, key: of `train_step`.
         state: before the first of them.
-        data: the whole training split.
-        order: the permutation of this epoch, from `batches.epoch_order`.
-        key: the run's augmentation stream.
         length: how many steps; by default as many as an epoch has.
 
     Returns:
         The state after the last of them, and the numbers of `update`, one per step.
     """
-
-    def body(state, _):
-        return train_step(program, state, data, order, key)
-
     steps = len(data[1]) // program.batch if length is None else length
-    return jax.lax.scan(body, state, length=steps)
+    one = lambda state, _: train_step(program, state, data, order, key)
+    return jax.lax.scan(one, state, length=steps)
 
 
 class Jitted(NamedTuple):

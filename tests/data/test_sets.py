@@ -179,7 +179,7 @@ def test_a_channel_that_never_varies_is_divided_by_1_at_every_grey_level(scale):
     levels = np.arange(256, dtype=np.uint8)
     images = np.broadcast_to(levels, (7, 3, 5, 256))
     split = sets.Split(images, np.zeros(7, np.int32))
-    made = sets._arrays("grey", 1, split, split, note="", scale=scale)
+    made = sets._arrays("grey", 1, split, split, source="", scale=scale)
     assert made.std == (1.0,) * 256
     np.testing.assert_array_equal(made.mean, levels / scale)
 
@@ -190,7 +190,7 @@ def test_a_channel_that_varies_in_one_pixel_keeps_its_deviation(size, scale):
     images = np.broadcast_to(np.arange(256, dtype=np.uint8), (size, 4, 3, 256)).copy()
     images[size // 2, 1, 2] ^= 1  # by one grey level
     split = sets.Split(images, np.zeros(size, np.int32))
-    made = sets._arrays("grey", 1, split, split, note="", scale=scale)
+    made = sets._arrays("grey", 1, split, split, source="", scale=scale)
     one = images.reshape(-1, 256).astype(np.float64)
     np.testing.assert_allclose(made.mean, one.mean(axis=0) / scale, rtol=1e-12)
     np.testing.assert_allclose(made.std, one.std(axis=0) / scale, rtol=1e-9)

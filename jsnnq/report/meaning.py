@@ -83,9 +83,14 @@ def details(config: Config) -> tuple[str, ...]:
 
 
 def setting(config: Config) -> str:
-    """What tells a network from others of its method: `2-bit, clip 10`."""
-    words = [_widths(config), *details(config)]
-    words.append(f"clip {clip(config)}" if clip(config) else "")
+    """What tells a network from others of its method: `2-bit, clip 10`.
+
+    Short, because it stands beside a point: a usual clip is not said.
+    """
+    clip = lambda one: getattr(one, "clip", None)
+    found = [(clip(one), clip(_usual(where, one))) for where, one in quantizers(config)]
+    clips = (named("clip", value) for value, usual in found if value != usual)
+    words = [_widths(config), *details(config), *dict.fromkeys(clips)]
     return ", ".join(filter(None, words))
 
 
@@ -144,6 +149,8 @@ def named(setting: str, value: Any) -> str:
     """A value of a setting in words: `2-bit`, `clip 10`, `StoMPP`."""
     if setting == "bits":
         return f"{value}-bit"
+    if value is None:
+        return f"no {setting}"
     said = shown(value)
     return (
         said if setting in ("", "method", "order", "schedule") else f"{setting} {said}"
@@ -184,14 +191,19 @@ def _method(where: str, one: Quantizer) -> str:
 
 
 def _details(where: str, one: Quantizer) -> Iterable[str]:
-    fields = dataclasses.fields(one)  # type: ignore[arg-type]
-    needed = [f.name for f in fields if f.default is dataclasses.MISSING]
-    usual = type(one)(**{name: getattr(one, name) for name in needed}).placed(where)
+    usual, fields = _usual(where, one), dataclasses.fields(one)  # type: ignore[arg-type]
     told = (*_SAID, "gradient") if isinstance(one, STE) else _SAID
     for field in fields:
         value = getattr(one, field.name)
         if field.name not in told and value != getattr(usual, field.name):
             yield f"{field.name} {shown(value)}" if value is not True else field.name
+
+
+def _usual(where: str, one: Quantizer) -> Any:
+    """The same quantizer as it is placed where nothing is set that can be left out."""
+    fields = dataclasses.fields(one)  # type: ignore[arg-type]
+    needed = [f.name for f in fields if f.default is dataclasses.MISSING]
+    return type(one)(**{name: getattr(one, name) for name in needed}).placed(where)
 
 
 def _widths(config: Config) -> str:

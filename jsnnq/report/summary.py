@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jsnnq.config import Run
+from jsnnq.quantizers.base import PLACES
 from jsnnq.report import comparisons, meaning, numbers, tables
 from jsnnq.report.groups import Group
 from jsnnq.report.results import CONTROLS, KEPT, READINGS, UNJUDGED, Reading, Results
@@ -162,13 +163,17 @@ def _widths(study: Results) -> dict[str, float]:
 
 def compared(study: Results) -> list[tuple[str, list[Any], list[comparisons.Family]]]:
     """What changes with each setting: its values, and the families it is seen in."""
-    rows = study.rows()
-    found = ((one, comparisons.families(rows, one)) for one in comparisons.SETTINGS)
-    return [
-        (setting, comparisons.by_size({v for one in alike for v in one.rows}), told)
-        for setting, alike in found
-        if (told := [_told_apart(one, alike) for one in alike])
-    ]
+    rows, found = study.rows(), []
+    for setting in comparisons.SETTINGS:
+        families = comparisons.families(rows, setting)
+        if setting == "method":
+            # Details alone make no other method; they are compared by themselves.
+            methods = lambda family: {meaning.method(x.config) for x in family.values()}
+            families = [one for one in families if len(methods(one.rows)) > 1]
+        told = [_told_apart(one, families) for one in families]
+        values = comparisons.by_size({value for one in told for value in one.rows})
+        found.append((setting, values, told))
+    return [one for one in found if one[2]]
 
 
 def _told_apart(
@@ -187,17 +192,19 @@ def _told_apart(
 
 def choices(study: Results) -> dict[str, list[str]]:
     """The readings of StoMPP and of the estimator that the rows were made with."""
+    known = [
+        pair for group in study.quantized for pair in meaning.quantizers(group.config)
+    ]
+    shortcuts = [str(group.traits.get("shortcut", "")) for group in study.quantized]
     found: dict[str, list[str]] = {}
-    wanted = ("law", "refresh", "schedule", "masks", "scaled", "gradient")
-    for group in study.quantized:
-        for place, one in meaning.quantizers(group.config):
-            for name in wanted:
-                # Masks of weights are by entry, whatever is chosen.
-                if hasattr(one, name) and (name, place) != ("masks", "weights"):
-                    key = f"{name} of {place}" if name == "gradient" else name
-                    found.setdefault(key, []).append(str(getattr(one, name)))
-        found.setdefault("shortcut", []).append(str(group.traits.get("shortcut", "")))
-    return {key: [*dict.fromkeys(filter(None, x))] for key, x in found.items()}
+    for name in ("law", "refresh", "schedule", "masks", "scaled", "gradient"):
+        for place, one in sorted(known, key=lambda pair: PLACES.index(pair[0])):
+            # Masks of weights are by entry, whatever is chosen.
+            if hasattr(one, name) and (name, place) != ("masks", "weights"):
+                key = f"{name} of {place}" if name == "gradient" else name
+                found.setdefault(key, []).append(str(getattr(one, name)))
+    found["shortcut"] = [*filter(None, shortcuts)]
+    return {key: [*dict.fromkeys(values)] for key, values in found.items() if values}
 
 
 def say(sentence: str, *about: Any) -> str:

@@ -65,7 +65,7 @@ def _as_priced(group: Group) -> str:
     """A row's name, or what of it decides its cost."""
     if group.is_spiking:
         return group.name
-    return ", ".join([group.place or "float", group.network, *group.details])
+    return f"{group.place or 'float'}, {group.network}"
 
 
 def _costs(groups: Sequence[Group], part: str) -> bool:

@@ -112,14 +112,18 @@ def figure(width: float, height: float) -> "Figure":
 
 
 def legend(figure: "Figure", panels: Iterable["Axes"], across: int = 4) -> None:
-    """One legend above all panels, so many words across, each word once."""
+    """One legend above all panels, each word once, as many across as there is room."""
     found: dict[str, Any] = {}
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
-        for handle, label in zip(handles, labels, strict=True):
-            found.setdefault(label, handle)
-    place = {"loc": "outside upper center", "ncols": across, "fontsize": 8.5}
-    figure.legend(list(found.values()), list(found), **place)
+        found |= dict(zip(labels, handles, strict=True)) | found
+    place = {"loc": "outside upper center", "fontsize": 8.5}
+    # Only a drawn legend knows how wide its letters are.
+    for columns in range(across, 0, -1):
+        made = figure.legend([*found.values()], [*found], ncols=columns, **place)
+        if columns == 1 or made.get_window_extent().width <= figure.bbox.width:
+            break
+        made.remove()
 
 
 def plain(text: str, longest: int = 40) -> str:

@@ -34,7 +34,7 @@ CONTROLS = {"scratch": "floor", "checkpoint": "drift"}
 
 
 class Control(NamedTuple):
-    """What an EMD is read against: drift or floor, its mean and its range."""
+    """Drift or floor, its mean and its range."""
 
     word: str
     mean: float
@@ -44,9 +44,9 @@ class Control(NamedTuple):
     @property
     def span(self) -> str:
         """Its range in words."""
-        if self.low == self.high:
-            return "measured once"
-        return f"{distance(self.low)} to {distance(self.high)}"
+        once = self.low == self.high
+        ends = f"{distance(self.low)} to {distance(self.high)}"
+        return "measured once" if once else ends
 
 
 class Reading(NamedTuple):
@@ -85,15 +85,8 @@ class Row:
     bases: Mapping[int, float]
     emds: Mapping[int, float]
 
-    @property
-    def accuracy(self) -> float:
-        """The mean over seeds."""
-        return statistics.fmean(self.accuracies.values())
-
-    @property
-    def emd(self) -> float:
-        """The mean over seeds."""
-        return statistics.fmean(self.emds.values())
+    accuracy = property(lambda self: statistics.fmean(self.accuracies.values()))
+    emd = property(lambda self: statistics.fmean(self.emds.values()))
 
     def keeps_accuracy(self, within: float = KEPT) -> bool | None:
         """Whether every seed does, or None where they disagree."""
@@ -153,19 +146,16 @@ class Results:
         """Whether its networks do not spike, so that accuracy is all there is."""
         return bool(self.groups) and not any(g.is_spiking for g in self.groups)
 
-    def paper(self, group: Group) -> Mapping[str, Any]:
-        """What was published for this row: `accuracy`, `emd`, `grade`, `of`."""
-        return (self.results.get("paper") or {}).get(group.name) or {}
-
-    @property
-    def methods(self) -> list[str]:
-        """What each group is quantized by."""
-        return [group.method for group in self.groups]
+    methods = property(lambda self: [group.method for group in self.groups])
 
     @property
     def quantized(self) -> list[Group]:
         """The groups of quantized networks."""
         return [group for group in self.groups if group.kind == "quantized"]
+
+    def paper(self, group: Group) -> Mapping[str, Any]:
+        """What was published for this row: `accuracy`, `emd`, `grade`, `of`."""
+        return (self.results.get("paper") or {}).get(group.name) or {}
 
     @property
     def float_accuracies(self) -> list[float]:
@@ -182,11 +172,8 @@ class Results:
     def base(self, start: str, seeds: Iterable[int] = ()) -> float:
         """Accuracy that rows with this start are held against: their control's.
 
-        Args:
-            start: of the rows.
-            seeds: of the rows: the control of the same seeds, or of all where none has
-                them. A row and the control of its seed saw the same images in the same
-                order.
+        That of the same seeds, or of all where none has them: a row and the control of
+        its seed saw the same images in the same order.
         """
         kinds = ("control", "float") if start == "checkpoint" else ("float",)
         wanted = set(seeds)
@@ -227,7 +214,7 @@ class Results:
         accuracy = group.mean("accuracy")
         if control is None or emd is None or accuracy is None:
             return UNJUDGED
-        if not self.float_accuracies:
+        if not self.float_accuracies:  # A control alone says nothing of accuracy.
             return UNJUDGED
         kept = keeps(accuracy, self.base(group.start, group.seeds))
         return READINGS[kept, emd > control.high]
@@ -249,7 +236,7 @@ class Results:
         return next(iter(alike or floats), None)
 
     def estimator(self, group: Group) -> Group | None:
-        """What differs from a binary network in its method only: the estimator's row.
+        """The estimator's row that differs in the method only, if there is one.
 
         The one with the same details, else one without any.
         """
@@ -311,15 +298,7 @@ def read(
     curves: Mapping[Run, Sequence[Mapping[str, Any]]] | None = None,
     looks: Mapping[Run, Mapping[str, Any]] | None = None,
 ) -> Results:
-    """Groups the rows of a study: float, control, then quantized by family.
-
-    Binary networks are grouped by network first.
-
-    Args:
-        results: the contents of `results.json`, of this schema or the one before.
-        firing: the spike counts of each run.
-        curves: the training of each run.
-        looks: what was seen inside each run; see `jsnnq.training.probe`.
+    """The results of a study, from `results.json` of this schema or the one before.
 
     Raises:
         InputError: `results` is of another schema, or a row is none.
@@ -329,15 +308,13 @@ def read(
             f"results of schema {results.get('schema')!r} were given, this jsnnq reads "
             f"schemas 1 and {SCHEMA}: make the report with the jsnnq that ran the study"
         )
-    planned = tuple(_run(one) for one in results.get("planned", ()))
+    planned = tuple(map(_run, results.get("planned", ())))
     diverged = {
         _run(one): None if isinstance(one, str) else from_dict(one["config"])
         for one in results.get("diverged", ())
     }
-    groups = gather(results["rows"])
-    return Results(
-        results, groups, firing or {}, curves or {}, looks or {}, planned, diverged
-    )
+    seen = firing or {}, curves or {}, looks or {}
+    return Results(results, gather(results["rows"]), *seen, planned, diverged)
 
 
 def _run(one: Any) -> Run:

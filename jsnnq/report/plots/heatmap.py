@@ -26,23 +26,22 @@ def layered(study: Results) -> list[Group]:
 
 
 def draw_layers(study: Results, groups: Sequence[Group]) -> "Figure":
-    """A heat map, one line per control and network, one column per layer.
-
-    Args:
-        study: with its controls.
-        groups: what `layered` found in it.
-    """
+    """A heat map: a line for each control and what is `layered`, a column per layer."""
     from matplotlib.colors import LogNorm
 
-    rows, families, emds = zip(*_lines(study, groups), strict=True)
+    controls = [(w, "", dig(study.results, f"{w}.layers")) for w in CONTROLS.values()]
+    lines = [line for line in controls if line[2]]
+    lines += [(group.name, group.family, group.layers()) for group in groups]
+    rows, families, emds = zip(*lines, strict=True)
     layers = list(dict.fromkeys(layer for line in emds for layer in line))
     grid = np.array([[line.get(layer, np.nan) for layer in layers] for line in emds])
     grid *= 1000
     top = max(np.nanmax(grid), 1e-3)
+    # One layer that hardly moved would otherwise use up the colours.
     low = max(np.nanmin(grid[grid > 0], initial=top), top / 300)
     figure = style.figure(8.5, 1.9 + 0.24 * max(len(rows), 4))
     axes = figure.add_subplot()
-    norm = LogNorm(low, max(top, 1.01 * low))
+    norm = LogNorm(low, max(top, 1.01 * low))  # which needs two different ends
     image = axes.imshow(np.maximum(grid, low), "viridis", norm, aspect="auto")
     style.name_layers(axes, layers)
     axes.set_yticks(range(len(rows)), map(style.plain, rows))
@@ -54,13 +53,6 @@ def draw_layers(study: Results, groups: Sequence[Group]) -> "Figure":
         _write_cells(axes, grid, image)
     _add_colour_bar(figure, axes, image)
     return figure
-
-
-def _lines(study: Results, groups: Sequence[Group]) -> list[tuple[str, str, dict]]:
-    """Name, family and EMD per layer: the controls first, then the networks."""
-    controls = [(w, "", dig(study.results, f"{w}.layers")) for w in CONTROLS.values()]
-    networks = [(group.name, group.family, group.layers()) for group in groups]
-    return [*(line for line in controls if line[2]), *networks]
 
 
 def _write_cells(

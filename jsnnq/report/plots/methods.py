@@ -5,7 +5,7 @@ network; networks that are binary in weights and activations (BNN) stand apart f
 those that are binary in weights only (BWN). The line is full precision.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jsnnq.report.groups import Group
@@ -39,16 +39,14 @@ def ranked(study: Results) -> list[Group]:
 
 
 def draw(study: Results, groups: Sequence[Group]) -> "Figure":
-    """One line per method.
-
-    Args:
-        study: with what was published.
-        groups: what `ranked` found in it.
-    """
+    """One line for each method that is `ranked`."""
     panels = _panels(groups)
     networks = list(dict.fromkeys(network for network, _ in panels))
     places = list(dict.fromkeys(place for _, place in panels))
-    heights = [_lines(panels, network) for network in networks]
+    longest = lambda network: max(
+        len(panel.methods) for (name, _), panel in panels.items() if name == network
+    )
+    heights = list(map(longest, networks))
     figure = style.figure(8.5, 1.1 + sum(0.55 + 0.26 * height for height in heights))
     grid = figure.subplots(
         len(networks),
@@ -56,14 +54,14 @@ def draw(study: Results, groups: Sequence[Group]) -> "Figure":
         squeeze=False,
         height_ratios=[0.9 + height for height in heights],
     )
-    for row, network in zip(grid, networks, strict=True):
+    for row, network, height in zip(grid, networks, heights, strict=True):
         for axes, place in zip(row, places, strict=True):
             panel = panels.get((network, place))
             if panel is None:
                 axes.set_axis_off()
             else:
                 _draw_panel(axes, study, panel)
-                axes.set_ylim(_lines(panels, network) - 0.4, -0.6)
+                axes.set_ylim(height - 0.4, -0.6)
     # Numbers of one panel and names of the next are not to be read as one.
     figure.set_layout_engine("constrained", w_pad=0.12)
     style.legend(figure, grid.flat)
@@ -83,16 +81,15 @@ def _panels(groups: Sequence[Group]) -> dict[tuple[str, str], _Panel]:
     return made
 
 
-def _lines(panels: Mapping[tuple[str, str], _Panel], network: str) -> int:
-    """How many lines the longest panel of a network has."""
-    return max(len(p.methods) for p in panels.values() if p.network == network)
-
-
 def _draw_panel(axes: "Axes", study: Results, panel: _Panel) -> None:
     for line, group in enumerate(panel.methods):
         _draw_method(axes, study, group, line)
     if panel.full is not None:
-        _draw_full(axes, panel.full)
+        seeds = [100 * value for value in panel.full.values("accuracy")]
+        look: dict[str, Any] = {"color": style.INK, "lw": 1.0, "linestyle": "dashed"}
+        look |= {"label": "full precision, with the range over its seeds"}
+        axes.axvspan(min(seeds), max(seeds), color=style.INK, alpha=0.10, lw=0)
+        axes.axvline(100 * (panel.full.mean("accuracy") or 0.0), **look)
     words = [
         ", ".join([g.method, *g.details, *study.trained(g)]) for g in panel.methods
     ]
@@ -104,9 +101,8 @@ def _draw_panel(axes: "Axes", study: Results, panel: _Panel) -> None:
     low, high = axes.get_xlim()
     missing = max(0.0, _LEAST_POINTS - (high - low)) / 2
     axes.set_xlim(low - missing, high + missing)
-    called = [panel.place, panel.network]
-    title = style.plain(", ".join(filter(None, called)))
-    axes.set_title(title, fontsize=8.5, loc="left")
+    title = ", ".join(filter(None, [panel.place, panel.network]))
+    axes.set_title(style.plain(title), fontsize=8.5, loc="left")
     axes.set_xlabel("accuracy on held-out images, %", fontsize=8)
     axes.tick_params(labelsize=8)
 
@@ -128,12 +124,3 @@ def _draw_method(axes: "Axes", study: Results, group: Group, line: int) -> None:
         look = {"color": style.MUTED, "ls": "", "markerfacecolor": "none"}
         look |= {"label": style.plain(label), "alpha": 0.8, "markersize": 7}
         axes.plot(100 * paper["accuracy"], line, "D", zorder=3, **look)
-
-
-def _draw_full(axes: "Axes", group: Group) -> None:
-    """A line for full precision, and a band from its worst to its best seed."""
-    seeds = [100 * value for value in group.values("accuracy")]
-    mean = 100 * (group.mean("accuracy") or 0.0)
-    axes.axvspan(min(seeds), max(seeds), color=style.INK, alpha=0.10, lw=0)
-    words = "full precision, with the range over its seeds"
-    axes.axvline(mean, color=style.INK, lw=1.0, linestyle="dashed", label=words)

@@ -36,15 +36,13 @@ def placed(study: Results) -> list[Group]:
 
 
 def draw(study: Results, groups: Sequence[Group]) -> "Figure":
-    """One point per network, the controls as lines, and what the corners mean.
-
-    Args:
-        study: with its controls.
-        groups: what `placed` found in it.
-    """
+    """A point for each network that is `placed`, and what the corners mean."""
     figure = style.figure(8.5, 6.0)
     axes = figure.add_subplot()
-    points = [_point(study, group) for group in groups]
+    points = []
+    for group in groups:
+        emd = 0.0 if group.kind == "float" else group.mean("emd.mean") or 0.0
+        points.append(_Point(group, emd, statistics.fmean(_heights(study, group))))
     controls = [control for start in CONTROLS if (control := study.control(start))]
     start = _start(study)
     shared = study.control(start)
@@ -68,11 +66,6 @@ def draw(study: Results, groups: Sequence[Group]) -> "Figure":
     style.legend(figure, [axes])
     _label_points(figure, axes, study, points)
     return figure
-
-
-def _point(study: Results, group: Group) -> _Point:
-    emd = 0.0 if group.kind == "float" else group.mean("emd.mean") or 0.0
-    return _Point(group, emd, statistics.fmean(_heights(study, group)))
 
 
 def _heights(study: Results, group: Group) -> list[float]:

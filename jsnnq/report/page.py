@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import rich.box
 import rich.table
 import rich.text
 
@@ -33,7 +32,7 @@ def write(
     curves: Mapping[Run, Sequence[Mapping[str, Any]]],
     looks: Mapping[Run, Mapping[str, Any]] | None = None,
 ) -> list[Path]:
-    """Writes `results.csv`, `report.md`, the plots and `report.html` into `out`.
+    """Writes `results.csv`, `report.md`, plots and `report.html`; returns their paths.
 
     Each file is written under a temporary name and then renamed, so a reader finds
     the old file or the new one.
@@ -47,9 +46,6 @@ def write(
             `"loss"` and `"accuracy"` (a fraction).
         looks: what was seen inside each run while it trained; see
             `jsnnq.training.probe.read_looks`.
-
-    Returns:
-        The files that were written.
 
     Raises:
         InputError: `results` is of another schema, or `out` cannot be written.
@@ -98,21 +94,14 @@ def layer_table(found: Mapping[str, Any], names: tuple[str, str]) -> rich.table.
     over all layers, and the accuracies.
     """
     measured, dataset = [found["emd"], found["matched"]], str(found.get("dataset", ""))
-    # Both networks in a line each.
     described = "\n".join(
         f"{name}: accuracy {percent(row['accuracy'])} %, "
         f"dead {percent(row['dead'])} %, saturated {percent(row['saturated'])} %"
         for name, row in zip(_letter(names), found["rows"], strict=True)
     )
-    made = rich.table.Table(
-        title=rich.text.Text(
-            summary.say("heading", "Two networks", dataset, is_synthetic(dataset))
-        ),
-        caption=rich.text.Text(described),
-        caption_justify="left",
-        box=rich.box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
+    synthetic = is_synthetic(dataset)
+    title = summary.say("heading", "Two networks", dataset, synthetic)
+    made = tables.empty(title, described)
     made.add_column("Layer", overflow="fold")
     for heading in ("Rate A", "Rate B", "EMD", "Matched"):
         made.add_column(heading, justify="right")
@@ -143,11 +132,9 @@ _SUMMARY = {
 def decisions_table(
     decisions: Mapping[str, Sequence[tuple[str, str, str]]],
 ) -> rich.table.Table:
-    """Which layers each row quantizes, and which it leaves in full precision.
+    """Which layers each row quantizes: a layer, its kernel's quantizer, its membranes'.
 
-    Args:
-        decisions: for each row (layer, its kernel's quantizer, its membranes'), where
-            `float` is full precision and an empty entry is no neuron layer.
+    There `float` is full precision, and an empty entry is no neuron layer.
     """
     made = rich.table.Table("Row", "Kernels", "Membranes or activations", box=None)
     for row, layers in decisions.items():

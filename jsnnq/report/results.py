@@ -1,10 +1,10 @@
 """The results of a study: rows grouped by experiment, each read against its control.
 
 Of spiking networks the question is which quantizer keeps the accuracy and yet changes
-what the network does (arXiv 2604.14487). Accuracy is kept within one point of the
-control, the float networks of the same seeds that were trained just as long;
-behaviour has changed where the Earth Mover's Distance (EMD) to the float network
-exceeds the largest value that the control reached. A row trained from a checkpoint is
+what the network does (arXiv 2604.14487): whether its accuracy is within one point of
+the control, float networks of the same seeds that were trained just as long, and
+whether the Earth Mover's Distance (EMD) to the float network exceeds the largest value
+that the control reached. A row trained from a checkpoint is
 read against the *drift* (the float network fine-tuned just as long), a row from scratch
 against the *floor* (float networks of different seeds), and a post-training row against
 nothing, because nothing was trained.
@@ -178,16 +178,11 @@ class Results:
         kinds = ("control", "float") if start == "checkpoint" else ("float",)
         wanted = set(seeds)
         for kind in kinds:
-            known = [
-                (row["seed"], float(row["accuracy"]))
-                for group in self.groups
-                if group.kind == kind
-                for row in group.rows
-                if is_finite(row["accuracy"])
-            ]
-            alike = [accuracy for seed, accuracy in known if seed in wanted]
+            alike = [group for group in self.groups if group.kind == kind]
+            known = [pair for g in alike for pair in g.by_seed("accuracy").items()]
+            paired = [accuracy for seed, accuracy in known if seed in wanted]
             if known:
-                return statistics.fmean(alike or [accuracy for _, accuracy in known])
+                return statistics.fmean(paired or [accuracy for _, accuracy in known])
         return self.reference
 
     def control(self, start: str) -> Control | None:

@@ -1,9 +1,7 @@
 """The networks of a study as a table: one definition for terminal, page, Markdown, CSV.
 
 The page shows every column, the terminal and Markdown show some of them, and the CSV
-file holds the rows themselves, one per seed. Spiking networks are judged by accuracy
-and EMD, binary networks by accuracy alone. Published values stand beside ours where
-the study knows them.
+file holds the rows themselves, one per seed.
 """
 
 import csv
@@ -166,16 +164,17 @@ def columns(study: Results) -> list[Column]:
     return [column for column in every if column not in unknown]
 
 
+def empty(title: str, caption: str, **look: Any) -> rich.table.Table:
+    """A table for the terminal, without a line."""
+    # Names of rows and data sets may hold what rich takes for markup.
+    words = {"title": rich.text.Text(title), "caption": rich.text.Text(caption)}
+    look |= {"box": rich.box.SIMPLE_HEAD, "pad_edge": False, "caption_justify": "left"}
+    return rich.table.Table(**words, **look)
+
+
 def terminal(study: Results, title: str, caption: str) -> rich.table.Table:
     """One line per network, so narrow that default names fit 80 columns."""
-    made = rich.table.Table(
-        title=rich.text.Text(title),
-        caption=rich.text.Text(caption),
-        caption_justify="left",
-        box=rich.box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=0,
-    )
+    made = empty(title, caption, padding=0)
     wanted = _TERMINAL + ("Paper %", "Seeds") * study.is_binary
     shown = [column for column in columns(study) if column.title in wanted]
     if study.is_binary:

@@ -41,8 +41,10 @@ def draw_layers(study: Results, groups: Sequence[Group]) -> "Figure":
     low = max(np.nanmin(grid[grid > 0], initial=top), top / 300)
     figure = style.figure(8.5, 1.9 + 0.24 * max(len(rows), 4))
     axes = figure.add_subplot()
-    norm = LogNorm(low, max(top, 1.01 * low))  # which needs two different ends
-    image = axes.imshow(np.maximum(grid, low), "viridis", norm, aspect="auto")
+    top = max(top, 1.01 * low)  # A logarithmic scale needs two different ends.
+    image = axes.imshow(
+        np.maximum(grid, low), "viridis", LogNorm(low, top), aspect="auto"
+    )
     style.name_layers(axes, layers)
     axes.set_yticks(range(len(rows)), map(style.plain, rows))
     axes.spines[:].set_visible(False)
@@ -51,7 +53,13 @@ def draw_layers(study: Results, groups: Sequence[Group]) -> "Figure":
             axes.axhline(line - 0.5, color=style.PAPER, lw=3)
     if grid.shape[1] <= 20 and grid.size <= 500:
         _write_cells(axes, grid, image)
-    _add_colour_bar(figure, axes, image)
+    steps = [m * 10.0**e for e in range(-4, 4) for m in (1, 2, 5)]
+    ticks = [step for step in steps if low <= step <= top]
+    bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=30)
+    bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks], minor=False)
+    bar.ax.minorticks_off()
+    bar.outline.set_visible(False)
+    bar.set_label("EMD × 1000")
     return figure
 
 
@@ -71,23 +79,8 @@ def _write_cells(
             axes.text(column, row, words, color=colour, **look)
 
 
-def _add_colour_bar(figure: "Figure", axes: "Axes", image: Any) -> None:
-    steps = [m * 10.0**e for e in range(-4, 4) for m in (1, 2, 5)]
-    ticks = [step for step in steps if image.norm.vmin <= step <= image.norm.vmax]
-    bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=30)
-    bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks], minor=False)
-    bar.ax.minorticks_off()
-    bar.outline.set_visible(False)
-    bar.set_label("EMD × 1000")
-
-
 def draw_distances(found: Mapping[str, Any], called: tuple[str, str]) -> "Figure":
-    """EMD and matched distance of each layer between two networks, as bars.
-
-    Args:
-        found: what `jsnnq.study.saved.compare` returned.
-        called: what the two are called.
-    """
+    """EMD and matched distance by layer, that `jsnnq.study.saved.compare` found."""
     layers = list(found["emd"]["layers"])
     figure = style.figure(8.5, 3.8)
     axes = figure.add_subplot()

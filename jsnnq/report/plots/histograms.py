@@ -25,6 +25,7 @@ _BINS = 40
 _NOTHING = 1e-12  # an empty bin has no logarithm: it is drawn far below the axis
 _MOST = 24  # layers drawn one by one; a reader does not compare more
 _ALL = "all layers"
+_FLOAT = ("float network", style.MUTED)
 
 _Rates = Float[np.ndarray, "_"]
 
@@ -60,7 +61,7 @@ def draw_pooled(study: Results, groups: Sequence[Group]) -> "Figure":
         emd = group.mean("emd.pooled")
         line = _Line(group.method, style.colour(group.method, study.methods), after)
         note = "" if emd is None else f"EMD {distance(emd)}"
-        panels.append(_Panel(group.name, _float_line(before), [line], note))
+        panels.append(_Panel(group.name, _Line(*_FLOAT, before), [line], note))
     return _draw(panels, 4)
 
 
@@ -87,7 +88,7 @@ def draw_layers(study: Results, groups: Sequence[Group]) -> "Figure":
             _Line(group.name, colour, after[layer])
             for group, colour, (_, after) in zip(groups, colours, firings, strict=True)
         ]
-        panels.append(_Panel(layer, _float_line(before[layer]), lines))
+        panels.append(_Panel(layer, _Line(*_FLOAT, before[layer]), lines))
     return _draw(panels, 5)
 
 
@@ -137,10 +138,6 @@ def _rates(record: Mapping[str, Any], unit: str = "neuron") -> dict[str, _Rates]
 
 def _pool(rates: Mapping[str, _Rates]) -> _Rates:
     return np.concatenate(list(rates.values()))
-
-
-def _float_line(values: _Rates) -> _Line:
-    return _Line("float network", style.MUTED, values)
 
 
 def _moved_most(

@@ -1,12 +1,9 @@
 """Inside a network whose layers become signs: which of them still learn, and when.
 
-One picture for each kind of binary network (arXiv 2606.27759): methods side by side,
-training steps to the right, layers from the input upwards. A gradient that is exactly
-zero has no logarithm and gets a colour of its own: one where the kernel is signs
-already and nothing is left to learn, and another where it is not, so that the layer
-would learn and is cut off. The second is the *gradient blockade*: frozen activations
-behind a layer pass nothing back to it. Lines mark the window in which each layer is
-frozen.
+One picture for each kind of binary network (arXiv 2606.27759). A gradient that is
+exactly zero has no logarithm and gets a colour of its own: one where the kernel is
+signs already and nothing is left to learn, and another where it is not, so that the
+layer would learn and is cut off: the *gradient blockade*.
 """
 
 import re
@@ -75,14 +72,8 @@ def draw(study: Results, groups: Sequence[Group]) -> "Figure":
     tall = 0.7 + 0.022 * max(len(each.layers) for each in seen)
     lines = max(each.title.count("\n") for each in seen)
     figure = style.figure(8.5, 2.4 + 4 * tall + 0.14 * lines)
-    grid = figure.subplots(
-        5,
-        len(seen),
-        squeeze=False,
-        sharex=True,
-        sharey="row",
-        height_ratios=[1.1, *[tall] * 4],
-    )
+    shared: dict[str, Any] = {"sharex": True, "sharey": "row", "squeeze": False}
+    grid = figure.subplots(5, len(seen), height_ratios=[1.1, *[tall] * 4], **shared)
     for axes, each in zip(grid[0], seen, strict=True):
         _draw_accuracies(axes, each)
     _draw_gradients(figure, grid[2], seen)

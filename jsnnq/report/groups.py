@@ -124,27 +124,24 @@ def _name_networks(groups: Sequence[Group]) -> list[Group]:
     """Gives each group the name of its network, with what tells it from others."""
     named = []
     for group in groups:
-        name = group.config.network.name
+        name, words = group.config.network.name, []
         others = [g.traits for g in groups if g.config.network.name == name]
-        differ = [
-            f"{key} {value}"
-            for key, value in group.traits.items()
-            if len({str(each.get(key)) for each in others}) > 1
-        ]
-        words = ", ".join([meaning.network(name), *differ])
-        named.append(dataclasses.replace(group, network=words))
+        for key, value in group.traits.items():
+            if len({str(each.get(key)) for each in others}) > 1:
+                words.append(f"{key} {value}")
+        called = ", ".join([meaning.network(name), *words])
+        named.append(dataclasses.replace(group, network=called))
     return named
 
 
 def _order(group: Group) -> tuple:
+    last = lambda one, known: known.index(one) if one in known else len(known)
     kind, method = KINDS.index(group.kind), group.method
-    place = _PLACES.index(group.place) if group.place in _PLACES else len(_PLACES)
+    place = last(group.place, _PLACES)
     clip, bits = meaning.clip(group.config), meaning.bits(group.config)
     if group.is_spiking:
         start = STARTS.index(group.start)
         where = (kind, place, method.casefold(), start, group.details)
         return (*where, len(clip), clip, len(bits), bits)
-    known = method in meaning.METHODS
-    step = meaning.METHODS.index(method) if known else len(meaning.METHODS)
-    depth = meaning.depth(group.config.network.name)
-    return (depth, group.network, kind, place, step, method, group.details)
+    network = meaning.depth(group.config.network.name), group.network
+    return (*network, kind, place, last(method, meaning.METHODS), method, group.details)

@@ -22,13 +22,8 @@ _SAID = ("bits", "clip", "surrogate", "order")
 
 def quantizers(config: Config) -> list[tuple[str, Quantizer]]:
     """The quantizers of a config, each beside its place, in the order of the rules."""
-    found = [
-        (place, one)
-        for place in PLACES
-        for _, one in getattr(config, place)
-        if one is not None
-    ]
-    return list(dict.fromkeys(found))
+    pairs = [(place, one) for place in PLACES for _, one in getattr(config, place)]
+    return list(dict.fromkeys(pair for pair in pairs if pair[1] is not None))
 
 
 def place(config: Config) -> str:
@@ -37,12 +32,10 @@ def place(config: Config) -> str:
     A network whose values become signs is a *BNN* where weights and activations do,
     and a *BWN* where only weights do.
     """
-    places = tuple(dict.fromkeys(where for where, _ in quantizers(config)))
-    if not config.spikes and makes_signs(config):
-        return {("weights", "activations"): "BNN", ("weights",): "BWN"}.get(
-            places, " and ".join(places)
-        )
-    return " and ".join(places)
+    places = together(where for where, _ in quantizers(config))
+    signs = {"weights and activations": "BNN", "weights": "BWN"}
+    is_binary = not config.spikes and makes_signs(config)
+    return signs.get(places, places) if is_binary else places
 
 
 def makes_signs(config: Config) -> bool:
@@ -75,17 +68,27 @@ def clip(config: Config) -> str:
 
 def details(config: Config) -> tuple[str, ...]:
     """The settings that are not the usual ones, but for bits and clip."""
-    return tuple(
-        dict.fromkeys(
-            words for where, one in quantizers(config) for words in _details(where, one)
-        )
-    )
+    found = []
+    for where, one in quantizers(config):
+        usual = _usual(where, one)
+        # Of estimators the method says the gradient.
+        said = (*_SAID, "gradient") if isinstance(one, STE) else _SAID
+        for name in (field.name for field in dataclasses.fields(usual)):
+            value = getattr(one, name)
+            if name not in said and value != getattr(usual, name):
+                found.append(name if value is True else f"{name} {shown(value)}")
+    return tuple(dict.fromkeys(found))
 
 
 def setting(config: Config) -> str:
-    """What tells a network from others of its method: `2-bit, clip 10`."""
-    words = [_widths(config), *details(config)]
-    words.append(f"clip {clip(config)}" if clip(config) else "")
+    """What tells a network from others of its method: `2-bit, clip 10`.
+
+    Short, because it stands beside a point: a usual clip is not said.
+    """
+    clip = lambda one: getattr(one, "clip", None)
+    found = [(clip(one), clip(_usual(where, one))) for where, one in quantizers(config)]
+    clips = (named("clip", value) for value, usual in found if value != usual)
+    words = [_widths(config), *details(config), *dict.fromkeys(clips)]
     return ", ".join(filter(None, words))
 
 
@@ -133,7 +136,8 @@ def but_for(config: Config, setting: str) -> tuple[frozenset, Any]:
             is_mine = path[-1] not in ("bits", "clip", "pattern")
         else:
             is_mine = path[-1] == setting
-        (mine if is_mine else rest).append((path, _hashable(value)))
+        value = tuple(value) if isinstance(value, list) else value
+        (mine if is_mine else rest).append((path, value))
     if setting == "method":
         return frozenset(rest), ", ".join([method(config), *details(config)])
     values = {value for _, value in mine}
@@ -144,10 +148,10 @@ def named(setting: str, value: Any) -> str:
     """A value of a setting in words: `2-bit`, `clip 10`, `StoMPP`."""
     if setting == "bits":
         return f"{value}-bit"
-    said = shown(value)
-    return (
-        said if setting in ("", "method", "order", "schedule") else f"{setting} {said}"
-    )
+    if value is None:
+        return f"no {setting}"
+    is_said = setting in ("", "method", "order", "schedule")
+    return shown(value) if is_said else f"{setting} {shown(value)}"
 
 
 def together(words: Iterable[str]) -> str:
@@ -168,10 +172,6 @@ def _settings(tree: Mapping[str, Any]) -> Iterable[tuple[tuple[str, ...], Any]]:
             yield (key,), value
 
 
-def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _method(where: str, one: Quantizer) -> str:
     if isinstance(one, STE):
         identity = where == "activations" and one.gradient == "identity"
@@ -183,15 +183,11 @@ def _method(where: str, one: Quantizer) -> str:
     return _CALLED.get(type(one), type(one).__name__)
 
 
-def _details(where: str, one: Quantizer) -> Iterable[str]:
+def _usual(where: str, one: Quantizer) -> Any:
+    """The same quantizer as it is placed where nothing is set that can be left out."""
     fields = dataclasses.fields(one)  # type: ignore[arg-type]
     needed = [f.name for f in fields if f.default is dataclasses.MISSING]
-    usual = type(one)(**{name: getattr(one, name) for name in needed}).placed(where)
-    told = (*_SAID, "gradient") if isinstance(one, STE) else _SAID
-    for field in fields:
-        value = getattr(one, field.name)
-        if field.name not in told and value != getattr(usual, field.name):
-            yield f"{field.name} {shown(value)}" if value is not True else field.name
+    return type(one)(**{name: getattr(one, name) for name in needed}).placed(where)
 
 
 def _widths(config: Config) -> str:

@@ -1,14 +1,9 @@
 """Rows in; a table, plots and one self-contained HTML page out.
 
-A study of spiking networks answers which quantizer keeps the accuracy and yet changes
-what the network does (arXiv 2604.14487). No EMD is shown without its control;
-`jsnnq.report.results` says which that is. A study of binary networks answers which way
-of training them gains accuracy, and what happens inside (arXiv 2606.27759).
-
-Rows of one name and start are the same experiment under several seeds; tables and
-plots show their mean and range, `results.csv` shows each of them. A study may be
-unfinished: whatever is missing is left out and named. A comparison of two networks has
-no control, so its table and plots show distances and judge nothing.
+Tables and plots show the mean and the range over seeds, `results.csv` shows each of
+them. No EMD of a study is shown without its control; `jsnnq.report.results` says which
+that is. A study may be unfinished: whatever is missing is left out and named. A
+comparison of two networks has no control, so its table and plots judge nothing.
 """
 
 import json
@@ -17,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import rich.box
 import rich.table
 import rich.text
 
@@ -38,11 +32,10 @@ def write(
     curves: Mapping[Run, Sequence[Mapping[str, Any]]],
     looks: Mapping[Run, Mapping[str, Any]] | None = None,
 ) -> list[Path]:
-    """Writes `results.csv`, `report.md`, the plots and `report.html` into `out`.
+    """Writes `results.csv`, `report.md`, plots and `report.html`; returns their paths.
 
     Each file is written under a temporary name and then renamed, so a reader finds
-    the old file or the new one. What cannot be drawn yet is left out, and the report
-    says so.
+    the old file or the new one.
 
     Args:
         out: the folder of the study; made if it does not exist.
@@ -52,9 +45,6 @@ def write(
             `"loss"` and `"accuracy"` (a fraction).
         looks: what was seen inside each run while it trained; see
             `jsnnq.training.probe.read_looks`.
-
-    Returns:
-        The files that were written.
 
     Raises:
         InputError: `results` is of another schema, or `out` cannot be written.
@@ -73,11 +63,7 @@ def write(
 
 
 def markdown(results: Mapping[str, Any], plots: Mapping[str, str]) -> str:
-    """The report of results whose plots are drawn already, as `write` puts it.
-
-    Args:
-        results: the contents of `results.json`.
-        plots: path of each plot, and what it shows.
+    """The report of results whose plots are drawn already: by path, what each shows.
 
     Raises:
         InputError: `results` is of another schema.
@@ -86,16 +72,7 @@ def markdown(results: Mapping[str, Any], plots: Mapping[str, str]) -> str:
 
 
 def table(results: Mapping[str, Any]) -> rich.table.Table:
-    """The results as a table for the terminal.
-
-    Args:
-        results: the contents of `results.json`.
-
-    Returns:
-        One line per network. Spiking: accuracy, EMD (mean over layers), how many times
-        its control that is, dead share and deployment cost. Binary: accuracy with its
-        range over seeds, points above the straight-through estimator and full
-        precision, the paper's accuracy, and cost.
+    """The results as a table for the terminal, one line per network.
 
     Raises:
         InputError: `results` is of another schema.
@@ -110,37 +87,34 @@ def table(results: Mapping[str, Any]) -> rich.table.Table:
 
 
 def layer_table(found: Mapping[str, Any], names: tuple[str, str]) -> rich.table.Table:
-    """A comparison of two networks as a table for the terminal.
+    """Two networks that `saved.compare_saved` found, as a table for the terminal.
 
-    Args:
-        found: what `jsnnq.study.saved.compare_saved` returned.
-        names: what the two networks are called.
-
-    Returns:
-        One line per layer: mean rate in A and in B, EMD and matched distance; then
-        the same over all layers, and the accuracies.
+    One line per layer: mean rate in A and in B, EMD and matched distance; then the same
+    over all layers, and the accuracies.
     """
-    measured, dataset = [found["emd"], found["matched"]], _dataset(found)
-    made = rich.table.Table(
-        title=rich.text.Text(
-            summary.say("heading", "Two networks", dataset, is_synthetic(dataset))
-        ),
-        caption=rich.text.Text(_describe(found, names)),
-        caption_justify="left",
-        box=rich.box.SIMPLE_HEAD,
-        pad_edge=False,
+    measured, dataset = [found["emd"], found["matched"]], str(found.get("dataset", ""))
+    described = "\n".join(
+        f"{name}: accuracy {percent(row['accuracy'])} %, "
+        f"dead {percent(row['dead'])} %, saturated {percent(row['saturated'])} %"
+        for name, row in zip(_letter(names), found["rows"], strict=True)
     )
+    synthetic = is_synthetic(dataset)
+    title = summary.say("heading", "Two networks", dataset, synthetic)
+    made = tables.empty(title, described)
     made.add_column("Layer", overflow="fold")
     for heading in ("Rate A", "Rate B", "EMD", "Matched"):
         made.add_column(heading, justify="right")
     for layer in found["emd"]["layers"]:
-        both = [_layer_rate(record, layer) for record in found["firing"]]
+        both = []
+        for record in found["firing"]:
+            both.append(float(record.rates()[layer].mean()))
         numbers = [*both, *(each["layers"][layer] for each in measured)]
         made.add_row(rich.text.Text(layer), *map(distance, numbers))
     made.add_section()
     for key, words in _SUMMARY.items():
-        both = [distance(row["mean_rate"]) for row in found["rows"]]
-        both = both if key == "pooled" else ["", ""]
+        # Only over all neurons there is one rate of a network.
+        pooled = [distance(row["mean_rate"]) for row in found["rows"]]
+        both = pooled if key == "pooled" else ["", ""]
         made.add_row(words, *both, *(distance(each[key]) for each in measured))
     return made
 
@@ -155,23 +129,17 @@ _SUMMARY = {
 
 def decisions_table(
     decisions: Mapping[str, Sequence[tuple[str, str, str]]],
-) -> "rich.table.Table":
-    """Which layers each row quantizes, and which it leaves in full precision.
+) -> rich.table.Table:
+    """Which layers each row quantizes: a layer, its kernel's quantizer, its membranes'.
 
-    Args:
-        decisions: for each row (layer, its kernel's quantizer, its membranes'), where
-            `float` is full precision and an empty entry is no neuron layer.
+    There `float` is full precision, and an empty entry is no neuron layer.
     """
-    import rich.table
-
-    table = rich.table.Table("Row", "Kernels", "Membranes or activations", box=None)
+    made = rich.table.Table("Row", "Kernels", "Membranes or activations", box=None)
     for row, layers in decisions.items():
-        table.add_row(
-            row,
-            _coverage([(path, kernel) for path, kernel, _ in layers]),
-            _coverage([(path, membrane) for path, _, membrane in layers if membrane]),
-        )
-    return table
+        kernels = [(path, kernel) for path, kernel, _ in layers]
+        others = [(path, membrane) for path, _, membrane in layers if membrane]
+        made.add_row(row, _coverage(kernels), _coverage(others))
+    return made
 
 
 def _coverage(layers: Sequence[tuple[str, str]]) -> str:
@@ -186,15 +154,7 @@ def _coverage(layers: Sequence[tuple[str, str]]) -> str:
 def write_comparison(
     out: Path, found: Mapping[str, Any], names: tuple[str, str]
 ) -> list[Path]:
-    """Writes `comparison.json` and the plots of a comparison into `out`.
-
-    Args:
-        out: a folder; made if it does not exist.
-        found: what `jsnnq.study.saved.compare_saved` returned.
-        names: what the two networks are called.
-
-    Returns:
-        The files that were written.
+    """Writes `comparison.json` and plots of what `saved.compare_saved` found.
 
     Raises:
         InputError: `out` cannot be written.
@@ -202,39 +162,21 @@ def write_comparison(
     known = {key: value for key, value in found.items() if key != "firing"}
     text = json.dumps({"names": names, **known}, indent=1) + "\n"
     contents = {"comparison.json": text.encode()}
-    for name, draw in _COMPARISON_PLOTS.items():
+    dataset = str(found.get("dataset", ""))
+    plots = {
+        "emd_layers.png": heatmap.draw_distances,
+        "firing.png": histograms.draw_two,
+    }
+    for name, draw in plots.items():
         with style.style():
             figure = draw(found, _letter(names))
-            style.sign(figure, _dataset(found), is_synthetic(_dataset(found)))
+            style.sign(figure, dataset, is_synthetic(dataset))
             contents[name] = style.png(figure)
     return _publish(out, contents)
 
 
-_COMPARISON_PLOTS = {
-    "emd_layers.png": heatmap.draw_distances,
-    "firing.png": histograms.draw_two,
-}
-
-
-def _dataset(found: Mapping[str, Any]) -> str:
-    return str(found.get("dataset", ""))
-
-
-def _layer_rate(record: Counts, layer: str) -> float:
-    return float(record.rates()[layer].mean())
-
-
 def _letter(names: tuple[str, str]) -> tuple[str, str]:
     return f"A: {names[0]}", f"B: {names[1]}"
-
-
-def _describe(found: Mapping[str, Any], names: tuple[str, str]) -> str:
-    """Both networks in a line each."""
-    return "\n".join(
-        f"{name}: accuracy {percent(row['accuracy'])} %, "
-        f"dead {percent(row['dead'])} %, saturated {percent(row['saturated'])} %"
-        for name, row in zip(_letter(names), found["rows"], strict=True)
-    )
 
 
 # Files

@@ -1,10 +1,10 @@
 """The results of a study: rows grouped by experiment, each read against its control.
 
 Of spiking networks the question is which quantizer keeps the accuracy and yet changes
-what the network does (arXiv 2604.14487). Accuracy is kept within one point of the
-control, the float networks of the same seeds that were trained just as long;
-behaviour has changed where the Earth Mover's Distance (EMD) to the float network
-exceeds the largest value that the control reached. A row trained from a checkpoint is
+what the network does (arXiv 2604.14487): whether its accuracy is within one point of
+the control, float networks of the same seeds that were trained just as long, and
+whether the Earth Mover's Distance (EMD) to the float network exceeds the largest value
+that the control reached. A row trained from a checkpoint is
 read against the *drift* (the float network fine-tuned just as long), a row from scratch
 against the *floor* (float networks of different seeds), and a post-training row against
 nothing, because nothing was trained.
@@ -35,7 +35,7 @@ CONTROLS = {"scratch": "floor", "checkpoint": "drift"}
 
 
 class Control(NamedTuple):
-    """What an EMD is read against: drift or floor, its mean and its range."""
+    """Drift or floor, its mean and its range."""
 
     word: str
     mean: float
@@ -45,9 +45,9 @@ class Control(NamedTuple):
     @property
     def span(self) -> str:
         """Its range in words."""
-        if self.low == self.high:
-            return "measured once"
-        return f"{distance(self.low)} to {distance(self.high)}"
+        once = self.low == self.high
+        ends = f"{distance(self.low)} to {distance(self.high)}"
+        return "measured once" if once else ends
 
 
 class Reading(NamedTuple):
@@ -86,15 +86,8 @@ class Row:
     bases: Mapping[int, float]
     emds: Mapping[int, float]
 
-    @property
-    def accuracy(self) -> float:
-        """The mean over seeds."""
-        return statistics.fmean(self.accuracies.values())
-
-    @property
-    def emd(self) -> float:
-        """The mean over seeds."""
-        return statistics.fmean(self.emds.values())
+    accuracy = property(lambda self: statistics.fmean(self.accuracies.values()))
+    emd = property(lambda self: statistics.fmean(self.emds.values()))
 
     def keeps_accuracy(self, within: float = KEPT) -> bool | None:
         """Whether every seed does, or None where they disagree."""
@@ -154,19 +147,16 @@ class Results:
         """Whether its networks do not spike, so that accuracy is all there is."""
         return bool(self.groups) and not any(g.is_spiking for g in self.groups)
 
-    def paper(self, group: Group) -> Mapping[str, Any]:
-        """What was published for this row: `accuracy`, `emd`, `grade`, `of`."""
-        return (self.results.get("paper") or {}).get(group.name) or {}
-
-    @property
-    def methods(self) -> list[str]:
-        """What each group is quantized by."""
-        return [group.method for group in self.groups]
+    methods = property(lambda self: [group.method for group in self.groups])
 
     @property
     def quantized(self) -> list[Group]:
         """The groups of quantized networks."""
         return [group for group in self.groups if group.kind == "quantized"]
+
+    def paper(self, group: Group) -> Mapping[str, Any]:
+        """What was published for this row: `accuracy`, `emd`, `grade`, `of`."""
+        return (self.results.get("paper") or {}).get(group.name) or {}
 
     @property
     def float_accuracies(self) -> list[float]:
@@ -183,25 +173,17 @@ class Results:
     def base(self, start: str, seeds: Iterable[int] = ()) -> float:
         """Accuracy that rows with this start are held against: their control's.
 
-        Args:
-            start: of the rows.
-            seeds: of the rows: the control of the same seeds, or of all where none has
-                them. A row and the control of its seed saw the same images in the same
-                order.
+        That of the same seeds, or of all where none has them: a row and the control of
+        its seed saw the same images in the same order.
         """
         kinds = ("control", "float") if start == "checkpoint" else ("float",)
         wanted = set(seeds)
         for kind in kinds:
-            known = [
-                (row["seed"], float(row["accuracy"]))
-                for group in self.groups
-                if group.kind == kind
-                for row in group.rows
-                if is_finite(row["accuracy"])
-            ]
-            alike = [accuracy for seed, accuracy in known if seed in wanted]
+            alike = [group for group in self.groups if group.kind == kind]
+            known = [pair for g in alike for pair in g.by_seed("accuracy").items()]
+            paired = [accuracy for seed, accuracy in known if seed in wanted]
             if known:
-                return statistics.fmean(alike or [accuracy for _, accuracy in known])
+                return statistics.fmean(paired or [accuracy for _, accuracy in known])
         return self.reference
 
     def control(self, start: str) -> Control | None:
@@ -228,7 +210,7 @@ class Results:
         accuracy = group.mean("accuracy")
         if control is None or emd is None or accuracy is None:
             return UNJUDGED
-        if not self.float_accuracies:
+        if not self.float_accuracies:  # A control alone says nothing of accuracy.
             return UNJUDGED
         kept = keeps(accuracy, self.base(group.start, group.seeds))
         return READINGS[kept, emd > control.high]
@@ -250,7 +232,7 @@ class Results:
         return next(iter(alike or floats), None)
 
     def estimator(self, group: Group) -> Group | None:
-        """What differs from a binary network in its method only: the estimator's row.
+        """The estimator's row that differs in the method only, if there is one.
 
         The one with the same details, else one without any.
         """
@@ -312,15 +294,7 @@ def read(
     curves: Mapping[Run, Sequence[Mapping[str, Any]]] | None = None,
     looks: Mapping[Run, Mapping[str, Any]] | None = None,
 ) -> Results:
-    """Groups the rows of a study: float, control, then quantized by family.
-
-    Binary networks are grouped by network first.
-
-    Args:
-        results: the contents of `results.json`, of this schema or the one before.
-        firing: the spike counts of each run.
-        curves: the training of each run.
-        looks: what was seen inside each run; see `jsnnq.training.probe`.
+    """The results of a study, from `results.json` of this schema or the one before.
 
     Raises:
         InputError: `results` is of another schema, or a row is none.
@@ -330,15 +304,13 @@ def read(
             f"results of schema {results.get('schema')!r} were given, this jsnnq reads "
             f"schemas 1 and {SCHEMA}: make the report with the jsnnq that ran the study"
         )
-    planned = tuple(_run(one) for one in results.get("planned", ()))
+    planned = tuple(map(_run, results.get("planned", ())))
     diverged = {
         _run(one): None if isinstance(one, str) else from_dict(one["config"])
         for one in results.get("diverged", ())
     }
-    groups = gather(results["rows"])
-    return Results(
-        results, groups, firing or {}, curves or {}, looks or {}, planned, diverged
-    )
+    seen = firing or {}, curves or {}, looks or {}
+    return Results(results, gather(results["rows"]), *seen, planned, diverged)
 
 
 def _run(one: Any) -> Run:

@@ -1,10 +1,8 @@
 """What a study found, as data, and the sentences that say it.
 
 A reader who knows nothing of the study shall see in ten seconds which quantizer keeps
-the accuracy and changes the behaviour (arXiv 2604.14487), or, of binary networks, what
-each method reached (arXiv 2606.27759); and what forbids to believe it: a control that
-was not measured, one seed only, rows that are not finished. The sentences themselves
-stand in `sentences.jinja`.
+the accuracy and changes the behaviour, or what each method reached, and what forbids to
+believe it. The sentences themselves stand in `sentences.jinja`.
 """
 
 import base64
@@ -13,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jsnnq.config import Run
+from jsnnq.quantizers.base import PLACES
 from jsnnq.report import comparisons, meaning, numbers, tables
 from jsnnq.report.groups import Group
 from jsnnq.report.results import CONTROLS, KEPT, READINGS, UNJUDGED, Reading, Results
@@ -90,49 +89,33 @@ def lists(study: Results) -> list[tuple[Reading, list[Group]]]:
 
 
 def missing(study: Results, undrawn: Sequence[str] = ()) -> list[Said]:
-    """What a finished study has and this one lacks.
-
-    Args:
-        study: as it is so far.
-        undrawn: titles of the plots for which there are no data.
-    """
+    """What a finished study has and this one lacks, plots by their titles."""
     done = {run for group in study.groups for run in group.runs}
     lost = [run for run in study.diverged if run not in done]
     waiting = [run for run in study.planned if run not in (*done, *lost)]
     found: list[Said] = [("diverged", lost), ("unfinished", waiting)]
     if not study.is_binary:
-        found += _missing_controls(study)
+        rows = [(group, row) for group in study.quantized for row in group.rows]
+        blind = [Run(g.name, row["seed"]) for g, row in rows if not row.get("emd")]
+        found.append(("no float", not study.float_accuracies))
+        found += [("no quantized", not study.quantized), ("no emd", blind)]
+        for start, word in CONTROLS.items():
+            is_used = any(group.start == start for group in study.quantized)
+            if is_used and study.control(start) is None:
+                found.append(("no control", (word, start)))
     return [one for one in (*found, ("undrawn", undrawn)) if one[1]]
-
-
-def _missing_controls(study: Results) -> list[Said]:
-    """What an EMD needs: a float network, and the control of each start."""
-    unmeasured = [
-        Run(group.name, row["seed"])
-        for group in study.quantized
-        for row in group.rows
-        if not row.get("emd")
-    ]
-    return [
-        ("no float", not study.float_accuracies),
-        ("no quantized", not study.quantized),
-        ("no emd", unmeasured),
-        *(
-            ("no control", (word, start))
-            for start, word in CONTROLS.items()
-            if any(group.start == start for group in study.quantized)
-            and study.control(start) is None
-        ),
-    ]
 
 
 def caveats(study: Results) -> list[Said]:
     """What a reader must know before believing the verdict."""
     single = bool(study.quantized) and all(len(g.rows) == 1 for g in study.quantized)
     if study.is_binary:
+        # What was published belongs to the full width.
+        widths = {g.network: g.config.network.width for g in study.groups}
+        widths = {network: width for network, width in widths.items() if width != 1}
         found: list[Said] = [
             ("single binary", single),
-            ("width", _widths(study)),
+            ("width", widths),
             ("choices", choices(study)),
         ]
     else:
@@ -151,24 +134,19 @@ def caveats(study: Results) -> list[Said]:
     return [one for one in found if one[1]]
 
 
-def _widths(study: Results) -> dict[str, float]:
-    """Networks of another width than the published one."""
-    return {
-        group.network: width
-        for group in study.groups
-        if (width := group.config.network.width) != 1
-    }
-
-
 def compared(study: Results) -> list[tuple[str, list[Any], list[comparisons.Family]]]:
     """What changes with each setting: its values, and the families it is seen in."""
-    rows = study.rows()
-    found = ((one, comparisons.families(rows, one)) for one in comparisons.SETTINGS)
-    return [
-        (setting, comparisons.by_size({v for one in alike for v in one.rows}), told)
-        for setting, alike in found
-        if (told := [_told_apart(one, alike) for one in alike])
-    ]
+    rows, found = study.rows(), []
+    for setting in comparisons.SETTINGS:
+        families = comparisons.families(rows, setting)
+        if setting == "method":
+            # Details alone make no other method; they are compared by themselves.
+            methods = lambda family: {meaning.method(x.config) for x in family.values()}
+            families = [one for one in families if len(methods(one.rows)) > 1]
+        told = [_told_apart(one, families) for one in families]
+        values = comparisons.by_size({value for one in told for value in one.rows})
+        found.append((setting, values, told))
+    return [one for one in found if one[2]]
 
 
 def _told_apart(
@@ -187,17 +165,19 @@ def _told_apart(
 
 def choices(study: Results) -> dict[str, list[str]]:
     """The readings of StoMPP and of the estimator that the rows were made with."""
+    known = [
+        pair for group in study.quantized for pair in meaning.quantizers(group.config)
+    ]
+    shortcuts = [str(group.traits.get("shortcut", "")) for group in study.quantized]
     found: dict[str, list[str]] = {}
-    wanted = ("law", "refresh", "schedule", "masks", "scaled", "gradient")
-    for group in study.quantized:
-        for place, one in meaning.quantizers(group.config):
-            for name in wanted:
-                # Masks of weights are by entry, whatever is chosen.
-                if hasattr(one, name) and (name, place) != ("masks", "weights"):
-                    key = f"{name} of {place}" if name == "gradient" else name
-                    found.setdefault(key, []).append(str(getattr(one, name)))
-        found.setdefault("shortcut", []).append(str(group.traits.get("shortcut", "")))
-    return {key: [*dict.fromkeys(filter(None, x))] for key, x in found.items()}
+    for name in ("law", "refresh", "schedule", "masks", "scaled", "gradient"):
+        for place, one in sorted(known, key=lambda pair: PLACES.index(pair[0])):
+            # Masks of weights are by entry, whatever is chosen.
+            if hasattr(one, name) and (name, place) != ("masks", "weights"):
+                key = f"{name} of {place}" if name == "gradient" else name
+                found.setdefault(key, []).append(str(getattr(one, name)))
+    found["shortcut"] = [*filter(None, shortcuts)]
+    return {key: [*dict.fromkeys(values)] for key, values in found.items() if values}
 
 
 def say(sentence: str, *about: Any) -> str:

@@ -1,9 +1,7 @@
 """The networks of a study as a table: one definition for terminal, page, Markdown, CSV.
 
 The page shows every column, the terminal and Markdown show some of them, and the CSV
-file holds the rows themselves, one per seed. Spiking networks are judged by accuracy
-and EMD, binary networks by accuracy alone. Published values stand beside ours where
-the study knows them.
+file holds the rows themselves, one per seed.
 """
 
 import csv
@@ -41,24 +39,15 @@ class Column(NamedTuple):
     is_text: bool = False
 
 
+_Cells = Callable[[Results, Group], Cell]
 _EMPTY = Cell("–", "")
 
 
-def _text(say: Callable[[Group], str]) -> Callable[[Results, Group], Cell]:
-    return lambda study, group: Cell(say(group), say(group)) if say(group) else _EMPTY
+def _text(say: Callable[[Results, Group], str]) -> _Cells:
+    return lambda *of: Cell(words, words) if (words := say(*of)) else _EMPTY
 
 
-def _whole(say: Callable[[Group], int | None]) -> Callable[[Results, Group], Cell]:
-    def cell(study: Results, group: Group) -> Cell:
-        number = say(group)
-        return Cell(str(number), number) if number else _EMPTY
-
-    return cell
-
-
-def _number(
-    path: str, show: Callable[[float], str], spread: bool = False
-) -> Callable[[Results, Group], Cell]:
+def _number(path: str, show: Callable[[float], str], spread: bool = False) -> _Cells:
     """Cells with the mean over seeds, and their range where asked for."""
 
     def cell(study: Results, group: Group) -> Cell:
@@ -79,14 +68,7 @@ def _ratio(study: Results, group: Group) -> Cell:
     return Cell(f"{times(ratio)} {control.word}", ratio)
 
 
-def _reading(study: Results, group: Group) -> Cell:
-    words = study.reading(group).words
-    return Cell(words, words)
-
-
-def _points(
-    difference: Callable[[Results, Group], float | None],
-) -> Callable[[Results, Group], Cell]:
+def _points(difference: Callable[[Results, Group], float | None]) -> _Cells:
     def cell(study: Results, group: Group) -> Cell:
         number = difference(study, group)
         return _EMPTY if number is None else Cell(points(number), number)
@@ -94,40 +76,32 @@ def _points(
     return cell
 
 
-def _spread(study: Results, group: Group) -> Cell:
-    spread = _number("accuracy", percent, True)(study, group).spread
-    return Cell(spread, spread) if spread else _EMPTY
-
-
-def _published(
-    part: str, show: Callable[[float], str]
-) -> Callable[[Results, Group], Cell]:
+def _published(part: str, show: Callable[[float], str]) -> _Cells:
     """Cells with a value of the paper, what it was published for and its grade."""
 
     def cell(study: Results, group: Group) -> Cell:
         known = study.paper(group)
-        value = known.get(part)
-        if value is None:
+        if known.get(part) is None:
             return _EMPTY
         grade = known.get(f"{part}_grade") or known.get("grade")
-        said = [
-            str(word) for word in (known.get("of"), grade, known.get("note")) if word
-        ]
-        return Cell(show(value), value, ", ".join(said))
+        said = map(str, filter(None, [known.get("of"), grade, known.get("note")]))
+        return Cell(show(known[part]), known[part], ", ".join(said))
 
     return cell
 
 
-_PAPER = Column("Paper %", "published accuracy", _published("accuracy", percent))
-_PAPER_EMD = Column("Paper EMD", "published", _published("emd", distance))
-_PAPER_DEAD = Column("Paper dead %", "published", _published("dead", percent))
-_PAPER_GAIN = Column("Paper on STE", "published points", _published("gain", points))
 _OF_PAPER = {
-    "accuracy": _PAPER,
-    "emd": _PAPER_EMD,
-    "dead": _PAPER_DEAD,
-    "gain": _PAPER_GAIN,
+    part: Column(title, words, _published(part, show))
+    for part, title, words, show in (
+        ("accuracy", "Paper %", "published accuracy", percent),
+        ("emd", "Paper EMD", "published", distance),
+        ("dead", "Paper dead %", "published", percent),
+        ("gain", "Paper on STE", "published points", points),
+    )
 }
+_family = lambda study, group: group.family
+_reading = lambda study, group: study.reading(group).words
+_spread = lambda study, group: _ACCURACY.cell(study, group).spread
 _ACCURACY = Column("Acc. %", "held-out accuracy", _number("accuracy", percent, True))
 _COST = (
     Column("ACs", "accumulates per image", _number("cost.acs", amount)),
@@ -135,22 +109,21 @@ _COST = (
     Column("Weights KiB", "scales included", _number("cost.weight_bits", kib)),
     Column("Time s", "wall clock", _number("wall_s", "{:.1f}".format)),
 )
-_NAME = Column("Network", "row of the study", _text(lambda g: g.name), True)
-_SEEDS = Column("Seeds", "number of seeds", _whole(lambda g: len(g.rows)))
+_NAME = Column("Network", "row of the study", _text(lambda _, g: g.name), True)
+_SEEDS = Column(
+    "Seeds", "number of seeds", lambda _, g: Cell(str(len(g.rows)), len(g.rows))
+)
+_BITS = "bits of a weight or membrane potential"
 _SPIKING = (
     _NAME,
     _ACCURACY,
     Column("EMD", "mean over layers", _number("emd.mean", distance, True)),
     Column("Against", "EMD as a multiple of its control", _ratio),
-    Column("Reading", "accuracy and EMD together", _reading, True),
-    Column("Family", "what is quantized, and how", _text(lambda g: g.family), True),
-    Column(
-        "Bits",
-        "bits of a weight or membrane potential",
-        _text(lambda g: meaning.bits(g.config)),
-    ),
-    Column("Clip", "largest magnitude", _text(lambda g: meaning.clip(g.config))),
-    Column("Start", "what training began from", _text(lambda g: g.start), True),
+    Column("Reading", "accuracy and EMD together", _text(_reading), True),
+    Column("Family", "what is quantized, and how", _text(_family), True),
+    Column("Bits", _BITS, _text(lambda _, g: meaning.bits(g.config))),
+    Column("Clip", "largest magnitude", _text(lambda _, g: meaning.clip(g.config))),
+    Column("Start", "what training began from", _text(lambda _, g: g.start), True),
     _SEEDS,
     Column("Weighted", "EMD weighted by neurons", _number("emd.weighted", distance)),
     Column("Max", "EMD of the worst layer", _number("emd.max", distance)),
@@ -164,23 +137,20 @@ _SPIKING = (
     _COST[2],
     Column("State KiB", "membrane potentials", _number("cost.state_bits", kib)),
     _COST[3],
-    _PAPER,
-    _PAPER_EMD,
-    _PAPER_DEAD,
+    *(_OF_PAPER[part] for part in ("accuracy", "emd", "dead")),
 )
 _BINARY = (
     _NAME,
     _ACCURACY,
     Column("On STE", "points above straight-through", _points(Results.gain)),
     Column("To float", "points above full precision", _points(Results.gap)),
-    _PAPER,
-    _PAPER_GAIN,
+    *(_OF_PAPER[part] for part in ("accuracy", "gain")),
     _SEEDS,
-    Column("Family", "what is binary, and how", _text(lambda g: g.family), True),
-    Column("Model", "network", _text(lambda g: g.network), True),
+    Column("Family", "what is binary, and how", _text(_family), True),
+    Column("Model", "network", _text(lambda _, g: g.network), True),
     *_COST,
 )
-_RANGE = Column("Range", "accuracy of the worst and the best seed", _spread)
+_RANGE = Column("Range", "accuracy of the worst and the best seed", _text(_spread))
 _TERMINAL = ("Network", "Acc. %", "EMD", "Against", "Dead %", "ACs", "MACs")
 _TERMINAL += ("Weights KiB", "On STE", "To float")
 _NOT_IN_MARKDOWN = ("Family", "Model", "Bits", "Clip")
@@ -194,16 +164,17 @@ def columns(study: Results) -> list[Column]:
     return [column for column in every if column not in unknown]
 
 
+def empty(title: str, caption: str, **look: Any) -> rich.table.Table:
+    """A table for the terminal, without a line."""
+    # Names of rows and data sets may hold what rich takes for markup.
+    words = {"title": rich.text.Text(title), "caption": rich.text.Text(caption)}
+    look |= {"box": rich.box.SIMPLE_HEAD, "pad_edge": False, "caption_justify": "left"}
+    return rich.table.Table(**words, **look)
+
+
 def terminal(study: Results, title: str, caption: str) -> rich.table.Table:
     """One line per network, so narrow that default names fit 80 columns."""
-    made = rich.table.Table(
-        title=rich.text.Text(title),
-        caption=rich.text.Text(caption),
-        caption_justify="left",
-        box=rich.box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=0,
-    )
+    made = empty(title, caption, padding=0)
     wanted = _TERMINAL + ("Paper %", "Seeds") * study.is_binary
     shown = [column for column in columns(study) if column.title in wanted]
     if study.is_binary:
@@ -222,7 +193,7 @@ def terminal(study: Results, title: str, caption: str) -> rich.table.Table:
 
 def markdown(study: Results) -> list[str]:
     """The lines of a Markdown table, one per network."""
-    unwanted = _NOT_IN_MARKDOWN + ("Time s",) * (not study.is_binary)
+    unwanted = {*_NOT_IN_MARKDOWN, *(() if study.is_binary else ("Time s",))}
     shown = [column for column in columns(study) if column.title not in unwanted]
     rows = [[column.title for column in shown]]
     for group in study.groups:
@@ -246,9 +217,8 @@ def as_csv(study: Results) -> str:
     for group in study.groups:
         for row in group.rows:
             alone = dataclasses.replace(group, rows=(row,))
-            read = _compared(study, alone) if study.is_binary else _judged(study, alone)
-            paper = {"paper": study.paper(group)}
-            lines.append(_flat({"dataset": study.dataset, **row, **read, **paper}))
+            told = {"dataset": study.dataset, **row, **_read(study, alone)}
+            lines.append(_flat({**told, "paper": study.paper(group)}))
     columns = list(dict.fromkeys(key for line in lines for key in line))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -257,20 +227,14 @@ def as_csv(study: Results) -> str:
     return text.getvalue()
 
 
-def _judged(study: Results, alone: Group) -> dict[str, Any]:
-    """How a spiking row is read against its control."""
+def _read(study: Results, alone: Group) -> dict[str, Any]:
+    """A row held against its control, a binary one against means of other methods."""
+    if study.is_binary:
+        return {"gain": study.gain(alone), "gap": study.gap(alone)}
     control = study.control(alone.start)
-    judged = alone.kind == "quantized"
-    return {
-        "control": control.word if control else None,
-        "ratio": study.ratio(alone),
-        "reading": study.reading(alone).words if judged else None,
-    }
-
-
-def _compared(study: Results, alone: Group) -> dict[str, Any]:
-    """How a binary row is read against the means of other methods."""
-    return {"gain": study.gain(alone), "gap": study.gap(alone)}
+    reading = study.reading(alone).words if alone.kind == "quantized" else None
+    word = control.word if control else None
+    return {"control": word, "ratio": study.ratio(alone), "reading": reading}
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -270,12 +270,12 @@ def test_unusual_settings_are_said(config, details):
         ),
         (
             spiking(LQNet(2), LQNet(4)),
-            "2 and 4-bit, clip 1",
+            "2 and 4-bit",
             ["weights and membranes", "LQ-Net", "2 and 4-bit", "clip 1"],
         ),
         (
             spiking(None, Uniform(4, grid="unsigned")),
-            "4-bit, grid unsigned, clip 1",
+            "4-bit, grid unsigned",
             ["membranes", "uniform", "grid unsigned", "4-bit", "clip 1"],
         ),
         (
@@ -284,9 +284,20 @@ def test_unusual_settings_are_said(config, details):
             ["BNN", "Net", "StoMPP", "refresh 10"],
         ),
         (binary(STE()), "", ["BWN", "Net", "STE"]),
+        # A clip is usual or not by its quantizer and its place.
+        (
+            spiking(LQNet(2, clip=1.0), LQNet(2, clip=1.0)),
+            "2-bit, clip 1",
+            ["weights and membranes", "LQ-Net", "2-bit", "clip 1"],
+        ),
+        (
+            spiking(Uniform(8, clip=2.5), Uniform(3, clip="max")),
+            "8 and 3-bit, clip 2.5, clip max",
+            ["weights and membranes", "uniform", "8 and 3-bit", "clip 2.5 and max"],
+        ),
         (
             binary(Uniform(2)),
-            "2-bit, clip 1",
+            "2-bit",
             ["weights", "Net", "uniform", "2-bit", "clip 1"],
         ),
     ],
@@ -302,7 +313,7 @@ def test_all_that_is_said_of_a_config(config, setting, words):
         ("bits", 2, "2-bit"),
         ("clip", 10.0, "clip 10"),
         ("clip", "max", "clip max"),
-        ("clip", None, "clip None"),
+        ("clip", None, "no clip"),
         ("grid", "unsigned", "grid unsigned"),
         ("ridge", 1e-4, "ridge 0.0001"),
         ("refresh", 10, "refresh 10"),

@@ -404,7 +404,7 @@ def test_a_place_in_a_comparison_stays_empty_where_there_is_no_row(tmp_path):
         ["weights, LQ-Net, clip 1", "90.0 %", "92.0 %"],
     ]
     lines = [
-        ["clip 0.5", "clip 1", "clip None"],
+        ["clip 0.5", "clip 1", "no clip"],
         ["weights, LQ-Net, 2-bit", "", "90.0 %", "91.0 %"],
         ["weights, LQ-Net, 4-bit", "93.0 %", "92.0 %", ""],
     ]

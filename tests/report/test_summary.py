@@ -14,6 +14,7 @@ from tests.studies import (
     KNOWN,
     KNOWN_BINARY,
     RECIPE,
+    ROWS,
     SMALL,
     binary,
     find,
@@ -248,14 +249,14 @@ def test_readings_of_what_the_papers_leave_open_stand_beside_the_result():
     begin, end = "Where the papers are silent: ", "."
     assert said.startswith(begin)
     assert said.endswith(end)
-    assert sorted(said.removeprefix(begin).removesuffix(end).split("; ")) == [
-        "STE's gradient of activations clipped",
-        "STE's gradient of weights identity",
+    assert said.removeprefix(begin).removesuffix(end).split("; ") == [
         "mask law soft",
-        "masks of activations by position",
         "refresh 100, 7",
-        "scaled signs False",
         "schedule cubic",
+        "masks of activations by position",
+        "scaled signs False",
+        "STE's gradient of weights identity",
+        "STE's gradient of activations clipped",
         "what shortcuts carry quantized",
     ]
     assert caveats(binary({"float-r18": [0.9, 0.9]})) == []
@@ -481,6 +482,13 @@ def test_families_that_are_called_alike_say_their_start_or_recipe():
         "BNN, ResNet-18, rate 0.1",
         "BNN, ResNet-18, rate 0.05",
     ]
+
+
+def test_a_method_is_not_compared_with_itself():
+    grids = [row for row in ROWS if row[0].startswith("membrane-uniform")]
+    results, _, _ = study(grids, SMALL)
+    found = [setting for setting, *_ in summary.compared(read(results))]
+    assert found == ["bits", "grid"]
 
 
 def test_orders_of_binary_networks_are_compared():

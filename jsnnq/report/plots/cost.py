@@ -30,12 +30,7 @@ def costed(study: Results) -> list[Group]:
 
 
 def draw_cost(study: Results, groups: Sequence[Group]) -> "Figure":
-    """Operations, events and storage, one bar per network.
-
-    Args:
-        study: the study.
-        groups: what `costed` found in it.
-    """
+    """Operations, events and storage, one bar for each network that is `costed`."""
     policy = dig(groups[0].rows[0], "cost.policy")
     operations = {"acs": "accumulates", "macs": "multiply-accumulates"}
     storage = {"weight_bits": "weights", "state_bits": "membrane state"}
@@ -45,31 +40,22 @@ def draw_cost(study: Results, groups: Sequence[Group]) -> "Figure":
         "storage, KiB": (storage, kib),
     }
     # Nothing fires in a binary network, and nothing has a state.
+    costs = lambda part: any(group.mean(f"cost.{part}") for group in groups)
     wanted = {
-        title: ({part: parts[part] for part in parts if _costs(groups, part)}, show)
+        title: ({part: words for part, words in parts.items() if costs(part)}, show)
         for title, (parts, show) in wanted.items()
-        if any(_costs(groups, part) for part in parts)
+        if any(map(costs, parts))
     }
     figure = style.figure(8.5, 1.2 + 0.23 * len(groups))
     panels = figure.subplots(1, len(wanted), sharey=True, squeeze=False)[0]
     for axes, (title, (parts, show)) in zip(panels, wanted.items(), strict=True):
         _draw_bars(axes, groups, parts, show)
         axes.set_title(style.plain(title), fontsize=8.5, loc="left", y=1.0)
-    rows = [style.plain(_as_priced(group)) for group in groups]
-    panels[0].set_yticks(range(len(groups)), rows)
+    # A binary row stands for all methods, so the name of one would mislead.
+    priced = lambda g: g.name if g.is_spiking else f"{g.place or 'float'}, {g.network}"
+    panels[0].set_yticks(range(len(groups)), [style.plain(priced(g)) for g in groups])
     panels[0].set_ylim(len(groups) - 0.4, -0.6)
     return figure
-
-
-def _as_priced(group: Group) -> str:
-    """A row's name, or what of it decides its cost."""
-    if group.is_spiking:
-        return group.name
-    return ", ".join([group.place or "float", group.network, *group.details])
-
-
-def _costs(groups: Sequence[Group], part: str) -> bool:
-    return any(group.mean(f"cost.{part}") for group in groups)
 
 
 def _draw_bars(
@@ -86,7 +72,7 @@ def _draw_bars(
         end += size
     for line, total in enumerate(end):
         axes.text(total, line, f" {show(total)}", va="center", fontsize=7)
-    axes.set_xlim(0, 1.3 * max(end.max(), 1e-9))
+    axes.set_xlim(0, 1.3 * max(end.max(), 1e-9))  # with room for the number
     axes.set_xticks([])
     axes.tick_params(labelsize=8, length=0)
     axes.spines["bottom"].set_visible(False)

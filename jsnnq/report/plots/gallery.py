@@ -1,9 +1,6 @@
 """Which pictures a study has, how to read them, and each twice as a PNG file.
 
-Of spiking networks: accuracy against EMD, where the behaviour changes, and how the
-neurons fire. Of binary networks: accuracy by method. Of networks whose layers become
-signs: what happens inside. Of all: training and cost. A picture without data is left
-out, and named as missing where it would belong.
+A picture without data is left out, and named as missing where it would belong.
 """
 
 import functools
@@ -42,7 +39,7 @@ class Picture(NamedTuple):
 
 
 class _Plot(NamedTuple):
-    """How a picture is drawn, and of which networks; of none, it is left out."""
+    """How a picture is drawn, and of which networks."""
 
     file: str
     title: str
@@ -139,23 +136,16 @@ _INSIDE = (
 
 def _plots(study: Results) -> list[_Plot]:
     """The pictures that belong to a study of this kind."""
-    within = [_inside(place, network) for place, network in inside.kinds(study)]
+    within = []
+    for kind in inside.kinds(study):
+        file = re.sub(r"[^\w.]+", "-", "_".join(["inside", *kind])).lower().strip("-")
+        title = f"Inside the layers: {', '.join(kind)}"
+        place, network = kind
+        looked = functools.partial(inside.looked, place=place, network=network)
+        within.append(_Plot(f"{file}.png", title, _INSIDE, looked, inside.draw))
     if study.is_binary:
         return [_METHODS, *within, _CURVES, _COST]
     return [_ACCURACY_EMD, *_SPIKING, *within, _CURVES, _COST]
-
-
-def _inside(place: str, network: str) -> _Plot:
-    """What happens in one kind of network."""
-    what = f"{place}, {network}"
-    file = re.sub(r"[^\w.]+", "-", f"inside_{place}_{network}").lower().strip("-")
-    return _Plot(
-        f"{file}.png",
-        f"Inside the layers: {what}",
-        _INSIDE,
-        functools.partial(inside.looked, place=place, network=network),
-        inside.draw,
-    )
 
 
 def _picture(plot: _Plot, study: Results) -> Picture:

@@ -26,24 +26,25 @@ def layered(study: Results) -> list[Group]:
 
 
 def draw_layers(study: Results, groups: Sequence[Group]) -> "Figure":
-    """A heat map, one line per control and network, one column per layer.
-
-    Args:
-        study: with its controls.
-        groups: what `layered` found in it.
-    """
+    """A heat map: a line for each control and what is `layered`, a column per layer."""
     from matplotlib.colors import LogNorm
 
-    rows, families, emds = zip(*_lines(study, groups), strict=True)
+    controls = [(w, "", dig(study.results, f"{w}.layers")) for w in CONTROLS.values()]
+    lines = [line for line in controls if line[2]]
+    lines += [(group.name, group.family, group.layers()) for group in groups]
+    rows, families, emds = zip(*lines, strict=True)
     layers = list(dict.fromkeys(layer for line in emds for layer in line))
     grid = np.array([[line.get(layer, np.nan) for layer in layers] for line in emds])
     grid *= 1000
     top = max(np.nanmax(grid), 1e-3)
+    # One layer that hardly moved would otherwise use up the colours.
     low = max(np.nanmin(grid[grid > 0], initial=top), top / 300)
     figure = style.figure(8.5, 1.9 + 0.24 * max(len(rows), 4))
     axes = figure.add_subplot()
-    norm = LogNorm(low, max(top, 1.01 * low))
-    image = axes.imshow(np.maximum(grid, low), "viridis", norm, aspect="auto")
+    top = max(top, 1.01 * low)  # A logarithmic scale needs two different ends.
+    image = axes.imshow(
+        np.maximum(grid, low), "viridis", LogNorm(low, top), aspect="auto"
+    )
     style.name_layers(axes, layers)
     axes.set_yticks(range(len(rows)), map(style.plain, rows))
     axes.spines[:].set_visible(False)
@@ -52,15 +53,14 @@ def draw_layers(study: Results, groups: Sequence[Group]) -> "Figure":
             axes.axhline(line - 0.5, color=style.PAPER, lw=3)
     if grid.shape[1] <= 20 and grid.size <= 500:
         _write_cells(axes, grid, image)
-    _add_colour_bar(figure, axes, image)
+    steps = [m * 10.0**e for e in range(-4, 4) for m in (1, 2, 5)]
+    ticks = [step for step in steps if low <= step <= top]
+    bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=30)
+    bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks], minor=False)
+    bar.ax.minorticks_off()
+    bar.outline.set_visible(False)
+    bar.set_label("EMD × 1000")
     return figure
-
-
-def _lines(study: Results, groups: Sequence[Group]) -> list[tuple[str, str, dict]]:
-    """Name, family and EMD per layer: the controls first, then the networks."""
-    controls = [(w, "", dig(study.results, f"{w}.layers")) for w in CONTROLS.values()]
-    networks = [(group.name, group.family, group.layers()) for group in groups]
-    return [*(line for line in controls if line[2]), *networks]
 
 
 def _write_cells(
@@ -79,23 +79,8 @@ def _write_cells(
             axes.text(column, row, words, color=colour, **look)
 
 
-def _add_colour_bar(figure: "Figure", axes: "Axes", image: Any) -> None:
-    steps = [m * 10.0**e for e in range(-4, 4) for m in (1, 2, 5)]
-    ticks = [step for step in steps if image.norm.vmin <= step <= image.norm.vmax]
-    bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=30)
-    bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks], minor=False)
-    bar.ax.minorticks_off()
-    bar.outline.set_visible(False)
-    bar.set_label("EMD × 1000")
-
-
 def draw_distances(found: Mapping[str, Any], called: tuple[str, str]) -> "Figure":
-    """EMD and matched distance of each layer between two networks, as bars.
-
-    Args:
-        found: what `jsnnq.study.saved.compare_saved` returned.
-        called: what the two are called.
-    """
+    """EMD and matched distance by layer, that `saved.compare_saved` found."""
     layers = list(found["emd"]["layers"])
     figure = style.figure(8.5, 3.8)
     axes = figure.add_subplot()

@@ -1,9 +1,7 @@
 """Firing distributions of two or more networks over each other, as small multiples.
 
 A distribution is drawn as the share of neurons in each of 40 intervals of the rate, on
-a logarithmic scale, because most rates are near 0. The network that others are held
-against is filled, the others are lines. Left of the first dotted line a neuron is
-dead, right of the second saturated.
+a logarithmic scale, because most rates are near 0.
 """
 
 import math
@@ -27,6 +25,7 @@ _BINS = 40
 _NOTHING = 1e-12  # an empty bin has no logarithm: it is drawn far below the axis
 _MOST = 24  # layers drawn one by one; a reader does not compare more
 _ALL = "all layers"
+_FLOAT = ("float network", style.MUTED)
 
 _Rates = Float[np.ndarray, "_"]
 
@@ -55,19 +54,14 @@ def fired(study: Results) -> list[Group]:
 
 
 def draw_pooled(study: Results, groups: Sequence[Group]) -> "Figure":
-    """All neurons of a network as one distribution, one panel per network.
-
-    Args:
-        study: with its firing.
-        groups: what `fired` found in it.
-    """
+    """All neurons of a network as one distribution, one panel for each that `fired`."""
     panels = []
     for group in groups:
-        before, after = map(_pool, _firing(study, group))
+        before, after = (_pool(record.rates()) for record in _records(study, group))
         emd = group.mean("emd.pooled")
-        line = _Line(group.method, _colour(study, group), after)
+        line = _Line(group.method, style.colour(group.method, study.methods), after)
         note = "" if emd is None else f"EMD {distance(emd)}"
-        panels.append(_Panel(group.name, _float_line(before), [line], note))
+        panels.append(_Panel(group.name, _Line(*_FLOAT, before), [line], note))
     return _draw(panels, 4)
 
 
@@ -81,34 +75,29 @@ def telling(study: Results) -> list[Group]:
 
 
 def draw_layers(study: Results, groups: Sequence[Group]) -> "Figure":
-    """Layer by layer, for a few networks.
-
-    Args:
-        study: with its firing.
-        groups: what `telling` chose.
-    """
-    firings = [_firing(study, group) for group in groups]
+    """Layer by layer, for the few networks that are `telling`."""
+    firings = [
+        [record.rates() for record in _records(study, group)] for group in groups
+    ]
     before = firings[0][0]
-    colours = _distinct([_colour(study, group) for group in groups])
+    colours = [style.colour(group.method, study.methods) for group in groups]
+    # Two networks of one method share a panel here: the second gets a free colour.
+    free = iter(c for c in style.METHODS.values() if c not in colours)
+    colours = [c if c not in colours[:i] else next(free) for i, c in enumerate(colours)]
     panels = []
     for layer in _moved_most(list(before), [group.layers() for group in groups]):
         lines = [
             _Line(group.name, colour, after[layer])
             for group, colour, (_, after) in zip(groups, colours, firings, strict=True)
         ]
-        panels.append(_Panel(layer, _float_line(before[layer]), lines))
+        panels.append(_Panel(layer, _Line(*_FLOAT, before[layer]), lines))
     return _draw(panels, 5)
 
 
 def draw_two(found: Mapping[str, Any], names: tuple[str, str]) -> "Figure":
-    """Two networks over each other, pooled and layer by layer.
-
-    Args:
-        found: what `jsnnq.study.saved.compare_saved` returned.
-        names: what the two are called.
-    """
+    """Two networks that `saved.compare_saved` found, pooled and by layer."""
     emd, unit = found["emd"], found.get("unit", "neuron")
-    one, other = (_rates(record, unit) for record in found["firing"])
+    one, other = (record.rates(unit) for record in found["firing"])
     layers = _moved_most(list(one), [emd["layers"]])
     one, other = ({_ALL: _pool(rates), **rates} for rates in (one, other))
     emds = {_ALL: emd["pooled"], **emd["layers"]}
@@ -141,30 +130,8 @@ def _records(study: Results, group: Group) -> list[Counts]:
     return [study.firing[before], study.firing[own[0]]]
 
 
-def _firing(study: Results, group: Group) -> list[dict[str, _Rates]]:
-    return [_rates(record) for record in _records(study, group)]
-
-
-def _rates(record: Counts, unit: str = "neuron") -> dict[str, _Rates]:
-    return record.rates(unit)
-
-
 def _pool(rates: Mapping[str, _Rates]) -> _Rates:
     return np.concatenate(list(rates.values()))
-
-
-def _float_line(values: _Rates) -> _Line:
-    return _Line("float network", style.MUTED, values)
-
-
-def _colour(study: Results, group: Group) -> str:
-    return style.colour(group.method, study.methods)
-
-
-def _distinct(colours: Sequence[str]) -> list[str]:
-    """The same colours, the second use of one replaced by one that is free."""
-    free = iter(c for c in style.METHODS.values() if c not in colours)
-    return [c if c not in colours[:i] else next(free) for i, c in enumerate(colours)]
 
 
 def _moved_most(
@@ -208,20 +175,17 @@ def _draw(panels: Sequence[_Panel], across: int, unit: str = "neuron") -> "Figur
 
 
 def _draw_panel(axes: "Axes", panel: _Panel, longest: int) -> None:
-    _draw_rates(axes, panel.base, fill=True, alpha=0.45, lw=0)
-    for line in panel.others:
-        _draw_rates(axes, line, lw=1.2)
+    for line in (panel.base, *panel.others):
+        look: dict[str, Any] = {"lw": 1.2}
+        if line is panel.base:
+            look = {"fill": True, "alpha": 0.45, "lw": 0}
+        share = np.maximum(histogram(line.rates, _BINS) / line.rates.size, _NOTHING)
+        edges, words = np.linspace(0, 1, _BINS + 1), style.plain(line.label)
+        look |= {"color": line.colour, "label": words, "baseline": _NOTHING}
+        axes.stairs(share, edges, **look)
     for border in (0.05, 0.95):
         axes.axvline(border, color=style.MUTED, lw=0.7, linestyle="dotted")
     axes.tick_params(labelsize=7.5)
     axes.set_title(style.plain(panel.title, longest), fontsize=7.5, loc="left", y=1.0)
     place = {"transform": axes.transAxes, "ha": "right", "va": "top"}
     axes.text(0.92, 0.94, panel.note, fontsize=7.5, **place)
-
-
-def _draw_rates(axes: "Axes", line: _Line, **look: Any) -> None:
-    """A histogram in shares of the neurons."""
-    share = np.maximum(histogram(line.rates, _BINS) / line.rates.size, _NOTHING)
-    edges, words = np.linspace(0, 1, _BINS + 1), style.plain(line.label)
-    look |= {"baseline": _NOTHING, "color": line.colour, "label": words}
-    axes.stairs(share, edges, **look)

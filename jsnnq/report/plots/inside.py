@@ -1,12 +1,9 @@
 """Inside a network whose layers become signs: which of them still learn, and when.
 
-One picture for each kind of binary network (arXiv 2606.27759): methods side by side,
-training steps to the right, layers from the input upwards. A gradient that is exactly
-zero has no logarithm and gets a colour of its own: one where the kernel is signs
-already and nothing is left to learn, and another where it is not, so that the layer
-would learn and is cut off. The second is the *gradient blockade*: frozen activations
-behind a layer pass nothing back to it. Lines mark the window in which each layer is
-frozen.
+One picture for each kind of binary network (arXiv 2606.27759). A gradient that is
+exactly zero has no logarithm and gets a colour of its own: one where the kernel is
+signs already and nothing is left to learn, and another where it is not, so that the
+layer would learn and is cut off: the *gradient blockade*.
 """
 
 import re
@@ -70,38 +67,36 @@ def looked(study: Results, place: str, network: str) -> list[Group]:
 
 
 def draw(study: Results, groups: Sequence[Group]) -> "Figure":
-    """Methods side by side: two accuracies, and four numbers of each layer.
-
-    Args:
-        study: with its looks.
-        groups: what `looked` found in it.
-    """
+    """Methods side by side: two accuracies, and four numbers of each layer."""
     seen = [_read(study, group) for group in groups]
     tall = 0.7 + 0.022 * max(len(each.layers) for each in seen)
     lines = max(each.title.count("\n") for each in seen)
     figure = style.figure(8.5, 2.4 + 4 * tall + 0.14 * lines)
-    grid = figure.subplots(
-        5,
-        len(seen),
-        squeeze=False,
-        sharex=True,
-        sharey="row",
-        height_ratios=[1.1, *[tall] * 4],
-    )
+    shared: dict[str, Any] = {"sharex": True, "sharey": "row", "squeeze": False}
+    grid = figure.subplots(5, len(seen), height_ratios=[1.1, *[tall] * 4], **shared)
     for axes, each in zip(grid[0], seen, strict=True):
         _draw_accuracies(axes, each)
-    _draw_shares(figure, grid[1], seen, "frozen", 1.0)
     _draw_gradients(figure, grid[2], seen)
-    _draw_shares(figure, grid[3], seen, "zero", 1.0)
-    most = max(0.01, *(float(each.flipped.max()) for each in seen))
-    _draw_shares(figure, grid[4], seen, "flipped", most)
+    flips = max(0.01, *(float(each.flipped.max()) for each in seen))
+    for row, part, most in (
+        (1, "frozen", 1.0),
+        (3, "zero", 1.0),
+        (4, "flipped", flips),
+    ):
+        for axes, each in zip(grid[row], seen, strict=True):
+            image = _draw_grid(axes, each, getattr(each, part), vmin=0, vmax=most)
+        _add_bar(figure, grid[row], image)
     edges = np.concatenate([_edges(each.steps) for each in seen])
     for axes in grid[-1]:
         axes.set_xlabel("step", fontsize=8)
         axes.set_xlim(edges.min(), edges.max())
     for row, words in zip(grid, _ROWS, strict=True):
         row[0].set_ylabel(words, fontsize=8)
-    _add_legend(figure, grid)
+    done, blocked = "zero: kernel is frozen", "zero, and kernel not frozen: blocked"
+    for colour, words in ((_DONE, done), (_BLOCKED, blocked)):
+        look = {"color": colour, "markeredgecolor": style.MUTED, "label": words}
+        grid[0, 0].plot([], [], "s", **look)
+    style.legend(figure, [grid[0, 0]], across=2)
     return figure
 
 
@@ -122,18 +117,10 @@ def _read(study: Results, group: Group) -> _Seen:
     grid = lambda word: np.array(
         [[look["layers"][path][word] for look in looks] for path in layers], float
     )
-    return _Seen(
-        "\n".join([group.method, *group.details, *study.trained(group)]),
-        layers,
-        windows,
-        column("step"),
-        100 * column("present"),
-        100 * column("binary"),
-        grid("frozen"),
-        grid("gradient"),
-        grid("zero"),
-        grid("flipped"),
-    )
+    title = "\n".join([group.method, *group.details, *study.trained(group)])
+    curves = column("step"), 100 * column("present"), 100 * column("binary")
+    grids = map(grid, ("frozen", "gradient", "zero", "flipped"))
+    return _Seen(title, layers, windows, *curves, *grids)
 
 
 def _place(path: str, windows: Mapping[str, Any]) -> tuple:
@@ -148,32 +135,22 @@ def _place(path: str, windows: Mapping[str, Any]) -> tuple:
 
 
 def _draw_accuracies(axes: "Axes", seen: _Seen) -> None:
-    words = "accuracy under the masks of that step"
-    axes.plot(seen.steps, seen.present, color=style.BLUE, label=words, lw=1.2)
-    words = "accuracy if everything were signs"
-    axes.plot(seen.steps, seen.binary, color=style.ORANGE, label=words, lw=1.2)
+    for accuracy, colour, words in (
+        (seen.present, style.BLUE, "accuracy under the masks of that step"),
+        (seen.binary, style.ORANGE, "accuracy if everything were signs"),
+    ):
+        axes.plot(seen.steps, accuracy, color=colour, label=words, lw=1.2)
     for start, _ in seen.windows.values():
         axes.axvline(start, color=style.MUTED, lw=0.4, alpha=0.5, zorder=0)
     axes.set_title(style.plain(seen.title, 120), fontsize=8.5)
     axes.tick_params(labelsize=7.5)
 
 
-def _draw_shares(
-    figure: "Figure",
-    row: Sequence["Axes"],
-    seen: Sequence[_Seen],
-    part: str,
-    most: float,
-) -> None:
-    for axes, each in zip(row, seen, strict=True):
-        image = _draw_grid(axes, each, getattr(each, part), vmin=0, vmax=most)
-    _add_bar(figure, row, image)
-
-
 def _draw_gradients(
     figure: "Figure", row: Sequence["Axes"], seen: Sequence[_Seen]
 ) -> None:
     """Logarithmic where there is a gradient, and flat colours where there is none."""
+    from matplotlib import colormaps
     from matplotlib.colors import ListedColormap, LogNorm
 
     passed = np.concatenate([each.gradient[each.gradient > 0] for each in seen])
@@ -183,21 +160,15 @@ def _draw_gradients(
     top = float(np.quantile(passed, 0.98, method="lower"))
     norm = LogNorm(low, max(top, 1.01 * low))
     flat = ListedColormap([_DONE, _BLOCKED])
+    # The darkest colours of viridis could be taken for zero.
+    bright = ListedColormap(colormaps["viridis"](np.linspace(0.25, 1, 192)))
     for axes, each in zip(row, seen, strict=True):
         learns = np.where(each.gradient > 0, each.gradient, np.nan)
-        image = _draw_grid(axes, each, learns, norm=norm, cmap=_bright())
+        image = _draw_grid(axes, each, learns, norm=norm, cmap=bright)
         cut = np.where(each.frozen < 1, 1.0, 0.0)
         cut = np.where(each.gradient == 0, cut, np.nan)
         _draw_grid(axes, each, cut, vmin=0, vmax=1, cmap=flat)
     _add_bar(figure, row, image, extend="both")
-
-
-def _bright() -> Any:
-    """Viridis without its darkest colours, which could be taken for zero."""
-    import matplotlib
-    from matplotlib.colors import ListedColormap
-
-    return ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.25, 1, 192)))
 
 
 def _draw_grid(axes: "Axes", seen: _Seen, values: _Grid, **look: Any) -> Any:
@@ -228,12 +199,3 @@ def _add_bar(
     bar = figure.colorbar(image, ax=list(row), pad=0.01, aspect=12, extend=extend)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=7.5)
-
-
-def _add_legend(figure: "Figure", grid: Any) -> None:
-    """The two accuracies, and the two ways to have no gradient."""
-    done, blocked = "zero: kernel is frozen", "zero, and kernel not frozen: blocked"
-    for colour, words in ((_DONE, done), (_BLOCKED, blocked)):
-        edge = style.MUTED
-        grid[0, 0].plot([], [], "s", color=colour, markeredgecolor=edge, label=words)
-    style.legend(figure, [grid[0, 0]], across=2)

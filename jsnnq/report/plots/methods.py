@@ -1,12 +1,11 @@
 """Accuracy by method: one dot per seed, their mean, and what was published.
 
-The picture of a study of binary networks (arXiv 2606.27759). A row of panels is a
-network; networks that are binary in weights and activations (BNN) stand apart from
-those that are binary in weights only (BWN). The line is full precision.
+A row of panels is a network; networks that are binary in weights and activations (BNN)
+stand apart from those that are binary in weights only (BWN).
 """
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from jsnnq.report.groups import Group
 from jsnnq.report.numbers import percent
@@ -22,15 +21,6 @@ _LEAST_POINTS = 5.0
 """An axis shows so many, so that tenths of a point do not look like a difference."""
 
 
-class _Panel(NamedTuple):
-    """The methods of one network and place, and the full-precision network."""
-
-    network: str
-    place: str
-    methods: Sequence[Group]
-    full: Group | None
-
-
 def ranked(study: Results) -> list[Group]:
     """Networks with an accuracy, if any of them is binary."""
     known = [group for group in study.groups if group.values("accuracy")]
@@ -39,63 +29,47 @@ def ranked(study: Results) -> list[Group]:
 
 
 def draw(study: Results, groups: Sequence[Group]) -> "Figure":
-    """One line per method.
-
-    Args:
-        study: with what was published.
-        groups: what `ranked` found in it.
-    """
-    panels = _panels(groups)
+    """One line for each method that is `ranked`."""
+    # The same network in full precision is in every panel of its network.
+    full = {group.network: group for group in groups if group.kind == "float"}
+    panels: dict[tuple[str, str], list[Group]] = {}
+    for group in groups:
+        if group.kind == "quantized":
+            panels.setdefault((group.network, group.place), []).append(group)
     networks = list(dict.fromkeys(network for network, _ in panels))
     places = list(dict.fromkeys(place for _, place in panels))
-    heights = [_lines(panels, network) for network in networks]
-    figure = style.figure(8.5, 1.1 + sum(0.55 + 0.26 * height for height in heights))
-    grid = figure.subplots(
-        len(networks),
-        len(places),
-        squeeze=False,
-        height_ratios=[0.9 + height for height in heights],
+    longest = lambda network: max(
+        len(alike) for (name, _), alike in panels.items() if name == network
     )
-    for row, network in zip(grid, networks, strict=True):
+    heights = list(map(longest, networks))
+    figure = style.figure(8.5, 1.1 + sum(0.55 + 0.26 * height for height in heights))
+    ratios, shape = [0.9 + height for height in heights], (len(networks), len(places))
+    grid = figure.subplots(*shape, squeeze=False, height_ratios=ratios)
+    for row, network, height in zip(grid, networks, heights, strict=True):
         for axes, place in zip(row, places, strict=True):
-            panel = panels.get((network, place))
-            if panel is None:
+            if (network, place) not in panels:
                 axes.set_axis_off()
-            else:
-                _draw_panel(axes, study, panel)
-                axes.set_ylim(_lines(panels, network) - 0.4, -0.6)
+                continue
+            _draw_panel(axes, study, panels[network, place], full.get(network))
+            axes.set_ylim(height - 0.4, -0.6)
     # Numbers of one panel and names of the next are not to be read as one.
     figure.set_layout_engine("constrained", w_pad=0.12)
     style.legend(figure, grid.flat)
     return figure
 
 
-def _panels(groups: Sequence[Group]) -> dict[tuple[str, str], _Panel]:
-    """By network and place; a float network is in every panel of its network."""
-    made = {}
-    full = {group.network: group for group in groups if group.kind == "float"}
-    for group in groups:
-        key = group.network, group.place
-        if group.kind == "quantized" and key not in made:
-            alike = [g for g in groups if (g.network, g.place) == key]
-            methods = [g for g in alike if g.kind == "quantized"]
-            made[key] = _Panel(*key, methods, full.get(group.network))
-    return made
-
-
-def _lines(panels: Mapping[tuple[str, str], _Panel], network: str) -> int:
-    """How many lines the longest panel of a network has."""
-    return max(len(p.methods) for p in panels.values() if p.network == network)
-
-
-def _draw_panel(axes: "Axes", study: Results, panel: _Panel) -> None:
-    for line, group in enumerate(panel.methods):
+def _draw_panel(
+    axes: "Axes", study: Results, alike: Sequence[Group], full: Group | None
+) -> None:
+    for line, group in enumerate(alike):
         _draw_method(axes, study, group, line)
-    if panel.full is not None:
-        _draw_full(axes, panel.full)
-    words = [
-        ", ".join([g.method, *g.details, *study.trained(g)]) for g in panel.methods
-    ]
+    if full is not None:
+        seeds = [100 * value for value in full.values("accuracy")]
+        look: dict[str, Any] = {"color": style.INK, "lw": 1.0, "linestyle": "dashed"}
+        look |= {"label": "full precision, with the range over its seeds"}
+        axes.axvspan(min(seeds), max(seeds), color=style.INK, alpha=0.10, lw=0)
+        axes.axvline(100 * (full.mean("accuracy") or 0.0), **look)
+    words = [", ".join([g.method, *g.details, *study.trained(g)]) for g in alike]
     axes.set_yticks(range(len(words)), map(style.plain, words))
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color=style.MUTED, alpha=0.25, lw=0.5)
@@ -104,9 +78,8 @@ def _draw_panel(axes: "Axes", study: Results, panel: _Panel) -> None:
     low, high = axes.get_xlim()
     missing = max(0.0, _LEAST_POINTS - (high - low)) / 2
     axes.set_xlim(low - missing, high + missing)
-    called = [panel.place, panel.network]
-    title = style.plain(", ".join(filter(None, called)))
-    axes.set_title(title, fontsize=8.5, loc="left")
+    title = ", ".join(filter(None, [alike[0].place, alike[0].network]))
+    axes.set_title(style.plain(title), fontsize=8.5, loc="left")
     axes.set_xlabel("accuracy on held-out images, %", fontsize=8)
     axes.tick_params(labelsize=8)
 
@@ -128,12 +101,3 @@ def _draw_method(axes: "Axes", study: Results, group: Group, line: int) -> None:
         look = {"color": style.MUTED, "ls": "", "markerfacecolor": "none"}
         look |= {"label": style.plain(label), "alpha": 0.8, "markersize": 7}
         axes.plot(100 * paper["accuracy"], line, "D", zorder=3, **look)
-
-
-def _draw_full(axes: "Axes", group: Group) -> None:
-    """A line for full precision, and a band from its worst to its best seed."""
-    seeds = [100 * value for value in group.values("accuracy")]
-    mean = 100 * (group.mean("accuracy") or 0.0)
-    axes.axvspan(min(seeds), max(seeds), color=style.INK, alpha=0.10, lw=0)
-    words = "full precision, with the range over its seeds"
-    axes.axvline(mean, color=style.INK, lw=1.0, linestyle="dashed", label=words)

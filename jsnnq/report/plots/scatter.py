@@ -9,9 +9,6 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-from jaxtyping import Float
-
 from jsnnq.report import meaning
 from jsnnq.report.groups import Group, is_finite
 from jsnnq.report.numbers import distance
@@ -21,7 +18,6 @@ from jsnnq.report.results import CONTROLS, KEPT, Control, Results
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.text import Annotation
 
 
 class _Point(NamedTuple):
@@ -40,15 +36,13 @@ def placed(study: Results) -> list[Group]:
 
 
 def draw(study: Results, groups: Sequence[Group]) -> "Figure":
-    """One point per network, the controls as lines, and what the corners mean.
-
-    Args:
-        study: with its controls.
-        groups: what `placed` found in it.
-    """
+    """A point for each network that is `placed`, and what the corners mean."""
     figure = style.figure(8.5, 6.0)
     axes = figure.add_subplot()
-    points = [_point(study, group) for group in groups]
+    points = []
+    for group in groups:
+        emd = 0.0 if group.kind == "float" else group.mean("emd.mean") or 0.0
+        points.append(_Point(group, emd, statistics.fmean(_heights(study, group))))
     controls = [control for start in CONTROLS if (control := study.control(start))]
     start = _start(study)
     shared = study.control(start)
@@ -72,11 +66,6 @@ def draw(study: Results, groups: Sequence[Group]) -> "Figure":
     style.legend(figure, [axes])
     _label_points(figure, axes, study, points)
     return figure
-
-
-def _point(study: Results, group: Group) -> _Point:
-    emd = 0.0 if group.kind == "float" else group.mean("emd.mean") or 0.0
-    return _Point(group, emd, statistics.fmean(_heights(study, group)))
 
 
 def _heights(study: Results, group: Group) -> list[float]:
@@ -181,13 +170,15 @@ def _draw_quadrants(axes: "Axes", control: Control | None) -> None:
     low, high = {"y": 0.02, "va": "bottom"}, {"y": 0.98, "va": "top"}
     inner, outer = {"x": 0.012, "ha": "left"}, {"x": 0.99, "ha": "right"}
     quiet, loud = {"color": style.MUTED}, {"color": style.INK, "weight": "bold"}
-    for words, look in {
-        "keeps accuracy\nand behaviour": inner | high | quiet,
-        "keeps accuracy,\nCHANGES BEHAVIOUR": outer | high | loud,
-        "loses accuracy,\nkeeps behaviour": inner | low | quiet,
-        "loses accuracy and\nchanges behaviour": outer | low | quiet,
-    }.items():
-        axes.text(s=words, **look, **corner)
+    for words, paper, look in (
+        ("keeps accuracy\nand behaviour", style.CALM, inner | high | quiet),
+        ("keeps accuracy,\nCHANGES BEHAVIOUR", style.ALARM, outer | high | loud),
+        ("loses accuracy,\nkeeps behaviour", style.PAPER, inner | low | quiet),
+        ("loses accuracy and\nchanges behaviour", style.PAPER, outer | low | quiet),
+    ):
+        # A control may stand that far out, and its line would strike the words.
+        behind = {"facecolor": paper, "edgecolor": "none", "pad": 1}
+        axes.text(s=words, bbox=behind, **look, **corner)
 
 
 def _draw_control(axes: "Axes", control: Control) -> None:
@@ -197,8 +188,9 @@ def _draw_control(axes: "Axes", control: Control) -> None:
     words = f"{control.word} {distance(control.mean)} ({control.span})"
     axes.axvspan(control.low, control.high, color=style.MUTED, alpha=0.22, lw=0)
     axes.axvline(control.mean, label=words, **look)
-    place = {"rotation": 90, "ha": "right", "va": "bottom", "color": style.MUTED}
-    spot = (control.low, 0.2)
+    place = {"rotation": 90, "ha": "right", "va": "top", "color": style.MUTED}
+    # Below the words of the corners, and above most points.
+    spot = (control.low, 0.88)
     axes.text(*spot, control.word, transform=axes.get_xaxis_transform(), **place)
 
 
@@ -217,68 +209,44 @@ def _draw_point(axes: "Axes", study: Results, point: _Point) -> None:
     axes.plot(x, y, label=style.plain(group.family), zorder=4, clip_on=False, **look)
 
 
-# The labels, placed greedily: point after point, each takes the cheapest of a rose of
-# places, by the area it covers of what already stands there and by its distance.
-# Everything is measured in points of 1/72 inch.
-
-_Spot = Float[np.ndarray, "2"]
-_Box = Float[np.ndarray, "4"]  # left, bottom, right, top
-
-
 def _label_points(
     figure: "Figure", axes: "Axes", study: Results, points: Sequence[_Point]
 ) -> None:
-    """Writes each network's setting beside its point, where it covers the least."""
-    figure.draw_without_rendering()
-    scale = figure.dpi / 72
-    box = lambda artist: np.array(artist.get_window_extent().extents) / scale
-    spots = axes.transData.transform([(point.x, point.y) for point in points]) / scale
-    taken = [np.concatenate([spot - 6, spot + 6]) for spot in spots]
-    taken += [box(artist) for artist in (*axes.lines, *axes.texts)]
+    """Writes each network's setting beside its point, where it covers nothing."""
+    from adjustText import adjust_text
+    from matplotlib.transforms import Bbox
+
+    figure.draw_without_rendering()  # Until then nobody knows where points stand.
+    around = 6 / 72 * figure.dpi
+    spots = axes.transData.transform([(point.x, point.y) for point in points])
+    taken = [Bbox([spot - around, spot + around]) for spot in spots]
+    taken += [text.get_window_extent() for text in axes.texts]
     several = len({group.start for group in study.quantized}) > 1
-    for point, spot in sorted(zip(points, spots, strict=True), key=lambda p: -p[0].y):
-        if point.group.kind != "quantized":
-            continue
-        words = meaning.setting(point.group.config) + f", {point.group.start}" * several
-        colour = style.colour(point.group.method, study.methods)
-        text = _write(axes, point, words, colour)
-        low, high = np.split(box(text), 2)
-        half = (high - low) / 2 + 1
-        centre = _choose(spot, half, taken, box(axes))
-        text.set_position(centre - spot)
-        end = np.clip(spot, centre - half, centre + half)
-        if np.hypot(*(end - spot)) > 9:
-            line = axes.transData.inverted().transform(scale * np.array([spot, end]))
-            axes.plot(*line.T, color=colour, lw=0.6, alpha=0.7, zorder=3)
-        taken.append(np.concatenate([centre - half, centre + half]))
-
-
-def _write(axes: "Axes", point: _Point, words: str, colour: str) -> "Annotation":
-    """A label on its point, to be moved; the layout of the figure does not wait."""
-    look = {"ha": "center", "va": "center", "fontsize": 7.5, "zorder": 5}
-    place = {"xytext": (0, 0), "textcoords": "offset points"}
-    at = (point.x, point.y)
-    text = axes.annotate(style.plain(words), at, color=colour, **place, **look)
-    text.set_in_layout(False)
-    return text
-
-
-def _choose(spot: _Spot, half: _Spot, taken: Sequence[_Box], frame: _Box) -> _Spot:
-    """The centre of a label of half this size: the best of all ways and distances."""
-    ways = [np.array([np.cos(a), np.sin(a)]) for a in np.arange(16) * np.pi / 8]
-    reach = [half + distance for distance in (6, 12, 22, 36, 52, 70)]
-    rose = [spot + way * far for far in reach for way in ways]
-    return min(rose, key=lambda centre: _clutter(centre, half, spot, taken, frame))
-
-
-def _clutter(
-    centre: _Spot, half: _Spot, spot: _Spot, taken: Sequence[_Box], frame: _Box
-) -> float:
-    """Area covered of other things and outside the frame, and the way to the point."""
-    boxes, low, high = np.array(taken), centre - half, centre + half
-    shared = np.minimum(high, boxes[:, 2:]) - np.maximum(low, boxes[:, :2])
-    inside = np.minimum(high, frame[2:]) - np.maximum(low, frame[:2])
-    covered = np.prod(np.maximum(shared, 0), axis=1).sum()
-    outside = np.prod(2 * half) - np.prod(np.maximum(inside, 0))
-    away = np.hypot(*np.maximum(np.abs(centre - spot) - half, 0))
-    return float(4 * covered + 9 * outside + 6 * away)
+    said: dict[tuple[float, float, str], list[str]] = {}
+    for group, x, y in points:
+        if group.kind == "quantized":
+            words = meaning.setting(group.config)
+            words += f", {group.start}" if several else ""
+            place = x, y, style.colour(group.method, study.methods)
+            said.setdefault(place, []).append(style.plain(words))
+    look = {"ha": "left", "va": "center", "fontsize": 7.5, "zorder": 5}
+    labels = [
+        # Where a clip cuts nothing, networks stand at one point: they share a label.
+        axes.text(x, y, "\n".join(words), color=colour, in_layout=False, **look)
+        for (x, y, colour), words in said.items()
+    ]
+    # Labels yield to each other first: one on a grey band is read, one on another not.
+    # A limit of time instead of steps would draw another picture on a slower machine.
+    _, lines = adjust_text(
+        labels,
+        objects=[box.transformed(axes.transData.inverted()) for box in taken],
+        force_text=(0.3, 0.8),
+        expand=(1.08, 1.3),
+        prevent_crossings=False,
+        ax=axes,
+        iter_lim=500,
+        min_arrow_len=12,
+        arrowprops={"arrowstyle": "-", "lw": 0.6, "alpha": 0.8, "zorder": 3},
+    ) or ((), ())
+    for line in lines:
+        line.set_color(line.patchA.get_color())

@@ -53,7 +53,7 @@ _MARKERS |= {"weights and membranes": "D", "BNN": "o", "BWN": "s"}
 def style() -> contextlib.AbstractContextManager[None]:
     """Letters and lines of the house, while figures are made and while they are drawn.
 
-    A figure takes some of them, for example the room of a tick, only when it is drawn.
+    Some of them, for example the room of a tick, a figure takes when it is drawn.
     """
     import matplotlib
 
@@ -86,19 +86,16 @@ def png(figure: "Figure") -> bytes:
 
 def darken(figure: "Figure") -> None:
     """Exchanges the inks of light paper for those of dark paper."""
+    from matplotlib.colors import to_hex, to_rgba_array
+
     for artist in figure.findobj():
         for part in ("color", "facecolor", "edgecolor", "markeredgecolor"):
             if hasattr(artist, f"get_{part}"):
-                dark = _DARK.get(_hex(getattr(artist, f"get_{part}")()))
+                rows = to_rgba_array(getattr(artist, f"get_{part}")())
+                # What has several colours, such as a heat map, is no ink.
+                dark = _DARK.get(to_hex(rows[0])) if len(rows) == 1 else None
                 if dark is not None:
                     getattr(artist, f"set_{part}")(dark)
-
-
-def _hex(colour: Any) -> str:
-    from matplotlib.colors import to_hex, to_rgba_array
-
-    rows = to_rgba_array(colour)
-    return to_hex(rows[0]) if len(rows) == 1 else ""
 
 
 def figure(width: float, height: float) -> "Figure":
@@ -112,14 +109,18 @@ def figure(width: float, height: float) -> "Figure":
 
 
 def legend(figure: "Figure", panels: Iterable["Axes"], across: int = 4) -> None:
-    """One legend above all panels, so many words across, each word once."""
+    """One legend above all panels, each word once, as many across as there is room."""
     found: dict[str, Any] = {}
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
-        for handle, label in zip(handles, labels, strict=True):
-            found.setdefault(label, handle)
-    place = {"loc": "outside upper center", "ncols": across, "fontsize": 8.5}
-    figure.legend(list(found.values()), list(found), **place)
+        found |= dict(zip(labels, handles, strict=True)) | found
+    place = {"loc": "outside upper center", "fontsize": 8.5}
+    # Only a drawn legend knows how wide its letters are.
+    for columns in range(across, 0, -1):
+        made = figure.legend([*found.values()], [*found], ncols=columns, **place)
+        if columns == 1 or made.get_window_extent().width <= figure.bbox.width:
+            break
+        made.remove()
 
 
 def plain(text: str, longest: int = 40) -> str:
@@ -138,12 +139,7 @@ def name_layers(axes: "Axes", layers: Sequence[str]) -> None:
 
 
 def colour(method: str, methods: Sequence[str]) -> str:
-    """The colour of a kind of network; those without one of their own share a few.
-
-    Args:
-        method: a quantizer, or which float network, in words.
-        methods: all that occur in the study.
-    """
+    """The colour of a method; of all in the study, those without one share a few."""
     others = sorted(set(methods) - set(METHODS))
     shared = {name: _SPARE[i % len(_SPARE)] for i, name in enumerate(others)}
     return (METHODS | shared)[method]

@@ -37,6 +37,24 @@ def test_labels_of_the_default_study_do_not_cover_each_other():
         assert not any(box.overlaps(other) for other in boxes[:i])
 
 
+def test_networks_at_one_point_share_a_label():
+    results, _, _ = small()
+    row = find(results, KNOWN[0][0])
+    other = row | {"name": "other", "config": row["config"] | {"calibration": 1}}
+    results["rows"].append(other)
+    labels = [text.get_text() for text in drawn(results).axes[0].texts]
+    assert labels.count("2-bit, clip 10\n2-bit, clip 10") == 1
+    assert sum("-bit" in label for label in labels) == len(KNOWN)
+
+
+def test_labels_stand_where_they_stood():
+    results, _, _ = study(ROWS[:13])
+    one, other = (
+        [text.get_position() for text in drawn(results).axes[0].texts] for _ in "12"
+    )
+    assert one == other
+
+
 def test_ticks_tell_accuracy_distance_and_multiples_of_the_control():
     results, _, _ = small()
     below, above = drawn(results).axes

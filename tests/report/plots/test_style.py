@@ -85,6 +85,22 @@ def test_names_are_neither_mathematics_nor_endless():
     assert style.plain("a" * 41) == "a" * 39 + "…"
 
 
+@pytest.mark.parametrize(
+    ("longest", "columns"), [(5, 4), (15, 4), (25, 3), (40, 2), (80, 1), (200, 1)]
+)
+def test_a_legend_has_as_many_columns_as_there_is_room(longest, columns):
+    figure = style.figure(8.5, 3)
+    axes = figure.add_subplot()
+    for i in range(4):
+        axes.plot([0, 1], label=f"{i}" + "x" * (longest - 1))
+    style.legend(figure, [axes])
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert legend._ncols == columns
+    assert columns == 1 or 0 <= box.x0 < box.x1 <= figure.bbox.x1
+
+
 def test_too_many_layers_are_named_now_and_then():
     axes = style.figure(4, 2).add_subplot()
     style.name_layers(axes, [f"layer{i}" for i in range(91)])

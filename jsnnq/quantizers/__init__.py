@@ -1,8 +1,4 @@
-"""The family of quantizers; each member can take another's place.
-
-A room for each member, called as its paper or library calls it, over what all of them
-have in common (`base`) and the rounding they do it with (`primitives`).
-"""
+"""The family of quantizers; each member can take another's place."""
 
 from jsnnq.quantizers.base import Quantizer as Quantizer
 from jsnnq.quantizers.base import identity as identity

@@ -1,9 +1,8 @@
 """The spike and its pretended derivatives.
 
-A spiking neuron fires where its charged membrane reaches the threshold,
-s = 1[x >= 0] with x = h - v_threshold, whose derivative is zero almost
-everywhere. Training replaces that derivative by a published bump g(x); the
-forward pass stays the exact step, and an exact tie fires.
+A spiking neuron fires where its charged membrane reaches the threshold, s = 1[x >= 0]
+with x = h - v_threshold, whose derivative is zero almost everywhere. Training replaces
+that derivative by a published bump g(x); the forward pass stays the exact step.
 
 `atan(2.0)` is the function x -> g(x) that `spike` uses as its backward rule, and a
 value, compared by its width, copied and pickled. Any other function of JAX that hashes

@@ -13,8 +13,7 @@ hash, and easily copied and pickled. Wrong settings are refused when it is made.
 
 Numbers such as the clip, the bit-width of a grid or a learned basis live in the state
 as arrays; only the settings that `apply` itself reads decide the compiled program.
-`representative` is one quantizer for all that differ in nothing `apply` reads: what is
-compiled for it serves them all.
+`representative` is one quantizer for all that differ in nothing `apply` reads.
 
 Channels are last: a kernel is `H W I O`, with one group of numbers per output channel
 O where a quantizer works per channel.

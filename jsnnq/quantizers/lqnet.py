@@ -221,9 +221,13 @@ def refit(
     word = nearest(x, levels, numbers).astype(jnp.uint8)
     terms = functools.partial(_terms, bits=len(basis), signed=signed)
     sums = cpu.column_sums(terms, word, x - nearest(x, levels, levels))
-    sums, count, size = parallel.total(sums), x.shape[0] * parallel.parts(), len(basis)
-    # A Gram matrix rounded to float32 is off by a thousandth of the ridge, which is all
-    # that there is in some directions.
+    return _moved(basis, parallel.total(sums), x.shape[0] * parallel.parts(), ridge)
+
+
+def _moved(basis, sums, count, ridge):
+    """The basis that the sums of `_terms` over `count` values ask for."""
+    size = len(basis)
+    # float32 is off by a thousandth of the ridge, which is all some directions have.
     with jax.enable_x64(True):
         means = sums.astype(jnp.float64) / count
         right, products = means[:size], means[size:]
@@ -252,7 +256,6 @@ def minimise(
     x: Float[Array, "N G"], basis: Float[Array, "K G"], signed: bool
 ) -> Float[Array, "K G"]:
     """QEM iterated until the basis stands still (or 200 times)."""
-
     moving = lambda carry: (carry[1] > 1e-6) & (carry[2] < _MOST_ITERATIONS)
 
     def iterate(carry):

@@ -147,8 +147,7 @@ class Uniform(Quantizer):
 
 def _percentile(values: Float[Array, "N *C"], share: float) -> Float[Array, "*C"]:
     """Linear between neighbours in order, as `numpy.percentile` has it."""
-    # In double precision: the float32 of `jnp.percentile` is off by whole places in a
-    # layer of millions.
+    # float32, as in `jnp.percentile`, is off by whole places in a layer of millions.
     place = share / 100 * (len(values) - 1)
     below = math.floor(place)
     ordered = jnp.sort(values, axis=0)

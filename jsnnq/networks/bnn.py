@@ -12,16 +12,11 @@ A block is entered by the sum its predecessor left,
 which in full precision is He et al.'s ResNet with its ReLU moved from the end of a
 block to the start of the next. With binary activations branch and shortcut carry the
 same signs (the reading of the papers chosen here: every ReLU becomes a sign before the
-value is split), unless the shortcut is `real`, as in Bi-Real Net (arXiv 1808.00278):
-then the sign acts inside the branch only. What the last join leaves stays real and
-passes the ordinary activation before it is pooled.
+value is split), unless the shortcut is `real`, as in Bi-Real Net (arXiv 1808.00278).
+What the last join leaves passes the ordinary activation before it is pooled.
 
-A maximum behind an ImageNet stem is taken before the first activation; the two
-commute, except while masks are mixed.
-
-MobileNetV2 (arXiv 1801.04381): bottlenecks are linear, so where the first convolution
-of a branch has no quantizer in front, it reads the sum as it is. The layout for CIFAR
-has no stride in its stem and its second stage.
+The bottlenecks of MobileNetV2 (`inverted_plans`) are linear: where the first
+convolution of a branch has no quantizer in front, it reads the sum as it is.
 """
 
 from typing import Any, ClassVar
@@ -40,7 +35,7 @@ from jsnnq.networks.resnet import (
     Synapse,
     Unit,
     max_pool,
-    widen,
+    sized,
 )
 
 SHORTCUTS = ("quantized", "real")
@@ -48,13 +43,7 @@ SHORTCUTS = ("quantized", "real")
 
 
 class PlainBlock(Block):
-    """A block whose convolutions each read an activation.
-
-    Attributes:
-        activation: a key of `layers.ACTIVATIONS`.
-        shortcut: one of `SHORTCUTS`.
-        activations: quantizers of the activations.
-    """
+    """A block whose convolutions read activations, with its `BinaryResNet`'s fields."""
 
     activation: str
     shortcut: str
@@ -78,10 +67,10 @@ class PlainBlock(Block):
 
     def _activate(self, unit, x, train, seen):
         name = self.name_of("act", unit)
-        quantizer = self.activations(self.path_of(name))
+        path = self.path_of(name)
         kind = "none" if unit.linear else self.activation
-        x = Activation(quantizer=quantizer, kind=kind, name=name)(x, train)
-        seen.activations[self.path_of(name)] = x[None]
+        x = Activation(self.activations(path), kind, name=name)(x, train)
+        seen.activations[path] = x[None]
         return x
 
     def _convolve(self, unit, x, train):
@@ -90,10 +79,7 @@ class PlainBlock(Block):
 
 
 class BinaryResNet(ResidualNetwork):
-    """A ResNet or MobileNetV2 whose weights and activations quantizers can make signs.
-
-    See `ResidualNetwork` for what it shares with spiking networks. It has no time: its
-    logits have one timestep.
+    """A ResNet or MobileNetV2 without time; `ResidualNetwork` has its other fields.
 
     Attributes:
         activation: `relu`, `relu6` or `clip` (to [-1, 1]), where there is no quantizer.
@@ -138,23 +124,17 @@ class BinaryResNet(ResidualNetwork):
 
         Args:
             x: images.
-            train: whether normalisation uses the batch and quantizers learn; then
+            train: use the batch's statistics and let quantizers learn; then
                 `batch_stats` and `quant` must be mutable.
         """
         seen = Seen({}, {}, {}, {})
         convolve, normalise = self.entrance()
         x = normalise(convolve(x, train), train)
+        # Before the first activation: the two commute, except while masks are mixed.
         x = max_pool(x) if self.pools else x
+        same = self.weights, self.dtype, self.activation, self.shortcut
         for plan in self.plans():
-            block = PlainBlock(
-                plan,
-                self.weights,
-                self.dtype,
-                self.activation,
-                self.shortcut,
-                self.activations,
-                name=plan.name,
-            )
+            block = PlainBlock(plan, *same, self.activations, name=plan.name)
             x = block(x, train, seen)
         x = Activation(kind=self.activation, name="act")(x, train)
         return self.classify(x[None], train, seen), seen
@@ -178,39 +158,23 @@ class BinaryResNet(ResidualNetwork):
 
     def layers_in_order(self) -> tuple[str, ...]:
         """Paths of all activations, convolutions and normalisations, then `fc`."""
-        found = ["conv1", "bn1"]
-        for plan in self.plans():
-            for unit in plan.units:
-                found += [
-                    f"{plan.name}/{kind}{unit.suffix}" for kind in ("act", "conv", "bn")
-                ]
-            if plan.shortcut == "convolution":
-                found += [f"{plan.name}/downsample_{kind}" for kind in ("conv", "bn")]
-        return (*found, "act", "fc")
+        found = self.block_layers("act", "conv", "bn")
+        return ("conv1", "bn1", *found, "act", "fc")
 
     def activation_layers(self) -> tuple[str, ...]:
         """Paths of the activations that convolutions of blocks read, in order."""
-        return tuple(p for p in self.layers_in_order() if "/act" in p)
+        return tuple(self.block_layers("act"))
 
     def block_synapses(self) -> list[Synapse]:
         """The kernels of its blocks with what feeds them, in the order of the data."""
-        found = []
-        for plan in self.plans():
-            name, units, shortcut = plan
-            found += [
-                Synapse(
-                    f"{name}/conv{unit.suffix}",
-                    f"{name}/act{unit.suffix}",
-                    unit.stride,
-                    (unit.size - 1) // 2,
-                    unit.features if unit.depthwise else 1,
-                )
-                for unit in units
-            ]
-            if shortcut == "convolution":
-                stride, source = plan.downsample.stride, f"{name}/shortcut"
-                found.append(Synapse(f"{name}/downsample_conv", source, stride, 0))
-        return found
+        return [
+            plan.synapse(
+                unit,
+                plan.path_of("act", unit) if unit.suffix else f"{plan.name}/shortcut",
+            )
+            for plan in self.plans()
+            for unit in plan.convolutions
+        ]
 
 
 def inverted_plans(
@@ -220,7 +184,7 @@ def inverted_plans(
 
     A branch widens sixfold (the first stage not at all), convolves each channel and
     narrows again; in the last place a convolution to four times the last stage's
-    channels.
+    channels. For CIFAR stem and second stage have no stride.
     """
     strides = (1, 1 if stem == "cifar" else 2, 2, 2, 1, 2, 1)
     entering = 2 * channels[0]
@@ -229,15 +193,14 @@ def inverted_plans(
         for number in range(depth):
             stride = strides[stage] if number == 0 else 1
             hidden = entering if stage == 0 else 6 * entering
-            units = [
+            units = (
                 Unit("1", hidden, 1, 1, linear=True),
                 Unit("2", hidden, 3, stride, depthwise=True),
                 Unit("3", features, 1, 1),
-            ]
-            units = units[1:] if stage == 0 else units
+            )[1 if stage == 0 else 0 :]
             same = stride == 1 and entering == features
             shortcut = "identity" if same else "none"
-            found.append(Plan(f"layer{stage + 1}_{number}", tuple(units), shortcut))
+            found.append(Plan(f"layer{stage + 1}_{number}", units, shortcut))
             entering = features
     head = Unit("1", 4 * entering, 1, 1, linear=True)
     return [*found, Plan("head", (head,), "none")]
@@ -264,19 +227,13 @@ def binary_resnet(
     Args:
         name: a key of `SIZES`.
         width: multiplies all channels.
-        activation: of full-precision activations; by default the published one, ReLU6
-            for MobileNetV2 and ReLU for the others.
+        activation: as in `BinaryResNet`; by default the published one, ReLU6 for
+            MobileNetV2 and ReLU for the others.
         **fields: other fields of `BinaryResNet`, at least `classes`.
 
     Raises:
         InputError: the name is unknown or the width leaves no channel.
     """
-    choose("network", name, SIZES)
-    size = SIZES[name]
-    return BinaryResNet(
-        depths=size.depths,
-        block=size.block,
-        channels=widen(name, size.channels, width),
-        activation=activation or ("relu6" if size.block == "inverted" else "relu"),
-        **fields,
-    )
+    size = sized(name, SIZES, width)
+    activation = activation or ("relu6" if size.block == "inverted" else "relu")
+    return BinaryResNet(**size._asdict(), activation=activation, **fields)

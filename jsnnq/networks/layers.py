@@ -1,14 +1,12 @@
 """Thin Flax modules: quantized convolution and dense, normalisation, spiking layer.
 
-Modules only hold parameters; the mathematics is in `neurons` and `quantizers`.
 Convolution, normalisation and pooling see time folded into the batch (`fold`), and
 only the neurons scan over timesteps. Four collections travel beside `params`:
 
     batch_stats   running mean and variance of the normalisation
     quant         states of the quantizers (bases, clips)
     membrane      membranes carried from call to call; only while streaming
-    potentials    what a quantizer of membranes or activations would see; only while
-                  calibrating
+    potentials    what a quantizer between kernels would see; only while calibrating
 """
 
 import dataclasses
@@ -81,14 +79,9 @@ def fold(
 
 
 def direct(x: Float[Array, "B *S"], timesteps: int) -> Float[Array, "T B *S"]:
-    """Repeats `x` at each of `timesteps` steps, a direct encoding.
+    """Repeats a still `x` at each of T timesteps, a direct encoding.
 
-    As in SEW-ResNet and in arXiv 2604.14487: the same analogue input is presented at
-    every timestep, and the first convolution with its neurons turns it into spikes.
-
-    Args:
-        x: one still input per example, for example the stem's current `B H W C`.
-        timesteps: T, at least 1.
+    As in SEW-ResNet and in arXiv 2604.14487: the first neurons turn it into spikes.
 
     Raises:
         InputError: `timesteps` is below 1.
@@ -123,15 +116,22 @@ class QuantizedLayer(nn.Module):
         if not self.quantizer.trainable and self.is_mutable_collection("quant"):
             self.put_variable("quant", STATE, state)
 
+    @property
+    def quantizes(self) -> bool:
+        """Whether there is a quantizer, and a state of it: none while initialising."""
+        return self.quantizer != identity and not self.is_initializing()
+
     def quantized(self, kernel: Array, train: bool) -> Array:
         """The kernel as the layer uses it."""
-        if self.quantizer == identity or self.is_initializing():
-            return kernel
+        # Every device has the whole kernel: no statistics of it are to be joined.
         with parallel.whole():
-            kernel, state = self.quantizer.apply(kernel, self.quantizer_state(), train)
+            return self._applied(kernel, train) if self.quantizes else kernel
+
+    def _applied(self, x, train):
+        x, state = self.quantizer.apply(x, self.quantizer_state(), train)
         if train:
             self.remember(state)
-        return kernel
+        return x
 
 
 class Conv(QuantizedLayer):
@@ -142,8 +142,7 @@ class Conv(QuantizedLayer):
         size: side of the square kernel.
         stride: step in both directions.
         depthwise: whether every channel is convolved with a kernel of its own.
-        dtype: in which the products are computed; parameters have its accumulation
-            dtype.
+        dtype: of the products; parameters have its accumulation dtype.
     """
 
     features: int = 1
@@ -191,9 +190,7 @@ class Dense(QuantizedLayer):
         return y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
 
 
-def moments(
-    x: Float[Array, "N H W C"],
-) -> tuple[Float[Array, "C"], Float[Array, "C"]]:
+def moments(x: Float[Array, "N H W C"]) -> tuple[Float[Array, "C"], Float[Array, "C"]]:
     """Mean and biased variance of each channel, over the whole batch.
 
     In two passes on each device; the parts are then joined exactly (Chan, Golub and
@@ -201,6 +198,7 @@ def moments(
     """
     values = at_least_float32(x)
     mean = jnp.mean(values, axis=(0, 1, 2))
+    # In one pass, mean(x^2) - mean^2 would cancel where the mean is large.
     var = jnp.mean(jnp.square(values - mean[None, None, None]), axis=(0, 1, 2))
     means, variances = parallel.gathered(jnp.stack([mean, var])[None]).swapaxes(0, 1)
     mean = jnp.mean(means, axis=0)
@@ -216,9 +214,8 @@ def normalise(
 ) -> tuple[Float[Array, "N H W C"], Float[Array, "C"], Float[Array, "C"]]:
     """gain (x - mean) / sqrt(var + epsilon) + shift, and the batch's mean and variance.
 
-    The gradient is written out (Ioffe and Szegedy, arXiv 1502.03167, section 3): it
-    reads the values twice, where a derivative of `moments` reads them six times. None
-    flows through the mean and the variance that are returned.
+    The gradient is written out (Ioffe and Szegedy, arXiv 1502.03167, section 3), to
+    read the values twice and not six times. None flows through mean and variance.
     """
     return _normalise_forward(x, gain, shift, epsilon)[0]
 
@@ -233,6 +230,7 @@ def _normalise_forward(x, gain, shift, epsilon):
 def _normalise_backward(epsilon, residual, gradients):
     del epsilon  # It is in the inverse of the deviation.
     x, gain, mean, inverse = residual
+    # Both sums and the last line read it.
     g = at_least_float32(cpu.computed_once(gradients[0]))
     standard = scaled(at_least_float32(x), inverse, -mean * inverse)
     sums = jnp.stack([g.sum(axis=(0, 1, 2)), (g * standard).sum(axis=(0, 1, 2))])
@@ -259,8 +257,7 @@ def scaled(
 class BatchNorm(nn.Module):
     """Batch normalisation as torch keeps it: the running variance is unbiased.
 
-    Flax's own keeps the biased one and cannot be told that an image was seen T
-    times. Statistics have the accumulation dtype and are taken in two passes.
+    Flax's own keeps the biased one. Statistics have the accumulation dtype.
 
     Attributes:
         scale: start of the scale (0 for a branch that starts silent).
@@ -283,9 +280,8 @@ class BatchNorm(nn.Module):
         Args:
             x: folded values.
             train: use the batch's statistics and update the running ones.
-            repeats: how often each value stands for itself: T for a stem that is
-                computed once on a still image. Mean and variance do not change by
-                it, the correction n / (n - 1) of the running variance does.
+            repeats: T for a stem that is computed once on a still image: the correction
+                n / (n - 1) of the running variance counts every timestep.
         """
         filled = functools.partial(jnp.full, x.shape[-1:], dtype=accumulation(x.dtype))
         gain = self.param("scale", lambda key: filled(self.scale))
@@ -329,12 +325,7 @@ class Activation(QuantizedLayer):
         """Activations `N *S`; a quantizer sees the values before any activation."""
         if self.is_mutable_collection("potentials") and not self.is_initializing():
             self.put_variable("potentials", "v", x)
-        if self.quantizer == identity or self.is_initializing():
-            return ACTIVATIONS[self.kind](x)
-        x, state = self.quantizer.apply(x, self.quantizer_state(), train)
-        if train:
-            self.remember(state)
-        return x
+        return self._applied(x, train) if self.quantizes else ACTIVATIONS[self.kind](x)
 
 
 class Spiking(QuantizedLayer):
@@ -355,41 +346,34 @@ class Spiking(QuantizedLayer):
         Args:
             x: currents.
             train: whether the quantizer may learn from this call.
-            shared: state of the feeding kernel's quantizer, for a quantizer that
-                shares it.
+            shared: state of the feeding kernel's quantizer, for one that shares it.
         """
         decay, dtype = None, accumulation(x.dtype)
         if self.neuron.kind == "plif":
             start = initial_decay(self.neuron)
             decay = self.param("w", lambda key: jnp.asarray(start, dtype))
-        quantizes = self.quantizer != identity and not self.is_initializing()
-        state = self.quantizer_state(shared) if quantizes else ()
+        resting = jnp.full(x.shape[1:], self.neuron.rest, dtype)
+        v = self.get_variable("membrane", "v", resting)
+        state = self.quantizer_state(shared) if self.quantizes else ()
         inside = train and self.quantizer.each_timestep
 
         def quantize(v, state):
-            if not quantizes:
+            if not self.quantizes:
                 return v, state
             v, state = self.quantizer.apply(v, state, inside)
             # Else every later timestep quantizes again, in each kernel that needs it.
             return cpu.computed_once(v), state
 
-        spikes, seen, v, after = unroll(
-            self.neuron, x, self._membrane(x.shape[1:], dtype), decay, quantize, state
-        )
+        spikes, seen, v, after = unroll(self.neuron, x, v, decay, quantize, state)
         if not self.is_initializing():
             # Kept only where the caller asks, by making the collection mutable.
             for collection, value in (("membrane", v), ("potentials", seen)):
                 if self.is_mutable_collection(collection):
                     self.put_variable(collection, "v", value)
-        if quantizes and train:
+        if self.quantizes and train:
             # Unless it wants otherwise a quantizer learns once per step, from the
             # potentials of all timesteps: inside the loop over time it is frozen.
-            self.remember(
-                after if inside else self.quantizer.apply(seen, state, True)[1]
-            )
+            if not inside:
+                after = self.quantizer.apply(seen, state, True)[1]
+            self.remember(after)
         return spikes
-
-    def _membrane(self, shape, dtype):
-        if self.has_variable("membrane", "v"):
-            return self.get_variable("membrane", "v")
-        return jnp.full(shape, self.neuron.rest, dtype)

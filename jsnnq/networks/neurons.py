@@ -14,11 +14,11 @@ current x, and r0 = v_reset (0 for a soft reset):
 These are the equations of SpikingJelly 2.0 (`activation_based.neuron`); with
 `detach_reset` the spike is a constant in the reset, so no gradient takes that path.
 
-**Where a membrane quantizer sits** is not settled in the literature, and both
-places are offered. `stored` quantizes v after the reset, the number a device keeps
-between timesteps (MINT, Q-SNNs, SpQuant); `before_fire` quantizes h, which changes
-the spike decision itself (snnTorch's `state_quant`). The default is `stored`: arXiv
-2604.14487 speaks of the recurrent state and of the bits it takes to store.
+Where a membrane quantizer sits is not settled in the literature. `stored` quantizes v
+after the reset, the number a device keeps between timesteps (MINT, Q-SNNs, SpQuant);
+`before_fire` quantizes h, which changes the spike decision itself (snnTorch's
+`state_quant`). The default is `stored`: arXiv 2604.14487 speaks of the recurrent state
+and of the bits it takes to store.
 """
 
 import dataclasses
@@ -86,10 +86,9 @@ class Neuron:
 
 
 def steady_drive(neuron: Neuron) -> float:
-    """The constant current at which a neuron fires at every step.
+    """The constant current that takes a neuron from rest to the threshold in one step.
 
-    It takes the membrane from rest to the threshold in one step: 1 for the IF neurons
-    of SEW-ResNet, tau times that where the current is divided by tau.
+    1 for the IF neurons of SEW-ResNet, tau times that where currents are divided by it.
     """
     rise = neuron.v_threshold - neuron.rest
     if neuron.kind == "if" or not neuron.decay_input:
@@ -109,13 +108,9 @@ def charge(
     x: Float[Array, "..."],
     decay: Float[Array, ""] | None = None,
 ) -> Float[Array, "..."]:
-    """The membrane after the current has arrived, before the spike is decided.
+    """The membrane after the current `x` has arrived at `v`, before the spike test.
 
-    Args:
-        neuron: which equation.
-        v: stored membrane.
-        x: current of this timestep.
-        decay: PLIF's w, needed for `plif` only.
+    PLIF alone needs `decay`, its w.
 
     Raises:
         InputError: PLIF has no `decay`.
@@ -164,13 +159,11 @@ def unroll(
         v: membranes before the first timestep; all later ones have their dtype.
         decay: PLIF's w.
         quantize: the membrane quantizer, applied where `neuron.placement` says: from
-            values and its state to values and its state of the next timestep. One
-            that hands its state back as it was is frozen while time runs.
+            values and its state to values and its state of the next timestep.
         state: of the quantizer, before the first timestep.
 
     Returns:
-        Spikes `T *N` in the dtype of `x`; the values that were given to `quantize`
-        (`T *N`, for the quantizer's own statistics; dropped by `jit` if unused); the
+        Spikes in the dtype of `x`; the values that were given to `quantize`; the
         membranes and the quantizer's state after the last timestep.
 
     Raises:
@@ -190,8 +183,6 @@ def unroll(
             v, state = quantize(seen, state)
         return (v, state), (s.astype(x.dtype), seen)
 
-    written_out = x.shape[0] <= _UNROLL_UP_TO
-    (v, state), (spikes, seen) = jax.lax.scan(
-        step, (v, state), x, unroll=True if written_out else 1
-    )
+    unrolled = True if x.shape[0] <= _UNROLL_UP_TO else 1
+    (v, state), (spikes, seen) = jax.lax.scan(step, (v, state), x, unroll=unrolled)
     return spikes, seen, v, state

@@ -1,9 +1,8 @@
 """Residual networks: units, blocks and the network over them, whatever fires inside.
 
 A network is a stem, blocks with a shortcut, and a classifier; its layers are named and
-laid out as in torchvision. What stands between the convolutions is the business of the
-two families built on this skeleton: spiking neurons that close every convolution
-(`sew`), or activations that open it (`bnn`).
+laid out as in torchvision. Between the convolutions two families differ: spiking
+neurons close every convolution (`sew`), or activations open it (`bnn`).
 
 A network returns what it saw beside its logits; `jit` drops what nobody uses.
 """
@@ -12,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -49,8 +47,8 @@ class Unit(NamedTuple):
         size: side of the kernel.
         stride: step of the convolution.
         depthwise: whether every channel has a kernel of its own and no others.
-        linear: whether it reads its input as it is, in full precision, where other
-            units without spikes read an activation (MobileNetV2's bottlenecks).
+        linear: whether it reads its input as it is, in full precision, and not an
+            activation (MobileNetV2's bottlenecks).
     """
 
     suffix: str
@@ -80,6 +78,21 @@ class Plan(NamedTuple):
         stride = max(unit.stride for unit in self.units)
         return Unit("", self.units[-1].features, 1, stride)
 
+    @property
+    def convolutions(self) -> tuple[Unit, ...]:
+        """Those of the branch, then that on the shortcut, if there is one."""
+        on_shortcut = self.shortcut == "convolution"
+        return (*self.units, self.downsample) if on_shortcut else self.units
+
+    def path_of(self, kind: str, unit: Unit) -> str:
+        """The path of a unit's layer, such as `layer1_0/conv1`."""
+        return f"{self.name}/{Block.name_of(kind, unit)}"
+
+    def synapse(self, unit: Unit, source: str) -> "Synapse":
+        """A unit's connections with what feeds them."""
+        margin, groups = (unit.size - 1) // 2, unit.features if unit.depthwise else 1
+        return Synapse(self.path_of("conv", unit), source, unit.stride, margin, groups)
+
 
 class Synapse(NamedTuple):
     """One set of connections.
@@ -90,8 +103,8 @@ class Synapse(NamedTuple):
             `features`.
         stride: of the convolution, in both directions.
         padding: zeros on each side of the image.
-        groups: into how many the channels are cut, each of which meets kernels of its
-            own only; as many as there are channels is depthwise.
+        groups: into how many the channels are cut, each with kernels of its own; as
+            many as there are channels is depthwise.
     """
 
     name: str
@@ -122,11 +135,10 @@ def residual_plans(
         for number in range(depth):
             stride = 2 if stage > 0 and number == 0 else 1
             units = branch_units(block, features, stride)
-            leaving = units[-1].features
-            same = stride == 1 and entering == leaving
+            same = stride == 1 and entering == units[-1].features
             shortcut = "identity" if same else "convolution"
             found.append(Plan(f"layer{stage + 1}_{number}", units, shortcut))
-            entering = leaving
+            entering = units[-1].features
     return found
 
 
@@ -154,6 +166,17 @@ def widen(name: str, channels: tuple[int, ...], width: float) -> tuple[int, ...]
     return found
 
 
+def sized(name: str, sizes: Mapping[str, Size], width: float) -> Size:
+    """A named size with all channels times `width`.
+
+    Raises:
+        InputError: the name is unknown or the width leaves no channel.
+    """
+    choose("network", name, sizes)
+    size = sizes[name]
+    return size._replace(channels=widen(name, size.channels, width))
+
+
 class Block(nn.Module):
     """What blocks of both families have in common.
 
@@ -176,14 +199,8 @@ class Block(nn.Module):
     ) -> tuple[Conv, BatchNorm]:
         """A unit's convolution and normalisation, with the start of the latter."""
         conv, bn = (self.name_of(kind, unit) for kind in ("conv", "bn"))
-        convolve = Conv(
-            quantizer=self.weights(self.path_of(conv)),
-            features=unit.features,
-            size=unit.size,
-            stride=unit.stride,
-            depthwise=unit.depthwise,
-            dtype=self.dtype,
-            name=conv,
+        convolve = _convolution(
+            unit, conv, self.weights(self.path_of(conv)), self.dtype
         )
         return convolve, BatchNorm(*start, name=bn)
 
@@ -193,16 +210,15 @@ class Block(nn.Module):
         return f"{kind}{unit.suffix}" if unit.suffix else f"downsample_{kind}"
 
 
+def _convolution(unit, name, quantizer, dtype):
+    shape = unit.features, unit.size, unit.stride, unit.depthwise
+    return Conv(quantizer, *shape, dtype, name=name)
+
+
 def max_pool(x: Float[Array, "N H W C"]) -> Float[Array, "N I J C"]:
     """Maximum over 3x3 windows, stride 2, padding 1 (nothing fires outside)."""
-    return jax.lax.reduce_window(
-        x,
-        -jnp.inf,
-        jax.lax.max,
-        (1, 3, 3, 1),
-        (1, 2, 2, 1),
-        ((0, 0), (1, 1), (1, 1), (0, 0)),
-    )
+    padding: Any = ((1, 1), (1, 1))  # Flax's annotation knows the named ones only.
+    return nn.max_pool(x, (3, 3), (2, 2), padding)
 
 
 class ResidualNetwork(nn.Module):
@@ -215,8 +231,7 @@ class ResidualNetwork(nn.Module):
         block: one of the family's `BLOCKS`.
         stem: `cifar` (3x3, stride 1) or `imagenet` (7x7, stride 2, max-pool).
         weights: quantizers of the kernels.
-        dtype: in which convolutions are computed; parameters, statistics and
-            membranes have its accumulation dtype (`jsnnq.runtime.precision`).
+        dtype: of the products; what is kept has its accumulation dtype.
 
     Raises:
         InputError: a name is unknown, a number out of range, or `dtype` is float64
@@ -249,8 +264,7 @@ class ResidualNetwork(nn.Module):
 
     def stem_unit(self) -> Unit:
         """The first convolution."""
-        size, stride = (7, 2) if self.pools else (3, 1)
-        return Unit("1", self.channels[0], size, stride)
+        return Unit("1", self.channels[0], *((7, 2) if self.pools else (3, 1)))
 
     @property
     def pools(self) -> bool:
@@ -276,11 +290,7 @@ class ResidualNetwork(nn.Module):
 
     @property
     def representative(self) -> "ResidualNetwork":
-        """The same one for all networks that compile to one program.
-
-        Quantizers that differ in numbers their states hold, such as bits and clips,
-        share what is compiled for it.
-        """
+        """The same one for all networks that compile to one program."""
         return self.with_rules(self.weights.representative, self.inner.representative)
 
     def layers_in_order(self) -> tuple[str, ...]:
@@ -293,35 +303,35 @@ class ResidualNetwork(nn.Module):
 
     # What follows from it
 
+    def block_layers(self, *kinds: str) -> list[str]:
+        """Paths of the blocks' layers of these kinds, in the order of the data."""
+        # That on a shortcut has no `act`: it reads what the first of the branch reads.
+        return [
+            plan.path_of(kind, unit)
+            for plan in self.plans()
+            for unit in plan.convolutions
+            for kind in kinds
+            if unit.suffix or kind != "act"
+        ]
+
     def inner_layers(self) -> tuple[str, ...]:
         """Paths of the layers that `inner` is for: neurons or activations."""
         return self.neuron_layers() or self.activation_layers()
 
     def entrance(self) -> tuple[Conv, BatchNorm]:
         """The stem's convolution and normalisation."""
-        unit = self.stem_unit()
-        convolve = Conv(
-            quantizer=self.weights("conv1"),
-            features=unit.features,
-            size=unit.size,
-            stride=unit.stride,
-            dtype=self.dtype,
-            name="conv1",
-        )
+        unit, quantizer = self.stem_unit(), self.weights("conv1")
+        convolve = _convolution(unit, "conv1", quantizer, self.dtype)
         return convolve, BatchNorm(name="bn1")
 
     def classify(
         self, x: Float[Array, "T B H W C"], train: bool, seen: Seen
     ) -> Float[Array, "T B K"]:
         """Logits of the mean over positions."""
+        # A sum over all positions would lose most of its digits in bfloat16.
         features = jnp.mean(at_least_float32(x), axis=(2, 3))
         seen.pooled["features"] = features
-        layer = Dense(
-            quantizer=self.weights("fc"),
-            features=self.classes,
-            dtype=self.dtype,
-            name="fc",
-        )
+        layer = Dense(self.weights("fc"), self.classes, self.dtype, name="fc")
         return fold(lambda y: layer(y, train), features)
 
     def synapses(self) -> tuple[Synapse, ...]:
@@ -332,12 +342,7 @@ class ResidualNetwork(nn.Module):
 
     def kernel_layers(self) -> tuple[str, ...]:
         """Paths of the layers with a kernel, in the order of the data."""
-        found = ["conv1"]
-        for plan in self.plans():
-            found += [f"{plan.name}/conv{unit.suffix}" for unit in plan.units]
-            if plan.shortcut == "convolution":
-                found.append(f"{plan.name}/downsample_conv")
-        return (*found, "fc")
+        return tuple(synapse.name for synapse in self.synapses())
 
 
 def observe(

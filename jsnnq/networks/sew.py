@@ -13,8 +13,8 @@ neurons, the last one of the branch and the one on a downsampling shortcut too. 
 torchvision layout and the layers' names are those of SpikingJelly, whose bottleneck
 however swaps S and A in IAND; here IAND is the paper's at every depth.
 
-A still image is convolved and normalised once and its current repeated T times, as in
-the authors' code; input with a time axis goes through the stem step by step.
+A still image is convolved once and its current repeated T times, as in the authors'
+code; input with a time axis goes through the stem step by step.
 """
 
 import warnings
@@ -36,7 +36,7 @@ from jsnnq.networks.resnet import (
     Size,
     Synapse,
     max_pool,
-    widen,
+    sized,
 )
 
 CONNECTS = ("add", "and", "iand")
@@ -52,14 +52,7 @@ def join(connect: str, shortcut: Array, branch: Array) -> Array:
 
 
 class SEWBlock(Block):
-    """A spike-element-wise block.
-
-    Attributes:
-        connect: `add`, `and` or `iand`.
-        neuron: the neurons' equations.
-        membranes: quantizers of the membranes.
-        zero_init: whether the branch starts as the identity mapping needs it.
-    """
+    """A spike-element-wise block, with the fields of its `SEWResNet`."""
 
     connect: str
     neuron: Neuron
@@ -69,10 +62,13 @@ class SEWBlock(Block):
     @nn.compact
     def __call__(self, x: Float[Array, "T B H W C"], train: bool, seen: Seen) -> Array:
         """The joined output; spikes and join are added to `seen`."""
+        # AND needs a branch that always fires: the paper's bias of 1 for its IF
+        # neurons, which is what drives them from rest to the threshold in one step.
+        bias = steady_drive(self.neuron) if self.connect == "and" else 0.0
         branch = x
         for unit in self.plan.units:
             silent = self.zero_init and unit is self.plan.units[-1]
-            start = self._silent_start() if silent else (1.0, 0.0)
+            start = (0.0, bias) if silent else (1.0, 0.0)
             branch = self._fire(unit, branch, train, seen, start)
         shortcut = x
         if self.plan.shortcut == "convolution":
@@ -81,21 +77,14 @@ class SEWBlock(Block):
         seen.joins[self.path_of("join")] = joined
         return joined
 
-    def _silent_start(self):
-        # AND needs a branch that always fires: the paper's bias of 1 for its IF
-        # neurons, which is what drives them from rest to the threshold in one step.
-        return (0.0, steady_drive(self.neuron) if self.connect == "and" else 0.0)
-
     def _fire(self, unit, x, train, seen, start=(1.0, 0.0)):
         convolve, normalise = self.convolution(unit, start)
         name = self.name_of("sn", unit)
-        spike = Spiking(
-            quantizer=self.membranes(self.path_of(name)), neuron=self.neuron, name=name
-        )
+        path = self.path_of(name)
+        spike = Spiking(self.membranes(path), self.neuron, name=name)
         current = fold(lambda y: normalise(convolve(y, train), train), x)
-        spikes = spike(current, train, shared_state(convolve))
-        seen.spikes[self.path_of(name)] = spikes
-        return spikes
+        seen.spikes[path] = spike(current, train, shared_state(convolve))
+        return seen.spikes[path]
 
 
 def shared_state(layer: nn.Module) -> Any:
@@ -104,7 +93,7 @@ def shared_state(layer: nn.Module) -> Any:
 
 
 class SEWResNet(ResidualNetwork):
-    """A SEW-ResNet; see `ResidualNetwork` for what it shares with others.
+    """A SEW-ResNet; `ResidualNetwork` has its other fields.
 
     Attributes:
         timesteps: T.
@@ -125,8 +114,7 @@ class SEWResNet(ResidualNetwork):
 
     def __post_init__(self):
         choose("connect", self.connect, CONNECTS)
-        threshold = self.neuron.v_threshold
-        self.membranes = self.membranes.placed("membranes", threshold)
+        self.membranes = self.membranes.placed("membranes", self.neuron.v_threshold)
         check_integer("timesteps", self.timesteps)
         super().__post_init__()
 
@@ -138,37 +126,26 @@ class SEWResNet(ResidualNetwork):
 
         Args:
             x: still images `B H W C`, or a sequence `T B H W C`.
-            train: whether normalisation uses the batch and quantizers learn; then
+            train: use the batch's statistics and let quantizers learn; then
                 `batch_stats` and `quant` must be mutable.
         """
         seen = Seen({}, {}, {}, {})
-        x = self._enter(x, train, seen)
-        for plan in self.plans():
-            x = SEWBlock(
-                plan,
-                self.weights,
-                self.dtype,
-                self.connect,
-                self.neuron,
-                self.membranes,
-                self.zero_init,
-                name=plan.name,
-            )(x, train, seen)
-        return self.classify(x, train, seen), seen
-
-    def _enter(self, x, train, seen):
         convolve, normalise = self.entrance()
-        spike = Spiking(quantizer=self.membranes("sn1"), neuron=self.neuron, name="sn1")
         if x.ndim == 4:
+            # The running variance is that of T equal currents.
             current = normalise(convolve(x, train), train, self.timesteps)
             current = direct(current, self.timesteps)
         else:
             current = fold(lambda y: normalise(convolve(y, train), train), x)
-        spikes = spike(current, train, shared_state(convolve))
-        seen.spikes["sn1"] = spikes
+        spike = Spiking(self.membranes("sn1"), self.neuron, name="sn1")
+        x = seen.spikes["sn1"] = spike(current, train, shared_state(convolve))
         if self.pools:
-            spikes = seen.pooled["maxpool"] = fold(max_pool, spikes)
-        return spikes
+            x = seen.pooled["maxpool"] = fold(max_pool, x)
+        same = self.weights, self.dtype, self.connect, self.neuron, self.membranes
+        for plan in self.plans():
+            block = SEWBlock(plan, *same, self.zero_init, name=plan.name)
+            x = block(x, train, seen)
+        return self.classify(x, train, seen), seen
 
     @property
     def inner(self) -> Rules:
@@ -181,47 +158,32 @@ class SEWResNet(ResidualNetwork):
 
     def layers_in_order(self) -> tuple[str, ...]:
         """Paths of all convolutions, normalisations and neurons, then `fc`."""
-        found = ["conv1", "bn1", "sn1"]
-        for plan in self.plans():
-            units = [*plan.units]
-            units += [plan.downsample] if plan.shortcut == "convolution" else []
-            found += [
-                f"{plan.name}/{SEWBlock.name_of(kind, unit)}"
-                for unit in units
-                for kind in ("conv", "bn", "sn")
-            ]
-        return (*found, "fc")
+        found = self.block_layers("conv", "bn", "sn")
+        return ("conv1", "bn1", "sn1", *found, "fc")
 
     def neuron_layers(self) -> tuple[str, ...]:
         """Paths of the neuron layers, in the order of the data."""
-        return tuple(p for p in self.layers_in_order() if "sn" in p)
+        return ("sn1", *self.block_layers("sn"))
 
     def block_synapses(self) -> list[Synapse]:
         """The kernels of its blocks with what feeds them, in the order of the data."""
         found = []
         source = "maxpool" if self.pools else "sn1"
         for plan in self.plans():
-            name, units, shortcut = plan
             feed = source
-            for unit in units:
-                margin = (unit.size - 1) // 2
-                found.append(
-                    Synapse(f"{name}/conv{unit.suffix}", feed, unit.stride, margin)
-                )
-                feed = f"{name}/sn{unit.suffix}"
-            if shortcut == "convolution":
-                stride = plan.downsample.stride
-                found.append(Synapse(f"{name}/downsample_conv", source, stride, 0))
-            source = f"{name}/join"
+            for unit in plan.units:
+                found.append(plan.synapse(unit, feed))
+                feed = plan.path_of("sn", unit)
+            if plan.shortcut == "convolution":
+                found.append(plan.synapse(plan.downsample, source))
+            source = f"{plan.name}/join"
         return found
 
 
 def warn_of_missing_levels(network: SEWResNet) -> None:
     """Warns where the neurons' resting value is no level of a membrane quantizer.
 
-    A neuron that sees nothing, or has just fired, then holds the nearest level: a bias
-    that a grid may be chosen for, but not without knowing. Learned levels are not known
-    beforehand.
+    Such a neuron would hold the nearest level. Learned levels are not known beforehand.
     """
     rest, layers = network.neuron.rest, network.neuron_layers()
     # The first layer of each quantizer.
@@ -242,11 +204,7 @@ def warn_of_missing_levels(network: SEWResNet) -> None:
 def init_state(
     network: SEWResNet, variables: dict, frame: Float[Array, "B H W C"]
 ) -> dict:
-    """Membranes at rest, for `stream` on frames shaped like `frame`.
-
-    Returns:
-        A tree of `B H W C` membranes, one leaf per neuron layer.
-    """
+    """Membranes at rest `B H W C`, by neuron layer, for `stream` on such frames."""
     _, state = jax.eval_shape(
         lambda: network.apply(variables, frame[None], mutable=["membrane"])
     )
@@ -268,8 +226,7 @@ def stream(
         frame: the input of this timestep.
 
     Returns:
-        Logits of this timestep (average them over time), what the network saw
-        (`1 B ...`), and the next state.
+        Logits (average them over time), what was seen (`1 B ...`), the next state.
     """
     found: Any = network.apply(
         {**variables, "membrane": state}, frame[None], mutable=["membrane"]
@@ -302,9 +259,6 @@ def sew_resnet(name: str, *, width: float = 1.0, **fields: Any) -> SEWResNet:
     Raises:
         InputError: the name is unknown or the width leaves no channel.
     """
-    choose("network", name, SIZES)
-    size = SIZES[name]
-    channels = widen(name, size.channels, width)
-    net = SEWResNet(depths=size.depths, block=size.block, channels=channels, **fields)
+    net = SEWResNet(**sized(name, SIZES, width)._asdict(), **fields)
     warn_of_missing_levels(net)
     return net

@@ -1,14 +1,12 @@
 """The spike and its pretended derivatives.
 
-A spiking neuron fires where its charged membrane reaches the threshold,
-s = 1[x >= 0] with x = h - v_threshold, whose derivative is zero almost
-everywhere. Training replaces that derivative by a published bump g(x); the
-forward pass stays the exact step, and an exact tie fires.
+A spiking neuron fires where its charged membrane reaches the threshold, s = 1[x >= 0]
+with x = h - v_threshold, whose derivative is zero almost everywhere. Training replaces
+that derivative by a published bump g(x); the forward pass stays the exact step.
 
 `atan(2.0)` is the function x -> g(x) that `spike` uses as its backward rule, and a
-value: equal to another one of the same width, so that networks which use it compare
-equal, and as easily copied and pickled. Any other function of JAX that hashes may
-stand in its place. Names and default constants are those of SpikingJelly 2.0
+value, compared by its width, copied and pickled. Any other function of JAX that hashes
+may stand in its place. Names and default constants are those of SpikingJelly 2.0
 (`activation_based.surrogate`).
 """
 
@@ -28,15 +26,7 @@ Derivative = Callable[[Float[Array, "..."]], Float[Array, "..."]]
 
 
 def spike(x: Float[Array, "..."], derivative: Derivative) -> Float[Array, "..."]:
-    """The step 1[x >= 0] whose gradient is `derivative(x)`.
-
-    Args:
-        x: charged membrane minus threshold, any shape.
-        derivative: a surrogate, such as those below.
-
-    Returns:
-        Spikes 0 or 1 in the dtype of `x`.
-    """
+    """The step 1[x >= 0], in the dtype of `x`, whose gradient is `derivative(x)`."""
     return _spike(x, derivative)
 
 
@@ -171,12 +161,5 @@ class rect(Surrogate):
 
 
 SURROGATES: dict[str, Callable[..., Surrogate]] = {
-    "sigmoid": sigmoid,
-    "atan": atan,
-    "piecewise_quadratic": piecewise_quadratic,
-    "piecewise_exp": piecewise_exp,
-    "soft_sign": soft_sign,
-    "super_spike": super_spike,
-    "erf": erf,
-    "rect": rect,
+    kind.__name__: kind for kind in Surrogate.__subclasses__()
 }

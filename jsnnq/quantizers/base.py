@@ -8,17 +8,15 @@ makes the state; `apply` maps values onto the grid the state describes and, in
 training, returns the state of the next step. What is not in the state is not
 remembered, so a resumed run continues exactly.
 
-A quantizer is a value: a frozen dataclass of its settings, equal to another one when
-all of them are equal, with a hash, and as easily copied, pickled and sent to another
-process. Wrong settings are refused when it is made.
+A quantizer is a value: a frozen dataclass of its settings, compared by them, with a
+hash, and easily copied and pickled. Wrong settings are refused when it is made.
 
 Numbers such as the clip, the bit-width of a grid or a learned basis live in the state
 as arrays; only the settings that `apply` itself reads decide the compiled program.
-`representative` is one quantizer for all that differ in nothing `apply` reads: what is
-compiled for it serves them all, so a study compiles once for all its uniform rows.
+`representative` is one quantizer for all that differ in nothing `apply` reads.
 
-Channels are last, as everywhere in jsnnq: a kernel is `H W I O` with one group of
-numbers per output channel O where a quantizer works per channel.
+Channels are last: a kernel is `H W I O`, with one group of numbers per output channel
+O where a quantizer works per channel.
 """
 
 import abc
@@ -26,6 +24,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
@@ -34,6 +33,10 @@ from jsnnq.errors import InputError, choose
 State = Any
 """A NamedTuple of arrays; empty for a quantizer that remembers nothing."""
 
+ENOUGH = 2**18
+"""Values that a start is fitted to: thousands a level. A layer of membranes has
+millions, which hundreds of iterations would take minutes for."""
+
 PLACES = ("weights", "membranes", "activations")
 """What a quantizer may stand on: kernels, neurons' membranes, what is between
 convolutions in a network without spikes."""
@@ -41,9 +44,6 @@ convolutions in a network without spikes."""
 
 class Quantizer(abc.ABC):
     """What all quantizers have in common; a member is a frozen dataclass of settings.
-
-    A member says how it starts (`init`) and what it does (`apply`), and whatever else
-    of the following is not true of it.
 
     Attributes:
         bits: bits of one stored value.
@@ -68,12 +68,7 @@ class Quantizer(abc.ABC):
 
     @abc.abstractmethod
     def init(self, key: jax.Array, x: Any) -> State:
-        """The state to start from.
-
-        Args:
-            key: for what is random.
-            x: the values; unless the quantizer `needs_values`, a shape is enough.
-        """
+        """The state to start from; a shape `x` is enough unless it `needs_values`."""
 
     @abc.abstractmethod
     def apply(self, x: Array, state: State, train: bool) -> tuple[Array, State]:
@@ -81,11 +76,11 @@ class Quantizer(abc.ABC):
 
     def __str__(self) -> str:
         """The settings that are not the usual ones."""
-        given = (
-            (field.name, getattr(self, field.name), field.default)
+        words = ", ".join(
+            f"{field.name}={value!r}"
             for field in dataclasses.fields(self)  # type: ignore[arg-type]
+            if (value := getattr(self, field.name)) != field.default
         )
-        words = ", ".join(f"{n}={v!r}" for n, v, usual in given if v != usual)
         return f"{type(self).__name__}({words})"
 
     @property
@@ -99,16 +94,13 @@ class Quantizer(abc.ABC):
         return None
 
     def placed(self, place: str, threshold: float | None = None) -> "Quantizer":
-        """The quantizer for a place, with the settings that were left to the place.
+        """The quantizer for one of `PLACES`, with the settings that were left to it.
 
-        Args:
-            place: one of `PLACES`.
-            threshold: the neurons' threshold, where it is known.
+        For membranes, `threshold` is that of the neurons.
 
         Raises:
             InputError: it has no meaning there.
         """
-        del threshold
         choose("place", place, PLACES)
         if place not in self.places:
             raise InputError(
@@ -119,14 +111,10 @@ class Quantizer(abc.ABC):
 
     def stored_numbers(self, state: State) -> int:
         """float32 numbers (scales, bases) that a device keeps beside the values."""
-        del state
         return 0
 
     def frozen(self, x: Any, state: State) -> Bool[Array, "..."]:
-        """Which entries have become hard signs, shaped like the last axes of `x`.
-
-        For a quantizer that makes signs only.
-        """
+        """Which entries have become hard signs, shaped like the last axes of `x`."""
         raise AttributeError(f"{self} makes no signs, so that nothing freezes")
 
     @property
@@ -144,12 +132,10 @@ class Identity(Quantizer):
 
     def init(self, key, x):
         """Nothing to remember."""
-        del key, x
         return ()
 
     def apply(self, x, state, train):
         """The same in training and evaluation."""
-        del train
         return x, state
 
 
@@ -158,13 +144,7 @@ identity = Identity()
 
 
 def storage_bits(quantizer: Quantizer, size: int, state: State) -> int:
-    """Bits that `size` quantized values take, with their scales or bases.
-
-    Args:
-        quantizer: how the values are stored.
-        size: how many values.
-        state: the quantizer's state for them.
-    """
+    """Bits that `size` quantized values take, with the scales or bases of `state`."""
     return size * quantizer.bits + 32 * quantizer.stored_numbers(state)
 
 
@@ -206,6 +186,14 @@ def check_bits(method: str, bits: int, least: int = 1) -> None:
         raise InputError(
             f"{method} got bits={bits!r}: an integer from {least} to 8 is needed"
         )
+
+
+def sample(key: Any, x: Float[Array, "*N"]) -> Float[Array, "*M"]:
+    """The values, or where there are more than `ENOUGH`, so many drawn at random."""
+    if x.size <= ENOUGH:
+        return x
+    drawn = jax.random.randint(key, (ENOUGH,), 0, x.size, jnp.int32)
+    return x.reshape(-1)[drawn]
 
 
 def per_channel(x: Float[Array, "*N C"]) -> Float[Array, "M C"]:

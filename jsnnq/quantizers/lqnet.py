@@ -10,20 +10,14 @@ The basis follows the values by quantization error minimisation (QEM, section 3.
 with the codes B fixed, v minimises |B^T v - x|^2; with v fixed, the codes are those
 of the nearest levels. In training one QEM iteration runs per step, and its result
 enters the stored basis by a moving average of 0.9; the forward pass uses the basis
-stored before. The basis starts from QEM run to convergence on the given values (of a
-layer's potentials on 2^18 of them, drawn at random where there are more);
+stored before. The basis starts from QEM run to convergence on the given values;
 `start="published"` takes the constant start of the authors' code instead.
 
-Settings named here because sources differ:
-
-* The average is debiased, as TensorFlow's helper in the authors' code does, so that
-  the first step replaces the start by the first solution; `debias=False` is the plain
-  average of the PyTorch ports.
-* The basis of a membrane follows the potentials of all timesteps, once per training
-  step, and is frozen while time runs; `follow="timestep"` moves it at each of them.
-* The gradient is the identity for weights, and for the membrane the identity up to
-  the largest level and zero above. A clip (arXiv 2604.14487 puts one before the
-  encoding; LQ-Nets has none) adds its own derivative: zero outside.
+The average is debiased, as by TensorFlow's helper in the authors' code, so that the
+first step replaces the start by the first solution; `debias=False` is the plain average
+of the PyTorch ports. The gradient is the identity for weights, and for the membrane the
+identity up to the largest level and zero above. A clip (arXiv 2604.14487 puts one
+before the encoding; LQ-Nets has none) adds its own derivative: zero outside.
 
 **The ridge.** Codes can be collinear (a channel of equal weights, a layer that never
 charges), and the normal equations singular. For weights the authors add 1e-4 to the
@@ -39,11 +33,10 @@ differs from that of the authors' by at most eps / (eps + lambda) of it, lambda 
 least eigenvalue of B B^T / N: 1.5 to 3 eps for 2 to 4 bits on normally distributed
 weights, a fifth in a direction that one of 4608 values decides alone.
 
-Sums over values are taken in float32, and the system, whose condition may be 1 / eps,
-is solved in float64, whatever JAX's default is: the new basis is that of float64 to
-1e-5 of the largest entry of both, in degenerate channels too. `ridge=0` solves the
-normal equations as they are; where they are singular, a basis without meaning comes
-out, NaN as a rule.
+Sums are taken in float32, and the system, whose condition may be 1 / eps, is solved in
+float64, whatever JAX's default is: the new basis is that of float64 to 1e-5 of the
+largest entry of both. `ridge=0` solves the normal equations as they are; where they are
+singular, a basis without meaning comes out, NaN as a rule.
 """
 
 import dataclasses
@@ -58,33 +51,24 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jsnnq.errors import InputError, check_number, choose
-from jsnnq.quantizers.base import PLACES, Quantizer, check_bits, per_channel
+from jsnnq.quantizers.base import PLACES, Quantizer, check_bits, per_channel, sample
 from jsnnq.quantizers.primitives import nearest, round_to_level
 from jsnnq.runtime import cpu, parallel
 from jsnnq.runtime.precision import accumulation, at_least_float32
 
-AVERAGE = 0.9
-"""Weight of the past in the moving average of the basis."""
-
+AVERAGE = 0.9  # Weight of the past in the moving average of the basis.
 RIDGE = 1e-4
-
-NORMAL_QUARTILE = 0.6745
-"""75th percentile of the standard normal, in the authors' start values."""
-
+NORMAL_QUARTILE = 0.6745  # Of the standard normal, in the authors' start values.
 _MOST_ITERATIONS = 200
-
-_ENOUGH = 2**18
-"""Potentials that the start of a membrane's basis is fitted to: thousands a level. A
-layer has millions, which hundreds of iterations would take minutes for."""
 
 
 class LQNetState(NamedTuple):
-    """What LQ-Net remembers. G is the number of groups: channels, or 1 for a layer.
+    """What LQ-Net remembers, for G groups: channels, or 1 for a layer.
 
     Attributes:
-        basis: `K G`, in use.
-        average: `K G`, the sum behind the moving average.
-        weight: the weights behind `average` added up; `basis = average / weight`.
+        basis: in use, `average / weight`.
+        average: the sum behind the moving average.
+        weight: the weights behind `average` added up.
         clip: values are clipped to this magnitude before encoding.
     """
 
@@ -108,8 +92,7 @@ class LQNet(Quantizer):
         ridge: eps above, from 0.
         follow: when a membrane's basis moves, once per `step` or at each `timestep`.
         codes: `signed` (+-1, a basis per channel) or `unsigned` (0 and 1, a basis per
-            layer); None leaves it to the place, signed for weights and unsigned
-            elsewhere, and is signed where there is none.
+            layer); None is unsigned for membranes and activations, else signed.
 
     Raises:
         InputError: a setting is out of range.
@@ -135,10 +118,8 @@ class LQNet(Quantizer):
             check_number("lqnet clip", self.clip, above=0)
         if self.codes is not None:
             choose("codes", self.codes, ("signed", "unsigned"))
-            if self.codes == "unsigned" and self.clip is None:
-                raise InputError(
-                    "lqnet got no clip for unsigned codes: a number is needed"
-                )
+        if self.codes == "unsigned" and self.clip is None:
+            raise InputError("lqnet got no clip for unsigned codes: a number is needed")
 
     @property
     def _signed(self) -> bool:
@@ -177,18 +158,13 @@ class LQNet(Quantizer):
         """A basis for the values; of many membranes, for a random part of them."""
         as_array = functools.partial(jnp.asarray, dtype=accumulation(x.dtype))
         limit = as_array(math.inf if self.clip is None else self.clip)
-        if not self._signed and x.size > _ENOUGH:
-            drawn = jax.random.randint(key, (_ENOUGH,), 0, x.size, jnp.int32)
-            x = x.reshape(-1)[drawn]
+        x = x if self._signed else sample(key, x)
         basis = _start(x, limit, self.bits, self._signed, self.start)
         total, weight = (jnp.zeros_like(basis), 0.0) if self.debias else (basis, 1.0)
         return LQNetState(basis, total, as_array(weight), limit)
 
     def apply(self, x, state, train):
-        """The nearest levels; in training, the basis takes a step towards the values.
-
-        The forward pass of a step uses the basis stored before it.
-        """
+        """The nearest levels; in training, the basis takes a step to the values."""
         levels, _ = sorted_levels(state.basis, self._signed)
         if self._signed:
             low, high = -state.clip, state.clip
@@ -198,24 +174,20 @@ class LQNet(Quantizer):
             high = jnp.minimum(state.clip, levels[-1])
             low = jnp.zeros_like(high)
         x_hat = round_to_level(x, levels, low, high)
-        return x_hat, self._followed(x, state) if train else state
+        if not train:
+            return x_hat, state
+        values = _encoded(jax.lax.stop_gradient(x), state.clip, self._signed)
+        fresh = refit(values, state.basis, self._signed, self.ridge)
+        total = self.average * state.average + (1 - self.average) * fresh
+        weight = self.average * state.weight + (1 - self.average)
+        return x_hat, LQNetState(total / weight, total, weight, state.clip)
 
     def stored_numbers(self, state):
         """The bases."""
         return state.basis.size
 
-    def _followed(self, x, state):
-        """The state after one QEM iteration on `x` and one step of the average."""
-        x = at_least_float32(jax.lax.stop_gradient(x))
-        values = _clip(_grouped(x, self._signed), state.clip, self._signed)
-        fresh = refit(values, state.basis, self._signed, self.ridge)
-        total = self.average * state.average + (1 - self.average) * fresh
-        weight = self.average * state.weight + (1 - self.average)
-        return LQNetState(total / weight, total, weight, state.clip)
 
-
-lqnet = LQNet
-"""What `jsnnq.lqnet` is: the same, by the name that a function would have."""
+lqnet = LQNet  # The name in `jsnnq`, that of a function.
 
 
 def code_words(bits: int, signed: bool) -> Float[np.ndarray, "L K"]:
@@ -240,26 +212,22 @@ def refit(
     signed: bool,
     ridge: float = RIDGE,
 ) -> Float[Array, "K G"]:
-    """One QEM iteration: encode with `basis`, then solve for the best one.
-
-    The Gram matrix is that of the codes, and the right-hand side sums what is left of
-    each value, with the sign of its code. No array of codes is ever formed: the code of
-    a value is one small integer, and its bits are read while they are added up.
-    """
+    """One QEM iteration: encode with `basis`, then solve for the best one."""
     levels, codes = sorted_levels(basis, signed)
-    word = nearest(x, levels, _as_integers(codes)).astype(jnp.uint8)
+    # Each code as a number whose j-th bit says whether e_j is +1: no array of all
+    # codes of all values is ever formed.
+    places = 2 ** jnp.arange(len(basis))[None, :, None]
+    numbers = jnp.sum((codes > 0) * places, axis=1, dtype=jnp.int32)
+    word = nearest(x, levels, numbers).astype(jnp.uint8)
     terms = functools.partial(_terms, bits=len(basis), signed=signed)
     sums = cpu.column_sums(terms, word, x - nearest(x, levels, levels))
     return _moved(basis, parallel.total(sums), x.shape[0] * parallel.parts(), ridge)
 
 
 def _moved(basis, sums, count, ridge):
-    """The basis that the sums of `_terms` over `count` values ask for.
-
-    In float64, since a Gram matrix rounded to float32 is off by a thousandth of the
-    ridge, which is all that there is in some directions.
-    """
+    """The basis that the sums of `_terms` over `count` values ask for."""
     size = len(basis)
+    # float32 is off by a thousandth of the ridge, which is all some directions have.
     with jax.enable_x64(True):
         means = sums.astype(jnp.float64) / count
         right, products = means[:size], means[size:]
@@ -268,12 +236,6 @@ def _moved(basis, sums, count, ridge):
             gram = gram.at[i, j].set(mean).at[j, i].set(mean)
         moved = basis.astype(jnp.float64) + _solve_with_ridge(gram, right, ridge)
         return moved.astype(basis.dtype)
-
-
-def _as_integers(codes):
-    """Each code as a number whose j-th bit says whether e_j is +1."""
-    places = 2 ** jnp.arange(codes.shape[1])[None, :, None]
-    return jnp.sum((codes > 0) * places, axis=1, dtype=jnp.int32)
 
 
 def _pairs(bits):
@@ -294,10 +256,7 @@ def minimise(
     x: Float[Array, "N G"], basis: Float[Array, "K G"], signed: bool
 ) -> Float[Array, "K G"]:
     """QEM iterated until the basis stands still (or 200 times)."""
-
-    def moving(carry):
-        _, change, iteration = carry
-        return (change > 1e-6) & (iteration < _MOST_ITERATIONS)
+    moving = lambda carry: (carry[1] > 1e-6) & (carry[2] < _MOST_ITERATIONS)
 
     def iterate(carry):
         basis, _, iteration = carry
@@ -310,11 +269,9 @@ def minimise(
 
 
 def _solve_with_ridge(gram, right, ridge):
-    """Solves (gram + ridge I) d = right for each group, `K K G` and `K G`.
-
-    Gaussian elimination written out: the matrices are at most 8 x 8, positive
-    definite (no pivoting needed), and there is one for every channel.
-    """
+    """Solves (gram + ridge I) d = right for each group, `K K G` and `K G`."""
+    # Elimination written out, without pivots: the matrices are at most 8 x 8, positive
+    # definite, and there is one for every channel.
     size = len(right)
     rows = [gram[i].at[i].add(ridge) for i in range(size)]
     right = list(right)
@@ -330,18 +287,15 @@ def _solve_with_ridge(gram, right, ridge):
     return jnp.stack(solution)
 
 
-def _grouped(x, signed):
-    return per_channel(x) if signed else x.reshape(-1, 1)
-
-
-def _clip(x, limit, signed):
+def _encoded(x, limit, signed):
+    """What codes are found for: clipped values, `N G`."""
+    x = at_least_float32(per_channel(x) if signed else x.reshape(-1, 1))
     return jnp.clip(x, -limit if signed else jnp.zeros_like(limit), limit)
 
 
 @functools.partial(jax.jit, static_argnames=("bits", "signed", "start"))
 def _start(x, limit, bits, signed, start):
-    """The basis before the first step."""
-    values = _clip(at_least_float32(_grouped(x, signed)), limit, signed)
+    values = _encoded(x, limit, signed)
     powers = 2 ** jnp.arange(bits, dtype=values.dtype)[:, None]
     if start == "published" and signed:
         fan_out = x.size // x.shape[-2]  # k k C_out of a kernel H W I O

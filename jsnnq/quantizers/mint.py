@@ -17,10 +17,8 @@ of it; here membranes that share alpha scale their part by their own.
 **The start.** The authors start from alpha = 2 mean|w| / sqrt(n), which is LSQ's start
 of a step, where alpha is n steps: from 3 bits on it clips more with every bit, and at 8
 bits most of a layer (`start="published"`). Here alpha starts where the squared error of
-the grid is least, among 128 scales from the largest magnitude down to a 245th of it.
-The best scale errs less with each bit, for a grid of n steps is part of one of 2 n + 1
-that reaches half a step further. Where all values are zero alpha is 1, the range of
-tanh.
+the grid is least, among 128 scales from the largest magnitude down to a 245th of it,
+and where all values are zero, at 1, the range of tanh.
 
 **Membranes.** Since they share alpha with the weights that feed them (`shared`),
 integer inference needs no multiplication: the threshold becomes an integer compare
@@ -29,9 +27,8 @@ nothing is shared, the authors take max|tanh(x)| of the values at hand. They qua
 membrane after fire, reset and leak; `stored` does after fire and reset, for a neuron of
 jsnnq leaks when it charges.
 
-The tanh sits before the grid, so this quantizer applied to its own output moves it
-again wherever tanh bends by more than half a step: the published formula is not
-idempotent. `squash=False` leaves the tanh out, and then it is.
+The published formula is not idempotent: applied to its own output it moves it wherever
+tanh bends by more than half a step. `squash=False` leaves the tanh out.
 """
 
 import dataclasses
@@ -43,13 +40,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jsnnq.errors import choose
-from jsnnq.quantizers.base import Quantizer, check_bits
+from jsnnq.quantizers.base import Quantizer, check_bits, sample
 from jsnnq.quantizers.primitives import like, share_of
 from jsnnq.runtime import parallel
 from jsnnq.runtime.precision import at_least_float32
-
-_ENOUGH = 2**18
-"""Values that the start is fitted to: more would take longer and change little."""
 
 
 class MintState(NamedTuple):
@@ -104,27 +98,21 @@ class Mint(Quantizer):
         if self.start == "published":
             alpha = 2 * jnp.mean(jnp.abs(x)) / math.sqrt(self._count)
             return MintState(at_least_float32(alpha))
-        if x.size > _ENOUGH:
-            drawn = jax.random.randint(key, (_ENOUGH,), 0, x.size, jnp.int32)
-            x = x.reshape(-1)[drawn]
-        x = at_least_float32(x.reshape(-1))
+        x = at_least_float32(sample(key, x).reshape(-1))
         values = jnp.tanh(x) if self.squash else x
         return MintState(least_error(values, jnp.asarray(self._count, x.dtype)))
 
     def apply(self, x, state, train):
         """Values on the grid; alpha is trained by gradient, not here."""
-        del train
         values = jnp.tanh(x) if self.squash else x
         return round_to_scale(values, state.alpha, self._count), state
 
     def stored_numbers(self, state):
         """The scale, unless it is stored with the kernel."""
-        del state
         return 0 if self.shared else 1
 
 
-mint = Mint
-"""What `jsnnq.mint` is: the same, by the name that a function would have."""
+mint = Mint  # The name in `jsnnq`, that of a function.
 
 
 @jax.jit
@@ -132,7 +120,7 @@ def least_error(x: Float[Array, "N"], n: Float[Array, ""]) -> Float[Array, ""]:
     """The alpha with the least squared error of max|x| 2^(-k/16), k = 0 to 127.
 
     Args:
-        x: values, after the tanh if there is one; of zeros alone alpha is 1.
+        x: values, after the tanh if there is one; of zeros alone max|x| is taken as 1.
         n: steps on either side; an array, so that all bits are one program.
     """
     reach = jnp.max(jnp.abs(x))
@@ -145,18 +133,19 @@ def least_error(x: Float[Array, "N"], n: Float[Array, ""]) -> Float[Array, ""]:
 def round_to_scale(
     x: Float[Array, "..."], alpha: Float[Array, ""], n: int
 ) -> Float[Array, "..."]:
-    """q = (a / n) round(n clip(x / a, -1, 1)), a = |alpha|, with MINT's gradients.
+    """q = (a / n) round(n y), y = clip(x / a, -1, 1), a = |alpha|, by MINT's gradients.
 
     Straight-through for x inside [-a, a], zero outside. For alpha, sign(alpha) times
-    dq/da = round(n y) / n - y 1[inside] with y = clip(x / a, -1, 1), summed and scaled
-    by 1 / sqrt(N n). The sign of 0 is +1, so that alpha leaves it.
+    dq/da = round(n y) / n - y 1[inside], summed and scaled by 1 / sqrt(N n). The sign
+    of 0 is +1, so that alpha leaves it.
     """
+    # Counted here: the backward pass runs outside of `parallel.whole`.
     return _round_to_scale(x, alpha, n, x.size * parallel.parts())
 
 
 def _inside_scale(x, alpha):
-    """a and y above; where alpha is 0, y is the sign of x."""
     a = like(x, jnp.abs(alpha))
+    # Where alpha is 0, y is the sign of x, and no gradient is NaN.
     return a, jnp.clip(x / jnp.maximum(a, jnp.finfo(a.dtype).tiny), -1, 1)
 
 

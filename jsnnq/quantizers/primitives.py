@@ -1,10 +1,9 @@
 """Rounding onto grids, level sets and signs, each with its published gradient.
 
-Every function here is a `custom_vjp` primitive: the forward pass is the exact
-quantization, the backward pass the straight-through rule of the paper it comes from.
 Gradients reach the values only; the numbers of a grid are constants here.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -23,11 +22,9 @@ _WRITE_OUT_SHARED, _WRITE_OUT_BY_CHANNEL = 64, 16
 class Grid(NamedTuple):
     """Equally spaced values origin + span (k / count) inside a clipping range.
 
-    Every entry is a scalar, or one number per channel (last axis).
-
     Attributes:
         low: lower end of the clipping range.
-        high: upper end of the clipping range.
+        high: upper end.
         origin: a value that lies on the grid.
         span: length of `count` steps.
         count: number of steps in `span`.
@@ -45,6 +42,7 @@ def like(x: Array, numbers: Shaped[Array, "*C"]) -> Array:
     return numbers.reshape((1,) * (x.ndim - numbers.ndim) + numbers.shape)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def round_to_grid(
     x: Float[Array, "..."], grid: Grid, outside: float
 ) -> Float[Array, "..."]:
@@ -55,15 +53,13 @@ def round_to_grid(
 
     Args:
         x: values, channels last where the grid has one number per channel.
-        grid: the grid.
-        outside: gradient for values outside the clipping range, 0 or 1; inside,
-            both ends included, it is 1.
+        outside: gradient outside the clip, 0 or 1; inside, ends included, it is 1.
     """
-    return _round_to_grid(x, grid, outside)
-
-
-def _on_grid(x: Array, grid: Grid, outside: float) -> Array:
     del outside  # Only the backward pass needs it.
+    return _on_grid(x, grid)
+
+
+def _on_grid(x, grid):
     low, high, origin, span, count = (like(x, number) for number in grid)
     steps = jnp.round(count * (jnp.clip(x, low, high) - origin) / span)
     return (origin + span * share_of(steps, count)).astype(x.dtype)
@@ -79,12 +75,14 @@ def share_of(steps: Float[Array, "..."], count: Array | int) -> Float[Array, "..
     return jnp.where(jnp.abs(steps) >= count, jnp.sign(steps), steps / count)
 
 
-_round_to_grid = jax.custom_vjp(_on_grid, nondiff_argnums=(2,))
+def _inside(x, low, high):
+    # One bit per value is kept for the backward pass, and not the value.
+    return (x >= like(x, low)) & (x <= like(x, high))
 
 
 def _round_to_grid_forward(x, grid, outside):
-    inside = (x >= like(x, grid.low)) & (x <= like(x, grid.high))
-    return _on_grid(x, grid, outside), (inside, grid)
+    inside = _inside(x, grid.low, grid.high)
+    return _on_grid(x, grid), (inside, grid)
 
 
 def _round_to_grid_backward(outside, residual, gradient):
@@ -93,15 +91,13 @@ def _round_to_grid_backward(outside, residual, gradient):
     return passed, jax.tree.map(jnp.zeros_like, grid)
 
 
-_round_to_grid.defvjp(_round_to_grid_forward, _round_to_grid_backward)
+round_to_grid.defvjp(_round_to_grid_forward, _round_to_grid_backward)
 
 
 def nearest(
-    x: Float[Array, "..."],
-    levels: Float[Array, "L *C"],
-    values: Shaped[Array, "L *C"],
+    x: Float[Array, "..."], levels: Float[Array, "L *C"], values: Shaped[Array, "L *C"]
 ) -> Shaped[Array, "..."]:
-    """What belongs to the nearest level: upward past every midpoint strictly exceeded.
+    """What belongs to the nearest level, halfway to the lower one.
 
     Args:
         x: numbers, channels last.
@@ -140,18 +136,17 @@ def round_to_level(
 
     Args:
         x: values, channels last.
-        levels: ascending along the first axis, shared or one column per channel.
+        levels: as in `nearest`.
         low: lower end of the clip, may be infinite.
-        high: upper end. The gradient is 1 from `low` to `high`, ends included, and 0
-            outside.
+        high: upper end. The gradient is 1 inside, ends included, and 0 outside.
     """
     clipped = jnp.clip(x, like(x, low), like(x, high))
     return nearest(clipped, levels, levels).astype(x.dtype)
 
 
 def _round_to_level_forward(x, levels, low, high):
-    inside = (x >= like(x, low)) & (x <= like(x, high))
-    return round_to_level(x, levels, low, high), (inside, levels, low, high)
+    residual = _inside(x, low, high), levels, low, high
+    return round_to_level(x, levels, low, high), residual
 
 
 def _round_to_level_backward(residual, gradient):

@@ -10,9 +10,8 @@ of them, and are spaced
                  neighbouring gaps shrink by the factor `base` below it and grow
                  by it above it.
 
-The centre of exponential levels is none of them: those below stop one gap short of it,
-and those above begin one gap past it. A side whose share of the range is less than one
-level has none: around 0 one bit is two positive levels.
+The centre is no level (`crowded_levels`), and a side whose share of the range is less
+than one level has none: around 0 one bit is two positive levels.
 
 A value goes to its nearest level, halfway to the lower one, and the gradient is the
 identity everywhere. In snnTorch it acts on the membrane before the spike test
@@ -39,7 +38,7 @@ BASES = {1: 0.05, 2: 0.1, 3: 0.3, 4: 0.5, 5: 0.7, 6: 0.9, 7: 0.925, 8: 0.95}
 
 
 class LevelsState(NamedTuple):
-    """The levels, ascending, `L`."""
+    """The levels, ascending."""
 
     levels: Float[Array, "L"]
 
@@ -85,9 +84,8 @@ class SnnTorch(Quantizer):
     def placed(self, place, threshold=None):
         """For membranes, whose threshold it takes unless one is given."""
         super().placed(place, threshold)
-        if self.threshold is None and threshold is not None:
-            return dataclasses.replace(self, threshold=threshold)
-        return self
+        theta = threshold if self.threshold is None else self.threshold
+        return dataclasses.replace(self, threshold=theta)
 
     @property
     def representative(self):
@@ -108,12 +106,10 @@ class SnnTorch(Quantizer):
 
     def init(self, key, x):
         """The levels, whatever the values."""
-        del key
         return LevelsState(jnp.asarray(self.levels, accumulation(x.dtype)))
 
     def apply(self, x, state, train):
         """The nearest level, which stays where it is in training."""
-        del train
         everywhere = jnp.asarray(math.inf, state.levels.dtype)
         return round_to_level(x, state.levels, -everywhere, everywhere), state
 
@@ -122,8 +118,7 @@ class SnnTorch(Quantizer):
         return state.levels.size
 
 
-snntorch = SnnTorch
-"""What `jsnnq.snntorch` is: the same, by the name that a function would have."""
+snntorch = SnnTorch  # The name in `jsnnq`, that of a function.
 
 
 def crowded_levels(
@@ -131,9 +126,9 @@ def crowded_levels(
 ) -> Float[np.ndarray, "L"]:
     """2^bits levels from `low` to `high` whose gaps shrink towards `middle`.
 
-    The levels are shared out in proportion to the two ranges. Below, gaps are
-    proportional to base^0, base^1, ..., and the last of them would end in `middle`;
-    above, to ..., base^1, base^0, and the first of them begins there.
+    They are shared out in proportion to the two ranges. Gaps are proportional to
+    base^0, base^1, ... below, the last of which would end in `middle`, and to ...,
+    base^1, base^0 above, the first of which begins there.
     """
     base = BASES[bits]
     below = math.floor(2**bits * (middle - low) / (high - low))

@@ -20,11 +20,7 @@ GRADIENTS = ("identity", "clipped")
 
 
 class Signs(NamedTuple):
-    """What signs remember.
-
-    Attributes:
-        scale: their magnitude per channel as of the last training step, or None.
-    """
+    """What signs remember: their magnitude as of the last training step, or None."""
 
     scale: Float[Array, "C"] | None
 
@@ -50,7 +46,6 @@ class STE(SignQuantizer):
 
     def init(self, key, x):
         """The magnitudes of the values; nothing is random here."""
-        del key
         return Signs(mean_magnitude(x) if self.scaled else None)
 
     def apply(self, x, state, train):
@@ -61,9 +56,7 @@ class STE(SignQuantizer):
 
     def frozen(self, x, state):
         """All of them, from the first step."""
-        del state
         return jnp.ones(x.shape, bool)
 
 
-ste = STE
-"""What `jsnnq.ste` is: the same, by the name that a function would have."""
+ste = STE  # The name in `jsnnq`, that of a function.

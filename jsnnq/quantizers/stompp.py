@@ -1,13 +1,11 @@
 """Signs without a straight-through estimator: StoMPP's progressive stochastic masks.
 
 Smith and Islam, *StoMPP* (arXiv 2601.22660 and its successor 2606.27759). Weights and
-activations start as clipped values and are frozen to hard signs entry by entry,
-
-    u' = M sign(u) + (1 - M) clip(u, -1, 1)             (2606.27759, Eq. 1-2)
-
-layer after layer, by a random mask M whose expected share grows from 0 to 1 while the
-layer's window lasts. Gradients pass only what is not frozen; a `surrogate` adds a
-straight-through gradient on frozen entries and nowhere else (StoMPP+STE).
+activations start as clipped values and are frozen to hard signs entry by entry (Eq. 1-2
+of 2606.27759, in `primitives.freeze`), layer after layer, by a random mask M whose
+expected share grows from 0 to 1 while the layer's window lasts. Gradients pass only
+what is not frozen; a `surrogate` adds a straight-through gradient on frozen entries and
+nowhere else (StoMPP+STE).
 
 The text of the papers leaves open how masks are drawn, so the readings are named:
 
@@ -27,6 +25,7 @@ whose mask is its own past. Random numbers are drawn for a layer in transition o
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -55,8 +54,7 @@ SCHEDULES: dict[str, Callable[[Array], Array]] = {
 ORDERS = ("forward", "reverse", "global")
 
 MASKS = ("entry", "position", "sample")
-"""One mask bit for each weight, for each position of an activation whatever the
-image, or for each position of each image of the batch."""
+"""A bit for each weight, each position of an activation, or that in each image."""
 
 
 class Freezing(NamedTuple):
@@ -86,9 +84,8 @@ class StoMPP(SignQuantizer):
     """Progressive freezing of weights, or of the activations that kernels read.
 
     Attributes:
-        window: first step and number of steps in which a layer is frozen. Before it
-            nothing is frozen, after it everything. None leaves it to the layers of a
-            network and the steps of its training, see `windows`.
+        window: first step and number of steps in which a layer is frozen: nothing is
+            before, everything after. None leaves it to a training, see `windows`.
         order: `forward`, `reverse`, `global`, or the layers' numbers in the order
             they freeze. A layer is a kernel and the activation it reads.
         schedule: expected frozen share over a layer's window, a key of `SCHEDULES`.
@@ -101,10 +98,8 @@ class StoMPP(SignQuantizer):
         scaled: give signs the mean magnitude of their channel, as in XNOR-Net; for
             weights only, since that of a batch is no number to store.
         warmup: epochs before the first window.
-        tail: epochs after the last one, with all masks closed; by default 5 % of all
-            steps and at least one epoch.
-        evaluates: with `closed` masks as they will be in the end, or as training does
-            at `present`.
+        tail: epochs after the last one; by default 5 % of all steps, at least an epoch.
+        evaluates: with `closed` masks as in the end, or as training does at `present`.
 
     Raises:
         InputError: a name is unknown or a number out of range.
@@ -136,7 +131,7 @@ class StoMPP(SignQuantizer):
             start, length = self.window
             check_integer("start of the window", start, least=0)
             check_integer("length of the window", length)
-        if self._remembers and self._masks == "sample":
+        if self.law == "bernoulli" and self._masks == "sample":
             raise InputError(
                 "law 'bernoulli' remembers its masks, but masks='sample' belong to "
                 "images that do not come back: use masks='position', or another law"
@@ -152,29 +147,17 @@ class StoMPP(SignQuantizer):
     def _masks(self) -> str:
         return self.masks or "entry"
 
-    @property
-    def _remembers(self) -> bool:
-        return self.law == "bernoulli"
-
     def placed(self, place, threshold=None):
         """With the masks of the place: those of weights are by entry."""
         super().placed(place, threshold)
-        if place == "weights":
-            return dataclasses.replace(self, masks="entry")
-        return dataclasses.replace(self, masks=self.masks or "position")
+        masks = "entry" if place == "weights" else self.masks or "position"
+        return dataclasses.replace(self, masks=masks)
 
     @property
     def representative(self):
         """Window and refresh are in the state."""
-        return StoMPP(
-            (0, 1),
-            schedule=self.schedule,
-            law=self.law,
-            surrogate=self.surrogate,
-            masks=self._masks,
-            scaled=self.scaled,
-            evaluates=self.evaluates,
-        )
+        usual = {n: getattr(StoMPP, n) for n in ("order", "refresh", "warmup", "tail")}
+        return dataclasses.replace(self, window=(0, 1), masks=self._masks, **usual)
 
     @property
     def present(self):
@@ -192,17 +175,12 @@ class StoMPP(SignQuantizer):
                 f"{self} has no window: give the first step and the number of steps, "
                 "or give it to a network whose training is known"
             )
-        start, length = self.window
-        mask = jnp.zeros(_mask_shape(x, self._masks), bool) if self._remembers else None
-        return Freezing(
-            key=jax.random.key_data(key),
-            step=jnp.int32(0),
-            start=jnp.int32(start),
-            length=jnp.int32(length),
-            refresh=jnp.int32(self.refresh),
-            mask=mask,
-            scale=mean_magnitude(x) if self.scaled else None,
-        )
+        step, start, length, refresh = map(jnp.int32, (0, *self.window, self.refresh))
+        shape, remembers = _mask_shape(x, self._masks), self.law == "bernoulli"
+        mask = jnp.zeros(shape, bool) if remembers else None
+        scale = mean_magnitude(x) if self.scaled else None
+        data = jax.random.key_data(key)
+        return Freezing(data, step, start, length, refresh, mask, scale)
 
     def apply(self, x, state, train):
         """Signs where frozen, clipped values elsewhere; training draws the masks."""
@@ -212,7 +190,7 @@ class StoMPP(SignQuantizer):
             frozen = jnp.ones((), bool) if closed else self.frozen(x, state)
             return freeze(x, frozen, "none", scale), state
         mask = _advance(self.schedule, self.law, _mask_shape(x, self._masks), state)
-        kept = mask if self._remembers else None
+        kept = mask if self.law == "bernoulli" else None
         mask = parallel.own(mask) if self._masks == "sample" else mask
         state = state._replace(step=state.step + 1, mask=kept, scale=scale)
         return freeze(x, mask, self.surrogate, scale), state
@@ -223,8 +201,7 @@ class StoMPP(SignQuantizer):
         return _advance(self.schedule, self.law, shape, state, draw=False)
 
 
-stompp = StoMPP
-"""What `jsnnq.stompp` is: the same, by the name that a function would have."""
+stompp = StoMPP  # The name in `jsnnq`, that of a function.
 
 
 def windows(
@@ -232,8 +209,7 @@ def windows(
 ) -> list[tuple[int, int]]:
     """The window of each layer, first step and length.
 
-    The k-th layer in the order owns the steps floor(k S / L) to
-    floor((k + 1) S / L) - 1 of S steps for L layers.
+    The k-th in the order has the steps floor(k S / L) to floor((k + 1) S / L) - 1.
 
     Args:
         steps: S.
@@ -260,19 +236,13 @@ def windows(
             f"{steps} steps of freezing are left for {layers} layers: at least one "
             "step a layer is needed; train for more epochs, or with a smaller batch"
         )
-    place = {layer: k for k, layer in enumerate(order)}
     edges = [k * steps // layers for k in range(layers + 1)]
-    return [
-        (edges[place[layer]], edges[place[layer] + 1] - edges[place[layer]])
-        for layer in range(layers)
-    ]
+    found = [(first, after - first) for first, after in itertools.pairwise(edges)]
+    return [found[order.index(layer)] for layer in range(layers)]
 
 
 def bernoulli_lag(schedule: str, refresh: int, length: int) -> float:
-    """The expected share that is not frozen when a window of `bernoulli` masks ends.
-
-    From m = 0, m <- m + (p - m) / r in each of the window's steps.
-    """
+    """The expected share that is not frozen when a window of `bernoulli` masks ends."""
     share = 0.0
     for p in np.asarray(SCHEDULES[schedule](jnp.arange(length) / length), np.float64):
         share += (float(p) - share) / refresh
@@ -282,17 +252,12 @@ def bernoulli_lag(schedule: str, refresh: int, length: int) -> float:
 # Outside of a compiled step `cond` would compile its branches anew at every call.
 @functools.partial(jax.jit, static_argnames=("schedule", "law", "shape", "draw"))
 def _advance(schedule, law, shape, state, draw=True):
-    """The mask of the step in `state`."""
     i = state.step - state.start
     before, after = i < 0, i >= state.length
 
-    def still(state):
-        return jnp.broadcast_to(after, shape)
-
     def moving(state):
-        p = SCHEDULES[schedule](
-            i.astype(jnp.float32) / state.length.astype(jnp.float32)
-        )
+        elapsed = i.astype(jnp.float32) / state.length.astype(jnp.float32)
+        p = SCHEDULES[schedule](elapsed)
         key = jax.random.wrap_key_data(state.key)
         if law != "bernoulli":
             return _thresholds(law, key, i, state.refresh, shape) < p
@@ -302,12 +267,12 @@ def _advance(schedule, law, shape, state, draw=True):
         redrawn = _uniform(again, shape) * state.refresh < 1
         return jnp.where(redrawn, _uniform(frozen, shape) < p, state.mask)
 
+    still = lambda state: jnp.broadcast_to(after, shape)
     return jax.lax.cond(before | after, still, moving, state)
 
 
-def _uniform(key, shape):
-    """Random numbers of 32 bits, whether or not JAX computes in 64."""
-    return jax.random.uniform(key, shape, jnp.float32)
+# Random numbers of 32 bits, whether or not JAX computes in 64.
+_uniform = functools.partial(jax.random.uniform, dtype=jnp.float32)
 
 
 def _thresholds(law, key, i, refresh, shape):
@@ -321,7 +286,7 @@ def _thresholds(law, key, i, refresh, shape):
     # moment of its own. One call draws all three, which compiles faster than three.
     streams = 2 * cycle + jnp.array([0, 2, 1])
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, streams)
-    old, new, due = jax.vmap(lambda key: _uniform(key, shape))(keys)
+    old, new, due = jax.vmap(functools.partial(_uniform, shape=shape))(keys)
     return jnp.where(jnp.floor(due * refresh) <= moment, new, old)
 
 

@@ -16,14 +16,12 @@ accuracy there speaks against it. For membranes it is `symmetric`, and with one 
 `unsigned`, because a membrane rests at 0, which must be a level. Halves are rounded to
 even.
 
-The clip is a number, or taken from the data: `max` is the largest magnitude,
-`percentile` the given percentile of the magnitudes, over the tensor or per channel.
-A clip from the data follows them: it is measured anew in every training step and
-kept as it was last for evaluation.
+The clip is a number, or taken from the data, over the tensor or per channel: `max` is
+the largest magnitude, `percentile` a percentile of the magnitudes. It is then measured
+anew in every training step and kept as it was last for evaluation.
 """
 
 import dataclasses
-import functools
 import math
 
 import jax
@@ -38,8 +36,6 @@ from jsnnq.runtime import parallel
 from jsnnq.runtime.precision import accumulation, at_least_float32
 
 GRIDS = ("even", "symmetric", "unsigned")
-
-_LEAST_CLIP = 1e-30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,11 +90,9 @@ class Uniform(Quantizer):
     def placed(self, place, threshold=None):
         """With the grid that the place asks for, unless one is given."""
         super().placed(place, threshold)
-        if self.grid is not None:
-            return self
         resting = "symmetric" if self.bits > 1 else "unsigned"
-        grid = resting if place == "membranes" else "even"
-        return dataclasses.replace(self, grid=grid)
+        usual = resting if place == "membranes" else "even"
+        return dataclasses.replace(self, grid=self.grid or usual)
 
     @property
     def representative(self):
@@ -123,17 +117,15 @@ class Uniform(Quantizer):
 
     def init(self, key, x):
         """The numbers of the grid; nothing is random here."""
-        del key
-        if isinstance(self.clip, str):
-            clip = self._measure(x)
-        else:
-            clip = jnp.asarray(self.clip, accumulation(x.dtype))
+        dtype = accumulation(x.dtype)
+        clip = self._measure(x) if self.needs_values else jnp.asarray(self.clip, dtype)
         return make_grid(self.bits, clip, self._grid)
 
     def apply(self, x, state, train):
         """Values on the grid; in training one that follows them, if it is to."""
         if train and self.needs_values:
             scale = self._measure(x) / state.high
+            # Scaled: the state alone knows the grid's form, see `representative`.
             low, high, origin, span = (number * scale for number in state[:4])
             state = Grid(low, high, origin, span, state.count)
         return round_to_grid(x, state, float(self.outside)), state
@@ -150,15 +142,12 @@ class Uniform(Quantizer):
             clip = parallel.largest(jnp.max(values, axis=0))
         else:
             clip = _percentile(parallel.gathered(values), self.percentile)
-        return jnp.maximum(clip, _LEAST_CLIP)
+        return jnp.maximum(clip, 1e-30)
 
 
 def _percentile(values: Float[Array, "N *C"], share: float) -> Float[Array, "*C"]:
-    """Linear between neighbours in order, as `numpy.percentile` has it.
-
-    The place is computed here, in double precision: float32, in which `jnp.percentile`
-    computes it, is off by whole places in a layer of millions.
-    """
+    """Linear between neighbours in order, as `numpy.percentile` has it."""
+    # float32, as in `jnp.percentile`, is off by whole places in a layer of millions.
     place = share / 100 * (len(values) - 1)
     below = math.floor(place)
     ordered = jnp.sort(values, axis=0)
@@ -166,15 +155,13 @@ def _percentile(values: Float[Array, "N *C"], share: float) -> Float[Array, "*C"
     return low + (high - low) * (place - below)
 
 
-uniform = Uniform
-"""What `jsnnq.uniform` is: the same, by the name that a function would have."""
+uniform = Uniform  # The name in `jsnnq`, that of a function.
 
 
 def make_grid(bits: int, clip: Float[Array, "*C"], grid: str) -> Grid:
     """The numbers of a grid of `bits` bits on the range that `clip` spans."""
-    zero, count = jnp.zeros_like(clip), functools.partial(jnp.asarray, dtype=clip.dtype)
-    if grid == "unsigned":
-        return Grid(zero, clip, zero, clip, count(2**bits - 1))
-    if grid == "symmetric":
-        return Grid(-clip, clip, zero, clip, count(2 ** (bits - 1) - 1))
-    return Grid(-clip, clip, -clip, 2 * clip, count(2**bits - 1))
+    steps = 2 ** (bits - 1) - 1 if grid == "symmetric" else 2**bits - 1
+    zero, count = jnp.zeros_like(clip), jnp.asarray(steps, clip.dtype)
+    if grid == "even":
+        return Grid(-clip, clip, -clip, 2 * clip, count)
+    return Grid(zero if grid == "unsigned" else -clip, clip, zero, clip, count)

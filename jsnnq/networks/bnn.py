@@ -158,8 +158,7 @@ class BinaryResNet(ResidualNetwork):
 
     def layers_in_order(self) -> tuple[str, ...]:
         """Paths of all activations, convolutions and normalisations, then `fc`."""
-        found = self.block_layers("act", "conv", "bn")
-        return ("conv1", "bn1", *found, "act", "fc")
+        return ("conv1", "bn1", *self.block_layers("act", "conv", "bn"), "act", "fc")
 
     def activation_layers(self) -> tuple[str, ...]:
         """Paths of the activations that convolutions of blocks read, in order."""
@@ -197,7 +196,8 @@ def inverted_plans(
                 Unit("1", hidden, 1, 1, linear=True),
                 Unit("2", hidden, 3, stride, depthwise=True),
                 Unit("3", features, 1, 1),
-            )[1 if stage == 0 else 0 :]
+            )
+            units = units[1:] if stage == 0 else units
             same = stride == 1 and entering == features
             shortcut = "identity" if same else "none"
             found.append(Plan(f"layer{stage + 1}_{number}", units, shortcut))

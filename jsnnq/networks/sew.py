@@ -158,8 +158,7 @@ class SEWResNet(ResidualNetwork):
 
     def layers_in_order(self) -> tuple[str, ...]:
         """Paths of all convolutions, normalisations and neurons, then `fc`."""
-        found = self.block_layers("conv", "bn", "sn")
-        return ("conv1", "bn1", "sn1", *found, "fc")
+        return ("conv1", "bn1", "sn1", *self.block_layers("conv", "bn", "sn"), "fc")
 
     def neuron_layers(self) -> tuple[str, ...]:
         """Paths of the neuron layers, in the order of the data."""

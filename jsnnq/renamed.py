@@ -67,7 +67,13 @@ def attributes_of(room: str, *names: str) -> Callable[[str], Any]:
     def found(name: str) -> Any:
         if name not in names:
             raise AttributeError(f"there is no {name!r} here")
-        value = getattr(importlib.import_module(room), name)
+        try:
+            value = getattr(importlib.import_module(room), name)
+        except ModuleNotFoundError as error:
+            raise AttributeError(
+                f"{name!r} is no longer part of the library: it stands beside the "
+                f"experiments, in {room}"
+            ) from error
         _warn(name, f"{room}.{name}")
         return value
 

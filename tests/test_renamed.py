@@ -86,3 +86,28 @@ def test_new_names_warn_of_nothing():
     code = "from jsnnq.report import page, summary, tables, results; "
     code += "from jsnnq.data import sets; from jsnnq.study import runner, jobs"
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+_OLD_EXPERIMENT = '''"""Written for 0.1."""
+import dataclasses
+from jsnnq import default
+from jsnnq.binary import RECIPE, network, rows
+from jsnnq.config import Config, LQNet, NetworkConfig, TrainingConfig, Uniform
+from jsnnq.config import STE, BinaryNetworkConfig, Mint, SnnTorch, StoMPP
+from jsnnq.config import NeuronConfig, kernels, neurons, load_experiment
+ROWS = default.rows(
+    Config(network=NetworkConfig("sew_resnet8", width=0.25)), TrainingConfig(epochs=1)
+)
+ROWS |= default.learned_membranes(ROWS["float-finetuned"])
+BINARY = rows(network("resnet18", "digits", RECIPE), bnn=("ste", "stompp"))
+'''
+
+
+@pytest.mark.filterwarnings("ignore:.* is called:DeprecationWarning")
+def test_an_experiment_written_for_the_version_before_is_read(tmp_path):
+    from jsnnq.study.experiment import load_experiment
+
+    (tmp_path / "old.py").write_text(_OLD_EXPERIMENT)
+    found = load_experiment(tmp_path / "old.py")
+    assert "membrane-lqnet-noridge-2bit" in found.rows
+    assert found.rows["float-finetuned"].kind == "control"

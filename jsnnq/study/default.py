@@ -10,6 +10,7 @@ float control that is fine-tuned with the same steps, rate and data order.
 
 import dataclasses
 
+from jsnnq import renamed
 from jsnnq.config import (
     Config,
     LQNet,
@@ -87,4 +88,9 @@ ROWS = rows(
         training=_RECIPE,
     ),
     dataclasses.replace(_RECIPE, epochs=3, rate=0.03),
+)
+
+
+__getattr__ = renamed.attributes_of(
+    "experiments.beyond_accuracy.grid", "complete", "learned_membranes"
 )

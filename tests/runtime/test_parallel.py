@@ -291,7 +291,7 @@ def test_an_evaluation_counts_the_same_spikes(batch):
         evaluate(program.network, variables, digits(), batch=batch, mesh=m)
         for m in (None, mesh)
     )
-    assert one.images == shared.images == 360
+    assert one.counts.images == shared.counts.images == 360
     assert one.accuracy == shared.accuracy
     assert one.loss == pytest.approx(shared.loss, rel=1e-6)
     assert_same(one.counts, shared.counts)

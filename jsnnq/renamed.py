@@ -68,12 +68,9 @@ def attributes_of(room: str, *names: str) -> Callable[[str], Any]:
         if name not in names:
             raise AttributeError(f"there is no {name!r} here")
         try:
-            value = getattr(importlib.import_module(room), name)
+            value = getattr(_room(room, name), name)
         except ModuleNotFoundError as error:
-            raise AttributeError(
-                f"{name!r} is no longer part of the library: it stands beside the "
-                f"experiments, in {room}"
-            ) from error
+            raise AttributeError(str(error)) from error
         _warn(name, f"{room}.{name}")
         return value
 
@@ -94,13 +91,7 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """An empty module that asks the room of today for everything."""
         name = spec.name.removeprefix("jsnnq.")
         today = f"jsnnq.{ROOMS[name]}" if name in ROOMS else ELSEWHERE[name]
-        try:
-            room = importlib.import_module(today)
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                f"{spec.name} is no longer part of the library: it stands beside the "
-                f"experiments, as {today}"
-            ) from error
+        room = _room(today, spec.name)
         _warn(spec.name, today)
         module = types.ModuleType(spec.name, room.__doc__)
         vars(module)["__getattr__"] = lambda attribute: getattr(room, attribute)
@@ -108,6 +99,19 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module):
         """Nothing: what it has is asked for."""
+
+
+def _room(today: str, old: str) -> types.ModuleType:
+    """Where a name stands now; a paper's room is there with its experiments only."""
+    try:
+        return importlib.import_module(today)
+    except ModuleNotFoundError as error:
+        if not today.startswith(error.name or today):
+            raise  # Something else is missing, of which its own words tell more.
+        raise ModuleNotFoundError(
+            f"{old} is no longer part of the library: it stands beside the "
+            f"experiments, in {today}"
+        ) from error
 
 
 def _warn(old: str, new: str) -> None:

@@ -158,20 +158,22 @@ def _told_apart(
         for one in (family, *families)
         if one.shared == family.shared
     )
-    start = [f"from {mine.start}"] * any(x.start != mine.start for x in others)
+    is_alone = all(other.start == mine.start for other in others)
+    start = [] if is_alone else [f"from {mine.start}"]
     recipe = meaning.recipe(mine, [x for x in others if x.start == mine.start])
     return family._replace(shared=(*family.shared, *start, *recipe))
 
 
 def choices(study: Results) -> dict[str, list[str]]:
     """The readings of StoMPP and of the estimator that the rows were made with."""
-    known = [
-        pair for group in study.quantized for pair in meaning.quantizers(group.config)
-    ]
+    known = sorted(
+        (pair for one in study.quantized for pair in meaning.quantizers(one.config)),
+        key=lambda pair: PLACES.index(pair[0]),
+    )
     shortcuts = [str(group.traits.get("shortcut", "")) for group in study.quantized]
     found: dict[str, list[str]] = {}
     for name in ("law", "refresh", "schedule", "masks", "scaled", "gradient"):
-        for place, one in sorted(known, key=lambda pair: PLACES.index(pair[0])):
+        for place, one in known:
             # Masks of weights are by entry, whatever is chosen.
             if hasattr(one, name) and (name, place) != ("masks", "weights"):
                 key = f"{name} of {place}" if name == "gradient" else name

@@ -126,7 +126,8 @@ class StudyFolder:
         rows, planned = self.rows(), list(planned)
         done = {Run(row["name"], row["seed"]) for row in rows}
         lost = {run for run in planned if self.has_diverged(run)} | set(diverged)
-        configs = identity_of(self.out)["rows"]
+        lost -= done
+        configs = identity_of(self.out)["rows"] if lost else {}
         drifts = [row["emd"] for row in rows if row["kind"] == "control" and row["emd"]]
         floor, floor_range = _summarise(self._between_floats(rows))
         drift, drift_range = _summarise(drifts)
@@ -147,8 +148,7 @@ class StudyFolder:
             "paper": dict(paper),
             "planned": [run._asdict() for run in planned],
             "diverged": [
-                {**run._asdict(), "config": configs[run.name]}
-                for run in sorted(lost - done)
+                {**run._asdict(), "config": configs[run.name]} for run in sorted(lost)
             ],
             "rows": rows,
         }

@@ -26,13 +26,12 @@ from jaxtyping import Array, Float
 
 from jsnnq.errors import choose
 from jsnnq.networks.layers import ACTIVATIONS, Activation, Rules
+from jsnnq.networks.network import Seen, Synapse
 from jsnnq.networks.resnet import (
     Block,
     Plan,
     ResidualNetwork,
-    Seen,
     Size,
-    Synapse,
     Unit,
     max_pool,
     sized,
@@ -84,7 +83,6 @@ class BinaryResNet(ResidualNetwork):
     Attributes:
         activation: `relu`, `relu6` or `clip` (to [-1, 1]), where there is no quantizer.
         shortcut: one of `SHORTCUTS`.
-        activations: quantizers of the activations that convolutions read.
 
     Raises:
         InputError: a name is unknown or a number out of range.
@@ -92,29 +90,13 @@ class BinaryResNet(ResidualNetwork):
 
     activation: str = "relu"
     shortcut: str = "quantized"
-    activations: Rules = Rules()
 
     BLOCKS: ClassVar[tuple[str, ...]] = ("basic", "bottleneck", "inverted")
 
     def __post_init__(self):
         choose("activation", self.activation, set(ACTIVATIONS) - {"none"})
         choose("shortcut", self.shortcut, SHORTCUTS)
-        self.activations = self.activations.placed("activations")
         super().__post_init__()
-
-    @property
-    def timesteps(self) -> int:
-        """One: an image is seen once."""
-        return 1
-
-    @property
-    def inner(self) -> Rules:
-        """Quantizers of the activations."""
-        return self.activations
-
-    def with_rules(self, weights: Rules, inner: Rules) -> "ResidualNetwork":
-        """The same network with these quantizers of kernels and activations."""
-        return self.clone(weights=weights, activations=inner)
 
     @nn.compact
     def __call__(
@@ -127,7 +109,7 @@ class BinaryResNet(ResidualNetwork):
             train: use the batch's statistics and let quantizers learn; then
                 `batch_stats` and `quant` must be mutable.
         """
-        seen = Seen({}, {}, {}, {})
+        seen = Seen()
         convolve, normalise = self.entrance()
         x = normalise(convolve(x, train), train)
         # Before the first activation: the two commute, except while masks are mixed.

@@ -14,7 +14,7 @@ import functools
 import math
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -102,24 +102,47 @@ def fan_out_normal(
 class QuantizedLayer(nn.Module):
     """What the layers with a quantizer have in common."""
 
-    quantizer: Quantizer = identity
+    quantizer: Quantizer | Rules = identity
+
+    place: ClassVar[str] = "weights"
+
+    @property
+    def at(self) -> str:
+        """Its path in the network, as rules and records name it."""
+        return "/".join(self.path)
+
+    @property
+    def threshold(self) -> float | None:
+        """What a membrane quantizer is told of the neurons."""
+        return None
+
+    @property
+    def used(self) -> Quantizer:
+        """The quantizer: the one that was given, or that the rules have for its path."""
+        given = self.quantizer
+        given = given(self.at) if isinstance(given, Rules) else given
+        return given.placed(self.place, self.threshold)
+
+    def feeds(self, x: Array) -> tuple[int, int, int]:
+        """Stride, padding and groups of its connections, where it reads `x`."""
+        return 1, 0, 1
 
     def quantizer_state(self, shared: State = None) -> State:
         """The state in use: an own one, or the one shared by the feeding kernel."""
-        if self.quantizer.shared:
+        if self.used.shared:
             return shared
-        collection = "params" if self.quantizer.trainable else "quant"
+        collection = "params" if self.used.trainable else "quant"
         return self.get_variable(collection, STATE)
 
     def remember(self, state: State) -> None:
         """Keeps what a training step learned for the next one."""
-        if not self.quantizer.trainable and self.is_mutable_collection("quant"):
+        if not self.used.trainable and self.is_mutable_collection("quant"):
             self.put_variable("quant", STATE, state)
 
     @property
     def quantizes(self) -> bool:
         """Whether there is a quantizer, and a state of it: none while initialising."""
-        return self.quantizer != identity and not self.is_initializing()
+        return self.used != identity and not self.is_initializing()
 
     def quantized(self, kernel: Array, train: bool) -> Array:
         """The kernel as the layer uses it."""
@@ -128,13 +151,13 @@ class QuantizedLayer(nn.Module):
             return self._applied(kernel, train) if self.quantizes else kernel
 
     def _applied(self, x, train):
-        x, state = self.quantizer.apply(x, self.quantizer_state(), train)
+        x, state = self.used.apply(x, self.quantizer_state(), train)
         if train:
             self.remember(state)
         return x
 
 
-class Conv(QuantizedLayer):
+class QuantConv(QuantizedLayer):
     """Convolution without bias, symmetric padding, on `N H W C`.
 
     Attributes:
@@ -151,10 +174,14 @@ class Conv(QuantizedLayer):
     depthwise: bool = False
     dtype: Any = jnp.float32
 
+    def feeds(self, x):
+        """As said above."""
+        return self.stride, (self.size - 1) // 2, x.shape[-1] if self.depthwise else 1
+
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool) -> Array:
         """Currents `N H' W' features`."""
-        groups = x.shape[-1] if self.depthwise else 1
+        groups = self.feeds(x)[2]
         shape = (self.size, self.size, x.shape[-1] // groups, self.features)
         dtype = accumulation(self.dtype)
         kernel = self.param("kernel", fan_out_normal, shape, dtype)
@@ -163,12 +190,12 @@ class Conv(QuantizedLayer):
         return convolve(x, kernel, self.stride, groups)
 
 
-class Dense(QuantizedLayer):
+class QuantDense(QuantizedLayer):
     """Classifier with bias, started as in torch: uniform within 1 / sqrt(inputs).
 
     Attributes:
         features: outputs.
-        dtype: as in `Conv`.
+        dtype: as in `QuantConv`.
     """
 
     features: int = 1
@@ -320,6 +347,8 @@ class Activation(QuantizedLayer):
 
     kind: str = "relu"
 
+    place: ClassVar[str] = "activations"
+
     @nn.compact
     def __call__(self, x: Float[Array, "N *S"], train: bool) -> Array:
         """Activations `N *S`; a quantizer sees the values before any activation."""
@@ -336,6 +365,13 @@ class Spiking(QuantizedLayer):
     """
 
     neuron: Neuron = Neuron()
+
+    place: ClassVar[str] = "membranes"
+
+    @property
+    def threshold(self) -> float:
+        """That of its neurons."""
+        return self.neuron.v_threshold
 
     @nn.compact
     def __call__(
@@ -355,12 +391,12 @@ class Spiking(QuantizedLayer):
         resting = jnp.full(x.shape[1:], self.neuron.rest, dtype)
         v = self.get_variable("membrane", "v", resting)
         state = self.quantizer_state(shared) if self.quantizes else ()
-        inside = train and self.quantizer.each_timestep
+        inside = train and self.used.each_timestep
 
         def quantize(v, state):
             if not self.quantizes:
                 return v, state
-            v, state = self.quantizer.apply(v, state, inside)
+            v, state = self.used.apply(v, state, inside)
             # Else every later timestep quantizes again, in each kernel that needs it.
             return cpu.computed_once(v), state
 
@@ -374,6 +410,6 @@ class Spiking(QuantizedLayer):
             # Unless it wants otherwise a quantizer learns once per step, from the
             # potentials of all timesteps: inside the loop over time it is frozen.
             if not inside:
-                after = self.quantizer.apply(seen, state, True)[1]
+                after = self.used.apply(seen, state, True)[1]
             self.remember(after)
         return spikes

@@ -28,13 +28,12 @@ from jaxtyping import Array, Float
 
 from jsnnq.errors import check_integer, choose
 from jsnnq.networks.layers import STATE, Rules, Spiking, direct, fold
+from jsnnq.networks.network import Seen, Synapse
 from jsnnq.networks.neurons import Neuron, steady_drive
 from jsnnq.networks.resnet import (
     Block,
     ResidualNetwork,
-    Seen,
     Size,
-    Synapse,
     max_pool,
     sized,
 )
@@ -99,7 +98,6 @@ class SEWResNet(ResidualNetwork):
         timesteps: T.
         connect: `add`, `and` or `iand`.
         neuron: the neurons' equations.
-        membranes: quantizers of the membranes.
         zero_init: start every branch silent (AND: firing).
 
     Raises:
@@ -109,12 +107,10 @@ class SEWResNet(ResidualNetwork):
     timesteps: int = 4
     connect: str = "add"
     neuron: Neuron = Neuron()
-    membranes: Rules = Rules()
     zero_init: bool = False
 
     def __post_init__(self):
         choose("connect", self.connect, CONNECTS)
-        self.membranes = self.membranes.placed("membranes", self.neuron.v_threshold)
         check_integer("timesteps", self.timesteps)
         super().__post_init__()
 
@@ -129,7 +125,7 @@ class SEWResNet(ResidualNetwork):
             train: use the batch's statistics and let quantizers learn; then
                 `batch_stats` and `quant` must be mutable.
         """
-        seen = Seen({}, {}, {}, {})
+        seen = Seen()
         convolve, normalise = self.entrance()
         if x.ndim == 4:
             # The running variance is that of T equal currents.
@@ -146,15 +142,6 @@ class SEWResNet(ResidualNetwork):
             block = SEWBlock(plan, *same, self.zero_init, name=plan.name)
             x = block(x, train, seen)
         return self.classify(x, train, seen), seen
-
-    @property
-    def inner(self) -> Rules:
-        """Quantizers of the membranes."""
-        return self.membranes
-
-    def with_rules(self, weights: Rules, inner: Rules) -> "ResidualNetwork":
-        """The same network with these quantizers of kernels and membranes."""
-        return self.clone(weights=weights, membranes=inner)
 
     def layers_in_order(self) -> tuple[str, ...]:
         """Paths of all convolutions, normalisations and neurons, then `fc`."""

@@ -1,0 +1,247 @@
+"""What the library asks of a network, and the base class that does most of it.
+
+A network, one of ours or your own, is a Flax module derived from `Network`:
+
+    class Net(Network):
+        classes: int
+        timesteps: int = 4
+
+        @nn.compact
+        def __call__(self, x, train=False):
+            seen = Seen()
+            x = over_time(x, self.timesteps)                             # T B H W C
+            convolve = QuantConv(self.weights, 16, name="conv1")
+            current = fold(lambda y: BatchNorm(name="bn1")(convolve(y, train), train), x)
+            x = seen.spikes["sn1"] = Spiking(self.membranes, name="sn1")(current, train)
+            x = x.reshape(*x.shape[:2], -1)
+            classify = QuantDense(self.weights, self.classes, name="fc")
+            return fold(lambda y: classify(y, train), x), seen
+
+It promises this, and nothing else is asked of it:
+
+* `timesteps` is T; a network without time leaves it at 1.
+* It is called with normalised images `B H W C`, or frames `T B H W C`, and `train`. It
+  returns logits `T B K`, one for each timestep, and what it saw, a `Seen`. The spikes of
+  each layer of neurons stand in `seen.spikes` under the layer's path.
+* Learned numbers are in the collection `params`, running statistics in `batch_stats`,
+  states of quantizers in `quant`; there is no other that training changes.
+* Layers with a quantizer are those of `jsnnq.networks`. They are given the rules of
+  their place, `weights`, `membranes` or `activations`, and take the quantizer of the
+  first rule that fully matches their path.
+* It is hashable, as Flax modules with hashable fields are, and calls every layer once.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import field
+from typing import Any, ClassVar, NamedTuple
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jsnnq.errors import InputError
+from jsnnq.networks.layers import QuantizedLayer, Rules
+from jsnnq.quantizers.base import PLACES, Quantizer
+from jsnnq.runtime.precision import check_dtype
+
+
+@flax.struct.dataclass
+class Seen:
+    """What a forward pass saw, by layer name, each `T B H W C` unless noted.
+
+    Attributes:
+        spikes: outputs of the neuron layers, 0 or 1.
+        joins: outputs of blocks; integers under ADD. Never part of a rate.
+        pooled: what pooling made of them: `maxpool` behind an ImageNet stem, and
+            `features`, `T B C`, the classifier's input.
+        activations: what the kernels of a network without spikes read.
+    """
+
+    spikes: dict[str, Array] = field(default_factory=dict)
+    joins: dict[str, Array] = field(default_factory=dict)
+    pooled: dict[str, Array] = field(default_factory=dict)
+    activations: dict[str, Array] = field(default_factory=dict)
+
+
+class Synapse(NamedTuple):
+    """One set of connections.
+
+    Attributes:
+        name: path of the layer that owns the kernel, such as `layer1_0/conv1`.
+        source: what feeds it: a neuron layer, a join, a pooled value, `image` or
+            `features`; in a network of one's own the input of the layer itself.
+        stride: of the convolution, in both directions.
+        padding: zeros on each side of the image.
+        groups: into how many the channels are cut, each with kernels of its own; as
+            many as there are channels is depthwise.
+    """
+
+    name: str
+    source: str
+    stride: int
+    padding: int
+    groups: int = 1
+
+
+Layers = Mapping[str, tuple[str, ...]]
+"""Paths of the layers in each of `PLACES`, in the order of the data."""
+
+
+class Network(nn.Module, kw_only=True):
+    """What all networks have in common; the module's text says what one promises.
+
+    Attributes:
+        weights: quantizers of the kernels.
+        membranes: quantizers of the neurons' membranes.
+        activations: quantizers of what stands between kernels where nothing spikes.
+        dtype: of the products; what is kept has its accumulation dtype.
+
+    Raises:
+        InputError: a quantizer has no meaning in its place, or `dtype` is float64
+            without JAX's 64-bit mode.
+    """
+
+    weights: Rules = Rules()
+    membranes: Rules = Rules()
+    activations: Rules = Rules()
+    dtype: Any = jnp.float32
+
+    timesteps: ClassVar[Any] = 1
+
+    USUAL: ClassVar[Mapping[str, str]] = dict.fromkeys(PLACES, ".*")
+    """The layers in each place that one quantizer without a rule is for."""
+
+    def __post_init__(self):
+        check_dtype(self.dtype)
+        for place in PLACES:
+            rules = getattr(self, place)
+            if not isinstance(rules, Rules):
+                raise InputError(
+                    f"{place} of {type(self).__name__} is {rules!r}: Rules are needed, "
+                    "as jsnnq.quantize gives them"
+                )
+            setattr(self, place, rules.placed(place, self.threshold))
+        super().__post_init__()
+
+    @property
+    def threshold(self) -> float | None:
+        """The membrane at which its neurons fire, if they are all of one kind."""
+        neuron = getattr(self, "neuron", None)
+        return None if neuron is None else neuron.v_threshold
+
+    def with_each(self, change: Callable[[Quantizer], Quantizer]) -> "Network":
+        """The same network, each quantizer changed."""
+        return self.clone(**{p: getattr(self, p).with_each(change) for p in PLACES})
+
+    @property
+    def representative(self) -> "Network":
+        """The same one for all networks that compile to one program."""
+        return self.with_each(lambda quantizer: quantizer.representative)
+
+    @property
+    def bare(self) -> "Network":
+        """The same network without quantizers."""
+        return self.clone(**{place: Rules() for place in PLACES})
+
+    names_sources: ClassVar[bool] = False
+    """Whether it says what feeds its kernels, under names that stand in `Seen`."""
+
+    def known_layers(self) -> Layers | None:
+        """Its layers with a quantizer's place, if they are known without an input."""
+        return None
+
+    def layers(self, shape: tuple[int, ...]) -> Layers:
+        """Its layers with a quantizer's place.
+
+        Args:
+            shape: of an input, `B H W C` or `T B H W C`.
+        """
+        calls = _calls(self.bare, tuple(shape))
+        return {
+            place: tuple(path for path, call in calls.items() if call.place == place)
+            for place in PLACES
+        }
+
+    def synapses(self, shape: tuple[int, ...]) -> tuple[Synapse, ...]:
+        """Every kernel with what feeds it, in the order of the data.
+
+        Args:
+            shape: of an input, as in `layers`.
+        """
+        calls = _calls(self.bare, tuple(shape)).values()
+        return tuple(call.synapse for call in calls if call.place == "weights")
+
+
+# A network of one's own is asked by looking on while it is traced.
+
+
+class _Call(NamedTuple):
+    """What is noted of a layer with a quantizer's place."""
+
+    place: str
+    synapse: Synapse
+
+
+@functools.lru_cache(64)
+def _calls(net: Network, shape: tuple[int, ...]) -> dict[str, _Call]:
+    """Its layers by their paths, in the order in which they are called."""
+    found = {}
+
+    def note(layer, x):
+        found[layer.at] = _Call(layer.place, Synapse(layer.at, layer.at, *layer.feeds(x)))
+
+    with nn.intercept_methods(_noted(note)):
+        images = jax.ShapeDtypeStruct(shape, jnp.float32)
+        jax.eval_shape(net.init, jax.random.key(0), images)
+    return found
+
+
+def _noted(note: Callable[[Any, Array], None]) -> Any:
+    """An interceptor that hands on each layer with its input."""
+
+    def between(call, arguments, named, context):
+        layer = context.module
+        if isinstance(layer, QuantizedLayer) and context.method_name == "__call__":
+            note(layer, arguments[0])
+        return call(*arguments, **named)
+
+    return between
+
+
+def observe(
+    network: Network, variables: Mapping[str, Any], x: Float[Array, "..."]
+) -> tuple[Float[Array, "T B K"], Seen]:
+    """The network in evaluation mode: logits per timestep, and what it saw.
+
+    Where a network does not say what feeds its kernels, their inputs are noted among
+    the activations, each under the path of its layer.
+
+    Args:
+        network: the network.
+        variables: its parameters and collections.
+        x: images `B H W C`, or frames `T B H W C`.
+    """
+    inputs: dict[str, Array] = {}
+
+    def note(layer, values):
+        if layer.place == "weights":
+            inputs[layer.at] = values
+
+    with nn.intercept_methods(_noted(note)):
+        found: Any = network.apply(dict(variables), x, False)
+    logits, seen = found
+    if network.names_sources:
+        return logits, seen
+    over_time = lambda values: _unfolded(values, *logits.shape[:2])
+    noted = {path: over_time(values) for path, values in inputs.items()}
+    return logits, seen.replace(activations={**seen.activations, **noted})
+
+
+def _unfolded(x: Array, timesteps: int, images: int) -> Array:
+    """Time in front again; what was computed once for all timesteps, at each of them."""
+    once = x.shape[0] == images
+    x = x.reshape(1 if once else timesteps, images, *x.shape[1:])
+    return jnp.broadcast_to(x, (timesteps, *x.shape[1:]))

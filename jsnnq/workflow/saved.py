@@ -1,0 +1,133 @@
+"""Networks on disk: a folder with everything that is needed to use one.
+
+The checkpoint holds the variables and, as metadata, the network's settings, how it sees
+pixels and the shape of an image. No data set is needed to read it, and no code is in it.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from jsnnq.data.batches import Preprocessing
+from jsnnq.errors import InputError
+from jsnnq.networks.network import Network, check_network
+from jsnnq.runtime import checkpoint
+from jsnnq.training.step import TrainState
+from jsnnq.workflow import specification
+from jsnnq.workflow.state import State, abstract_variables
+
+FORMAT = 1
+"""Of the metadata; a file of a newer one is refused."""
+
+
+class Saved(NamedTuple):
+    """A network and its numbers, as they were saved.
+
+    Attributes:
+        network: with its quantizers.
+        state: its variables, and how it sees pixels.
+        about: whatever else was written beside it.
+    """
+
+    network: Network
+    state: State
+    about: dict[str, Any]
+
+
+def save(
+    folder: str | os.PathLike[str],
+    net: Network,
+    state: State,
+    *,
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a network into a folder, whole or not at all.
+
+    Args:
+        folder: made when missing; what was saved there before is replaced.
+        net: the network.
+        state: from `fit`, `calibrate` or `load`.
+        about: JSON values that are kept beside it.
+
+    Raises:
+        InputError: it cannot be written, or the state is none.
+    """
+    check_network(net)
+    if not isinstance(state, State):
+        raise InputError(
+            f"state is a {type(state).__name__}: give what fit, calibrate or load "
+            "return, which knows how the network sees pixels"
+        )
+    metadata = {
+        "format": FORMAT,
+        "network": specification.specify(net),
+        "preprocessing": state.preprocessing._asdict(),
+        "image_shape": list(state.image_shape),
+        **(about or {}),
+    }
+    checkpoint.save(Path(folder), state.variables, metadata)
+
+
+def load(
+    folder: str | os.PathLike[str], *, network: Network | None = None
+) -> tuple[Network, State]:
+    """Reads back what `save` wrote, or what a command stored.
+
+    Args:
+        folder: as given to `save`, or that of a run.
+        network: the network itself, if it, a quantizer, a surrogate or a neuron of it
+            is one of your own: code is never stored.
+
+    Returns:
+        The network with its quantizers, and its state.
+
+    Raises:
+        InputError: there is no network, it is damaged or of a newer version, or one of
+            your own is needed and not given, or is another.
+    """
+    found = read(folder, network=network)
+    return found.network, found.state
+
+
+def read(folder: str | os.PathLike[str], *, network: Network | None = None) -> Saved:
+    """What `load` reads, with what was written beside it."""
+    path = Path(folder)
+    if (path / "checkpoint").is_dir():
+        path = path / "checkpoint"
+    metadata = checkpoint.read_metadata(path)
+    if "network" not in metadata:
+        raise InputError(
+            f"{str(folder)!r} is a checkpoint, but not of a finished network: give the "
+            "folder that 'jsnnq train', 'jsnnq study' or jsnnq.save made"
+        )
+    if metadata["format"] > FORMAT:
+        raise InputError(
+            f"{str(folder)!r} was written by a newer version of jsnnq (format "
+            f"{metadata['format']}, known is {FORMAT}): use a newer one"
+        )
+    net = _network(folder, metadata["network"], network)
+    shape = tuple(metadata["image_shape"])
+    variables, about = checkpoint.restore(path, abstract_variables(net, shape))
+    seen = metadata["preprocessing"]
+    preprocessing = Preprocessing(
+        tuple(seen["mean"]), tuple(seen["std"]), seen["scale"]
+    )
+    training = TrainState(jnp.int32(0), **variables, opt_state=())
+    return Saved(net, State(training, net, preprocessing, shape), about)
+
+
+def _network(folder, written, given):
+    own = specification.own_parts(written)
+    if given is None and own:
+        raise InputError(
+            f"{str(folder)!r} holds a network with {' and '.join(own)}, which jsnnq has "
+            "not and never stores: give the network, as load(FOLDER, network=net)"
+        )
+    if given is None:
+        return specification.build(written)
+    check_network(given)
+    specification.check_same(given, written)
+    return given

@@ -25,6 +25,7 @@ import os
 import pickle
 import tarfile
 import tempfile
+import tomllib
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -50,7 +51,7 @@ class Prepared(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """What is published about a data set.
+    """What is published about a data set, as `published.toml` has it.
 
     Attributes:
         url: where the archive is downloaded from.
@@ -69,56 +70,8 @@ class Published:
     labels: Mapping[str, str]
 
 
-# Archives: https://www.cs.toronto.edu/~kriz/cifar.html. Python members: torchvision.
-# Binary members: the same pixels and labels in the binary layout; the class names
-# are those of the python members.
-PUBLISHED = {
-    "cifar10": Published(
-        url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-        archives={
-            "cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a",
-            "cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530",
-        },
-        python={
-            "data_batch_1": "c99cafc152244af753f735de768cd75f",
-            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-            "data_batch_4": "634d18415352ddfa80567beed471001a",
-            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-            "test_batch": "40351d587109b95175f43aff81a1287e",
-            "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
-        },
-        binary={
-            "data_batch_1.bin": "5dd7e06a14cb22eb9f671a540d1b7c25",
-            "data_batch_2.bin": "5ea93a67294ea407fff1d09f752e9692",
-            "data_batch_3.bin": "942cd6a4bcdd0dd3c604fbe906cb4421",
-            "data_batch_4.bin": "ae636b3ba5c66a11e91e8cb52e771fcb",
-            "data_batch_5.bin": "53f37980c15c3d472c316c40844f3f0d",
-            "test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d",
-            "batches.meta.txt": "c4a53feb1b64ee5c7b132f9a245e037b",
-        },
-        labels={"label": ""},
-    ),
-    "cifar100": Published(
-        url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
-        archives={
-            "cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85",
-            "cifar-100-binary.tar.gz": "03b5dce01913d631647c71ecec9e9cb8",
-        },
-        python={
-            "train": "16019d7e3df5f24257cddd939b257f8d",
-            "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
-            "meta": "7973b15100ade9c7d40fb424638fde48",
-        },
-        binary={
-            "train.bin": "6172c7755cfe09b2fe270c85cebc1b15",
-            "test.bin": "4499cfba6c016c1be1438163640a0898",
-            "coarse_label_names.txt": "7baf0fcbe8bbb8483327dd18f1cda1cb",
-            "fine_label_names.txt": "18d2388358c0483ca2d2be3aac2d399e",
-        },
-        labels={"coarse_label": "coarse_", "label": "fine_"},
-    ),
-}
+_TABLE = Path(__file__).with_name("published.toml").read_text(encoding="utf-8")
+PUBLISHED = {name: Published(**known) for name, known in tomllib.loads(_TABLE).items()}
 
 
 def prepare(

@@ -80,7 +80,7 @@ def trained(network):
     labels = rng.integers(0, 4, 12).astype(np.int32)
     bare = network.with_rules(Rules(), Rules())
     variables = build.initial_variables(bare, keys.init, SHAPE)
-    shown = batches.normalise(jnp.asarray(images), *PIXELS)
+    shown = PIXELS(jnp.asarray(images))
     state = quantize.quantize(network, variables, keys.init, shown)
     program = step.Program(network, SGD, 4, PIXELS, pad=2, flip=True)
     state = step.start(program, state)

@@ -3,14 +3,13 @@
     order = epoch_order(key, epoch, len(images))
     images, labels = take(images, labels, order, index, batch)
     images = augment(step_key, images, pad=4, flip=True)
-    x = normalise(images, mean, std, scale)
+    x = Preprocessing(mean, std, scale)(images)
 
 Everything random is a function of a key and a position, so a resumed run needs no
 iterator state. Random numbers have 32 bits whether or not JAX computes in 64, where it
 would draw others.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -90,28 +89,8 @@ def augment(
     return images
 
 
-def normalise(
-    images: UInt8[Array, "B H W C"],
-    mean: Sequence[float],
-    std: Sequence[float],
-    scale: float,
-    dtype: Any = jnp.float32,
-) -> Float[Array, "B H W C"]:
-    """(pixel / scale - mean) / std, channel by channel.
-
-    Args:
-        images: pixels.
-        mean, std, scale: of `Preprocessing`.
-        dtype: of the network; the result has its accumulation dtype.
-    """
-    dtype, per_channel = accumulation(dtype), (1, 1, 1, -1)
-    centre = jnp.asarray(mean, dtype).reshape(per_channel)
-    spread = jnp.asarray(std, dtype).reshape(per_channel)
-    return (images.astype(dtype) / scale - centre) / spread
-
-
 class Preprocessing(NamedTuple):
-    """How a network sees pixels; called with images, it is `normalise`.
+    """How a network sees pixels: (pixel / scale - mean) / std, channel by channel.
 
     Attributes:
         mean: per channel, subtracted from scaled pixels.
@@ -126,8 +105,11 @@ class Preprocessing(NamedTuple):
     def __call__(
         self, images: UInt8[Array, "B H W C"], dtype: Any = jnp.float32
     ) -> Float[Array, "B H W C"]:
-        """What a network of this dtype reads where these images are shown."""
-        return normalise(images, *self, dtype)
+        """What a network of this dtype reads, in its accumulation dtype."""
+        dtype, per_channel = accumulation(dtype), (1, 1, 1, -1)
+        centre = jnp.asarray(self.mean, dtype).reshape(per_channel)
+        spread = jnp.asarray(self.std, dtype).reshape(per_channel)
+        return (images.astype(dtype) / self.scale - centre) / spread
 
 
 def _shift(key, images, pad):

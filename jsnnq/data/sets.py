@@ -9,42 +9,18 @@ import dataclasses
 import os
 import re
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Int32, UInt8
+from jaxtyping import Int
 
 from jsnnq.data.batches import Preprocessing
-from jsnnq.data.streams import Records, Source, decode, intact
+from jsnnq.data.streams import Records, Split, check_range, held, source
 from jsnnq.errors import InputError, check_integer, choose
 
 _NAMES = ("cifar10", "cifar100", "digits", "imagenet2012", "synthetic")
 _FILES = "train_images.npy, train_labels.npy, test_images.npy and test_labels.npy"
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Split:
-    """A split in memory.
-
-    Attributes:
-        images: the pixels, channels last.
-        labels: the class of each image, from 0.
-    """
-
-    images: UInt8[np.ndarray, "N H W C"]
-    labels: Int32[np.ndarray, " N"]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def read(
-        self, indices: Sequence[int] | Int[np.ndarray, " B"], seed: Any = 0
-    ) -> tuple[UInt8[np.ndarray, "B H W C"], Int32[np.ndarray, " B"]]:
-        """Images and labels of these numbers; nothing here is random."""
-        rows = np.asarray(indices)
-        return self.images[rows], self.labels[rows]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -252,18 +228,12 @@ def _cifar(name: str, root: Path | None, labels: str) -> DataSet:
     classes = {"cifar10": 10, "cifar100": 20 if labels == "coarse" else 100}[name]
     arrays = root / name if root else None
     if arrays and labels == "fine" and (arrays / "train_images.npy").is_file():
-        train, test = (_array_split(arrays, s, classes) for s in ("train", "test"))
-        for split in (train, test):
-            if split.images.shape[1:] != (32, 32, 3):
-                raise InputError(
-                    f"{arrays} holds images of shape {split.images.shape[1:]}: those "
-                    f"of {name} are (32, 32, 3)"
-                )
+        train, test, _ = _array_splits(arrays, classes, (name, (32, 32, 3)))
         origin = "arrays"
     else:
         folder = _prepared(name, root)
         feature = "coarse_label" if labels == "coarse" else "label"
-        train, test = (_read(folder, s, feature, classes) for s in ("train", "test"))
+        train, test = (held(folder, s, feature, classes) for s in ("train", "test"))
         origin = f"TFDS {folder.name}"
     kind = f", {labels} labels" if name == "cifar100" else ""
     source = f"{name} of {origin} in its original split{kind}"
@@ -271,8 +241,8 @@ def _cifar(name: str, root: Path | None, labels: str) -> DataSet:
 
 
 def _imagenet(directory: Path) -> DataSet:
-    train = Records(_source(directory, "train"), True, str(directory))
-    test = Records(_source(directory, "validation"), False, str(directory))
+    train = Records(source(directory, "train"), True, str(directory))
+    test = Records(source(directory, "validation"), False, str(directory))
     return DataSet(
         name="imagenet2012",
         classes=1000,
@@ -324,77 +294,51 @@ def _how_to_prepare(name: str, root: str) -> str:
     return f"run `jsnnq prepare {name} --data-dir {typed}`"
 
 
-def _source(directory: Path, split: str) -> Source:
-    """The records of a split with their images still encoded."""
-    import tensorflow_datasets as tfds
-
-    with intact(directory):
-        # TFDS would take a folder called ~ for the home of the user.
-        builder: Any = tfds.builder_from_directory(directory.absolute())
-        if split not in builder.info.splits:
-            raise InputError(f"{directory} has no {split} split: prepare it again")
-        for file in builder.info.splits[split].filepaths:
-            if not os.path.isfile(file):
-                raise FileNotFoundError(f"{os.path.basename(file)} is missing")
-        try:
-            encoded = {"image": tfds.decode.SkipDecoding()}
-            return builder.as_data_source(split, decoders=encoded)
-        except NotImplementedError as error:
-            raise InputError(
-                f"{directory} was prepared in another format than array_record, the "
-                "one jsnnq reads: prepare the set into another directory"
-            ) from error
-
-
-def _read(directory: Path, split: str, feature: str, classes: int) -> Split:
-    source = _source(directory, split)
-    images = np.empty((len(source), 32, 32, 3), np.uint8)
-    labels = np.empty(len(source), np.int32)
-    with intact(directory):
-        # A thousand at a time: their encoded images are held together.
-        for start in range(0, len(source), 1000):
-            rows = range(start, min(start + 1000, len(source)))
-            for row, record in zip(rows, source.__getitems__(rows), strict=True):
-                images[row] = np.asarray(decode(record["image"]))
-                labels[row] = record[feature]
-    _check_range(labels, classes, f"{directory} ({split})")
-    return Split(images, labels)
-
-
 def _directory(path: Path) -> DataSet:
-    names = path / "classes.txt"
+    names, classes = path / "classes.txt", None
     if names.is_file():
         classes = sum(bool(line.strip()) for line in names.read_bytes().splitlines())
-    else:
-        # A label that int32 cannot hold is then out of range.
-        largest = int(_array(path / "train_labels.npy", rank=1).max())
-        classes = min(largest, np.iinfo(np.int32).max - 1) + 1
-    train, test = (_array_split(path, s, classes) for s in ("train", "test"))
-    if train.images.shape[1:] != test.images.shape[1:]:
-        raise InputError(
-            f"the images in {path} differ in shape: {train.images.shape[1:]} in "
-            f"train_images.npy and {test.images.shape[1:]} in test_images.npy"
-        )
+    train, test, classes = _array_splits(path, classes)
     # Nothing is known about the images, so nothing is shifted or mirrored.
     source = f"arrays of {path}, trained on without augmentation"
     return _arrays(str(path), classes, train, test, source=source)
 
 
-def _array_split(path: Path, split: str, classes: int) -> Split:
-    images_file, labels_file = (path / f"{split}_{x}.npy" for x in ("images", "labels"))
-    images, labels = _array(images_file, rank=4), _array(labels_file, rank=1)
-    if images.dtype != np.uint8:
-        raise InputError(
-            f"{images_file} holds {images.dtype}: accepted is uint8 with axes "
-            "(N, H, W, C)"
+def _array_splits(
+    path: Path, classes: int | None, like: tuple[str, tuple[int, ...]] | None = None
+) -> tuple[Split, Split, int]:
+    """Both splits and the number of classes, which the training labels may decide.
+
+    `like` says whose images have which shape; they are the training images by default.
+    """
+    splits = []
+    for split in ("train", "test"):
+        images_file, labels_file = (
+            path / f"{split}_{kind}.npy" for kind in ("images", "labels")
         )
-    if len(images) != len(labels):
-        raise InputError(
-            f"{path} has {len(images):,} {split} images and {len(labels):,} labels: "
-            "each image needs one label"
-        )
-    _check_range(labels, classes, str(labels_file))
-    return Split(images, labels.astype(np.int32))
+        images, labels = _array(images_file, rank=4), _array(labels_file, rank=1)
+        if images.dtype != np.uint8:
+            raise InputError(
+                f"{images_file} holds {images.dtype}: accepted is uint8 with axes "
+                "(N, H, W, C)"
+            )
+        if len(images) != len(labels):
+            raise InputError(
+                f"{path} has {len(images):,} {split} images and {len(labels):,} "
+                "labels: each image needs one label"
+            )
+        whose, shape = like = like or (images_file.name, images.shape[1:])
+        if images.shape[1:] != shape:
+            raise InputError(
+                f"the images in {images_file} differ in shape, {images.shape[1:]}: "
+                f"those of {whose} are {shape}"
+            )
+        if classes is None:
+            # A label that int32 cannot hold is then out of range.
+            classes = min(int(labels.max()), np.iinfo(np.int32).max - 1) + 1
+        check_range(labels, classes, str(labels_file))
+        splits.append(Split(images, labels.astype(np.int32)))
+    return *splits, classes
 
 
 def _array(path: Path, rank: int) -> np.ndarray:
@@ -422,12 +366,3 @@ def _array(path: Path, rank: int) -> np.ndarray:
             f"{path} has shape {array.shape}: accepted is {axes} without an empty axis"
         )
     return array
-
-
-def _check_range(labels: np.ndarray, classes: int, where: str) -> None:
-    wrong = labels[(labels < 0) | (labels >= classes)]
-    if wrong.size:
-        raise InputError(
-            f"{where} holds the label {wrong[0]}: with {classes} classes accepted are "
-            f"0 to {classes - 1}"
-        )

@@ -371,7 +371,7 @@ def test_directory_that_is_a_file_is_refused(tmp_path):
 
 
 def test_directory_without_permission_is_refused(tmp_path, monkeypatch):
-    def refuse(**kwargs):
+    def refuse(*args, **kwargs):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     file, published, _ = small_archive("cifar10", tmp_path)

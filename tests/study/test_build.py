@@ -26,7 +26,6 @@ from jsnnq.config import (
     kernels,
     neurons,
 )
-from jsnnq.data import batches
 from jsnnq.errors import InputError
 from jsnnq.networks import quantize
 from jsnnq.quantizers import identity
@@ -72,10 +71,7 @@ def float_variables():
 
 @functools.cache
 def images():
-    split = digits().train
-    return batches.normalise(
-        jnp.asarray(split.images[:16]), digits().mean, digits().std, digits().scale
-    )
+    return digits().preprocessing(jnp.asarray(digits().train.images[:16]))
 
 
 def quantized(config):

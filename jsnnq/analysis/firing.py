@@ -107,9 +107,9 @@ class Shares(NamedTuple):
     mean_rate: float
     """Mean of the rates."""
     dead: float
-    """Share of neurons whose rate is below 0.05."""
+    """Share of neurons whose rate is below 0.05, or below what `shares` was given."""
     saturated: float
-    """Share of neurons whose rate is above 0.95."""
+    """Share of neurons whose rate is above 0.95, or above what `shares` was given."""
 
 
 class Summary(NamedTuple):

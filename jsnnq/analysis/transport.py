@@ -62,7 +62,10 @@ def from_rates(
     p: int | float,
     method: str,
 ) -> Float[Array, ""]:
-    """The first line above, by OTT's solver of that name."""
+    """The first line above by OTT's `method`; the quantile solver takes weights.
+
+    NaN where a value is not finite, or weights are none.
+    """
     costs, pointcloud, linear_problem, univariate = _ott()
 
     # OTT's default is the square, and its norms take the value 1 at 0 as soon as they
@@ -89,7 +92,7 @@ def from_rates(
 def from_counts(
     x: Integer[ArrayLike, "N"], y: Integer[ArrayLike, "M"], total: int
 ) -> Float[Array, ""]:
-    """The third line above, in 32 bits."""
+    """The third line above, in 32 bits; NaN where a count is out of range."""
     f, g = (jnp.bincount(jnp.asarray(c, jnp.int32), length=total + 1) for c in (x, y))
     n, m = jnp.size(x), jnp.size(y)
     terms = _terms(f, g, n, m)
@@ -106,7 +109,7 @@ def from_counts(
 def from_histograms(
     f: Int[np.ndarray, "K"], g: Int[np.ndarray, "K"], total: int
 ) -> float:
-    """The third line above, exact up to the division."""
+    """The third line above in 64 bits, exact up to the division."""
     n, m = int(f.sum()), int(g.sum())
     return int(_terms(f, g, n, m).sum()) / (math.lcm(n, m) * total)
 

@@ -44,15 +44,10 @@ def describe(
     spent = cost.deployment_cost(
         network.synapses(),
         kernels(network, variables),
-        counts,
-        evaluation.nonzero,
-        evaluation.total,
-        timesteps=counts.timesteps,
-        images=counts.images,
+        evaluation,
         image_shape=image_shape,
         weight_bits=weight_bits(network, variables),
         state_bits=state_bits(network, variables, neurons),
-        graded=evaluation.graded,
         policy=policy,
     )
     return {

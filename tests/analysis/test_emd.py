@@ -153,7 +153,7 @@ def test_counts_with_power_two_go_through_rates():
 def test_counts_equal_rational_arithmetic(n, m, total):
     rng = np.random.default_rng(total)
     x, y = rng.integers(0, total + 1, n), rng.integers(0, total // 2 + 1, m)
-    distance = float(emd.wasserstein_counts(x, y, total=total))
+    distance = float(emd.wasserstein(x, y, total=total, method="counts"))
     assert abs(Fraction(distance) - exact(x, y, total)) < 2e-7 * exact(x, y, total)
 
 
@@ -161,13 +161,13 @@ def test_counts_equal_rational_arithmetic(n, m, total):
 def test_counts_whose_sum_passes_32_bits(n):
     # 65,536 neurons are the largest layer on CIFAR: the terms add up to 2.6e9.
     silent, full = np.zeros(n, np.int32), np.full(n, TOTAL)
-    assert float(emd.wasserstein_counts(silent, full, total=TOTAL)) == 1
+    assert float(emd.wasserstein(silent, full, total=TOTAL, method="counts")) == 1
 
 
 def test_counts_of_millions_of_images():
     total = 2**22
     x, y = np.array([0, total, 7]), np.array([total, total - 1, 3])
-    distance = float(emd.wasserstein_counts(x, y, total=total))
+    distance = float(emd.wasserstein(x, y, total=total, method="counts"))
     assert abs(distance - (total - 1 - 7 + 3) / (3 * total)) < 2e-8
 
 
@@ -175,27 +175,28 @@ def test_one_spike_of_one_neuron_is_seen():
     x = layer_counts(65_536, 0)
     x[0], y = 5, x.copy()
     y[0] = 6
-    distance = float(emd.wasserstein_counts(x, y, total=TOTAL))
+    distance = float(emd.wasserstein(x, y, total=TOTAL, method="counts"))
     assert abs(distance * 65_536 * TOTAL - 1) < 1e-6
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, np.uint32])
 def test_counts_of_any_integer_type(dtype):
     x, y = np.array([0, 3, 255], dtype), np.array([1, 1, 1], dtype)
-    distance = float(emd.wasserstein_counts(x, y, total=1000))
+    distance = float(emd.wasserstein(x, y, total=1000, method="counts"))
     assert abs(distance - wasserstein_distance(x / 1000, y / 1000)) < 1e-8
 
 
 def test_auto_takes_counts_exactly_and_falls_back_where_they_do_not_fit():
     x, y = layer_counts(100, 0), layer_counts(100, 1)
     automatic = emd.wasserstein(x, y, total=TOTAL)
-    assert float(automatic) == float(emd.wasserstein_counts(x, y, total=TOTAL))
+    exactly = emd.wasserstein(x, y, total=TOTAL, method="counts")
+    assert float(automatic) == float(exactly)
     # Coprime sizes whose product passes 2^31.
     x, y = layer_counts(50_000, 0), layer_counts(49_999, 1)
     distance = float(emd.wasserstein(x, y, total=TOTAL))
     assert abs(distance - wasserstein_distance(x / TOTAL, y / TOTAL)) < 1e-6
     with pytest.raises(InputError, match="least common multiple"):
-        emd.wasserstein_counts(x, y, total=TOTAL)
+        emd.wasserstein(x, y, total=TOTAL, method="counts")
 
 
 # Metric properties.
@@ -269,7 +270,7 @@ def test_jit_and_vmap_equal_one_call_each(method):
 
 def test_jit_and_vmap_of_counts_equal_one_call_each():
     x, y = layer_counts((2, 5, 30), 0, total=100)
-    distance = lambda x, y: emd.wasserstein_counts(x, y, total=100)
+    distance = lambda x, y: emd.wasserstein(x, y, total=100, method="counts")
     single = [float(distance(u, v)) for u, v in zip(x, y, strict=True)]
     np.testing.assert_array_equal(jax.vmap(distance)(x, y), single)
     np.testing.assert_array_equal(jax.jit(jax.vmap(distance))(x, y), single)
@@ -348,7 +349,7 @@ def test_gradients_between_equal_sets_are_finite(p):
 
 def test_gradients_of_counts_are_refused_by_name():
     x, y = jnp.array([0.0, 3.0]), jnp.array([1, 2])
-    distance = lambda x: emd.wasserstein_counts(x, y, total=4)
+    distance = lambda x: emd.wasserstein(x, y, total=4, method="counts")
     with pytest.raises(InputError, match="no gradient"):
         jax.grad(distance)(x)
     with pytest.raises(InputError, match="no gradient"):
@@ -368,7 +369,7 @@ def test_double_precision_is_used_where_it_is_enabled():
     counts = layer_counts((2, 40), 0)
     with jax.enable_x64(True):
         rates = float(emd.wasserstein(x, y))
-        whole = float(emd.wasserstein_counts(*counts, total=TOTAL))
+        whole = float(emd.wasserstein(*counts, total=TOTAL, method="counts"))
     assert abs(rates - wasserstein_distance(x, y)) < 1e-14
     assert abs(whole - wasserstein_distance(*counts / TOTAL)) < 1e-14
 

@@ -104,15 +104,16 @@ def test_shares_are_strict_at_their_limits():
     # 2,000 of 40,000 is 0.05 exactly, but not as XLA divides, 2,000 * (1/40,000).
     counts = np.array([0, 1999, 2000, 2001, 37_999, 38_000, 38_001, 40_000])
     rates = firing.rates(counts, timesteps=4, images=10_000)
-    assert firing.dead_share(rates) == 2 / 8
-    assert firing.saturated_share(rates) == 2 / 8
-    assert firing.dead_share(rates, below=0.5) == 4 / 8
-    assert firing.saturated_share(rates, above=0.5) == 4 / 8
+    shares = firing.shares(rates)
+    assert shares.dead == 2 / 8
+    assert shares.saturated == 2 / 8
+    assert firing.shares(rates, dead_below=0.5).dead == 4 / 8
+    assert firing.shares(rates, saturated_above=0.5).saturated == 4 / 8
 
 
 def test_mean_rate_is_the_mean():
-    assert firing.mean_rate(np.array([0.0, 0.5, 1.0])) == 0.5
-    assert firing.mean_rate(jnp.array([[0.25], [0.75]])) == 0.5
+    assert firing.shares(np.array([0.0, 0.5, 1.0])).mean_rate == 0.5
+    assert firing.shares(jnp.array([[0.25], [0.75]])).mean_rate == 0.5
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -173,10 +174,7 @@ def test_rates_refuse_what_cannot_be_counts(counts, options, message):
         ([1, 2], "rates are int64"),
     ],
 )
-@pytest.mark.parametrize(
-    "measure",
-    [firing.mean_rate, firing.dead_share, firing.saturated_share, firing.histogram],
-)
+@pytest.mark.parametrize("measure", [firing.shares, firing.histogram])
 def test_measures_refuse_what_cannot_be_rates(measure, rates, message):
     with pytest.raises(InputError, match=message):
         measure(np.asarray(rates))

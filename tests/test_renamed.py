@@ -4,6 +4,7 @@ import importlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import jsnnq
@@ -111,3 +112,21 @@ def test_an_experiment_written_for_the_version_before_is_read(tmp_path):
     found = load_experiment(tmp_path / "old.py")
     assert "membrane-lqnet-noridge-2bit" in found.rows
     assert found.rows["float-finetuned"].kind == "control"
+
+
+def test_functions_of_the_version_before_answer_with_what_does_their_work():
+    from jsnnq.analysis import emd, firing
+
+    rates = [0.0, 0.04, 0.5, 1.0]
+    for room, name, given, today in (
+        (firing, "mean_rate", (rates,), firing.shares(rates).mean_rate),
+        (firing, "dead_share", (rates,), 0.5),
+        (firing, "saturated_share", (rates, 0.4), 0.5),
+    ):
+        with pytest.warns(DeprecationWarning, match="is called shares"):
+            assert getattr(room, name)(*given) == today
+    with pytest.warns(DeprecationWarning, match="wasserstein_counts is called"):
+        distance = emd.wasserstein_counts
+    assert float(distance(np.array([0, 2]), np.array([1, 2]), total=2)) == 0.25
+    with pytest.raises(AttributeError, match="no 'wasserstein_count'"):
+        emd.wasserstein_count  # noqa: B018

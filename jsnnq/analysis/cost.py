@@ -13,8 +13,8 @@ of x and W; padding contributes to neither.
 
 The sum is linear in 1[x != 0]. So nothing is convolved again for each image: the
 nonzeros of each position, counted over the whole evaluation, meet the number of
-nonzero weights that position feeds. All of it is integer arithmetic, where NeuroBench
-sums in float32.
+nonzero weights that position feeds (`fan_out`). All of it is integer arithmetic, where
+NeuroBench sums in float32.
 
 One difference remains. NeuroBench decides between ACs and MACs batch by batch; here it
 is decided once for the data set, so the result does not depend on the batch size: one
@@ -31,15 +31,13 @@ Under both a still image is graded and so is the classifier's input, the mean of
 over positions: their synapses are MACs.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Int
 
-from jsnnq.analysis.evaluate import Evaluation
-from jsnnq.analysis.firing import Counts
 from jsnnq.errors import choose
 from jsnnq.networks.resnet import Synapse
 
@@ -87,7 +85,9 @@ class Cost(NamedTuple):
 
     Attributes:
         sparsity: 1 - mean rate over all neurons; None where nothing spikes.
-        acs, macs, dense: as in `Operations`.
+        acs: effective accumulates per image.
+        macs: effective multiply-accumulates per image.
+        dense: operations per image if nothing were zero.
         weight_bits: bits of all weights, with their scales and bases.
         state_bits: bits of all membranes of one image, with their scales and bases.
         events: events per image, over all layers.
@@ -109,11 +109,16 @@ class Cost(NamedTuple):
 def deployment_cost(
     synapses: Iterable[Synapse],
     kernels: Mapping[str, ArrayLike],
-    evaluation: Evaluation,
+    counts: Mapping[str, ArrayLike],
+    nonzero: Mapping[str, ArrayLike],
+    total: Mapping[str, ArrayLike],
     *,
+    timesteps: int,
+    images: int,
     image_shape: tuple[int, int, int],
     weight_bits: Mapping[str, int],
     state_bits: Mapping[str, int],
+    graded: Collection[str] = (),
     policy: str = "neurobench",
 ) -> Cost:
     """The cost of a network from what an evaluation counted.
@@ -122,10 +127,15 @@ def deployment_cost(
         synapses: the network's connections.
         kernels: for each synapse its kernel as the network multiplies with it, that is
             quantized: `H W I O`, or `I O` for a classifier.
-        evaluation: what was counted, of neurons and joins `H W C`.
+        counts: spikes of each neuron layer, `H W C`.
+        nonzero: nonzero entries of joins (`H W C`), pooled values and activations.
+        total: sums of the joins, `H W C`.
+        timesteps: timesteps per image.
+        images: images the counts were taken over.
         image_shape: `H W C` of an image.
         weight_bits: bits each layer's weights take.
         state_bits: bits each neuron layer's membranes take.
+        graded: the activations with a value outside {-1, 0, 1}.
         policy: one of `POLICIES`.
 
     Returns:
@@ -134,19 +144,18 @@ def deployment_cost(
     Raises:
         InputError: the policy is unknown.
     """
-    counts = evaluation.counts
     operations = synaptic_operations(
         synapses,
         kernels,
-        activities(evaluation),
-        timesteps=counts.timesteps,
-        images=counts.images,
+        activities(counts, nonzero, total, graded),
+        timesteps=timesteps,
+        images=images,
         image_shape=image_shape,
         policy=policy,
     )
-    per_layer = events(counts, evaluation.total, policy=policy)
+    per_layer = events(counts, total, images=images, policy=policy)
     return Cost(
-        sparsity(counts),
+        sparsity(counts, timesteps=timesteps, images=images),
         *operations,
         weight_bits=sum(weight_bits.values()),
         state_bits=sum(state_bits.values()),
@@ -156,21 +165,30 @@ def deployment_cost(
     )
 
 
-def activities(evaluation: Evaluation) -> dict[str, Activity]:
+def activities(
+    counts: Mapping[str, ArrayLike],
+    nonzero: Mapping[str, ArrayLike],
+    total: Mapping[str, ArrayLike],
+    graded: Collection[str] = (),
+) -> dict[str, Activity]:
     """The activity of every source from what an evaluation counted.
 
-    A pooled value without a sum is a maximum of spikes and so binary, except
-    `features`, which is a mean.
+    Args:
+        counts: spikes of each neuron layer.
+        nonzero: nonzero entries of joins, pooled values and activations.
+        graded: activations whose values are no signs.
+        total: sums of the joins. A pooled value without a sum is a maximum of spikes
+            and so binary, except `features`, which is a mean.
 
     Returns:
-        One activity for each name in its `counts` and `nonzero`.
+        One activity for each name in `counts` and `nonzero`.
     """
-    found = {name: _whole(spikes, spikes) for name, spikes in evaluation.counts.items()}
-    for name, entries in evaluation.nonzero.items():
-        if name == FEATURES or name in evaluation.graded:
+    found = {name: _whole(spikes, spikes) for name, spikes in counts.items()}
+    for name, entries in nonzero.items():
+        if name == FEATURES or name in graded:
             found[name] = Activity(_integers(entries), None, True)
         else:
-            found[name] = _whole(entries, evaluation.total.get(name, entries))
+            found[name] = _whole(entries, total.get(name, entries))
     return found
 
 
@@ -222,17 +240,55 @@ def synaptic_operations(
     return Operations(acs / images, macs / images, dense / images)
 
 
+def fan_out(
+    weights: Bool[np.ndarray, "K L I O"],
+    shape: tuple[int, int],
+    *,
+    stride: int,
+    padding: int,
+) -> Int[np.ndarray, "H W I"]:
+    """Number of synapses each input of a convolution feeds.
+
+    An input at row h meets kernel row k when h = stride * output - padding + k for
+    one of the outputs; columns alike. Summed over outputs that is
+    conv(1[x != 0], weights) seen from its input (arXiv 2304.04640, synaptic
+    operations).
+
+    Args:
+        weights: which weights count, true where they are not zero.
+        shape: rows and columns of the input.
+        stride: in both directions.
+        padding: zeros on each side.
+
+    Returns:
+        For each input position and channel the number of products it enters.
+    """
+    rows, columns = (
+        _meets(size, side, stride, padding)
+        for size, side in zip(shape, weights.shape, strict=False)
+    )
+    synapses = weights.sum(axis=-1, dtype=np.int64)
+    return np.einsum("hk,wl,kli->hwi", rows, columns, synapses, optimize=True)
+
+
 def events(
-    counts: Counts, joins: Mapping[str, ArrayLike], policy: str = "neurobench"
+    counts: Mapping[str, ArrayLike],
+    joins: Mapping[str, ArrayLike],
+    *,
+    images: int,
+    policy: str = "neurobench",
 ) -> dict[str, float]:
     """Events per image of each layer.
 
-    A spike of a neuron is one event. Under `events` joins are listed too, so that a
-    spike which crosses one counts where it is emitted and where it is passed on.
+    A spike of a neuron is one event. Under `events` a join of value v passes on v
+    events and is listed too, so that a spike which crosses a join counts where it is
+    emitted and where it is passed on; under `neurobench` joins are values, not
+    events.
 
     Args:
         counts: spikes of each neuron layer, over timesteps and images.
-        joins: sums of the joins, over the same.
+        joins: sums of the joins, over timesteps and images.
+        images: images they were counted over.
         policy: one of `POLICIES`.
 
     Returns:
@@ -243,14 +299,18 @@ def events(
     """
     choose("policy", policy, POLICIES)
     counted = {**counts, **joins} if policy == "events" else counts
-    return {name: _sum(values) / counts.images for name, values in counted.items()}
+    return {name: _sum(values) / images for name, values in counted.items()}
 
 
-def sparsity(counts: Counts) -> float | None:
+def sparsity(
+    counts: Mapping[str, ArrayLike], *, timesteps: int, images: int
+) -> float | None:
     """Share of zeros among the outputs of all neurons (NeuroBench).
 
     Args:
         counts: spikes of each neuron layer (no joins).
+        timesteps: timesteps per image.
+        images: images the counts were taken over.
 
     Returns:
         1 - mean rate, every neuron of every layer with the same weight; None if
@@ -260,7 +320,7 @@ def sparsity(counts: Counts) -> float | None:
         return None
     spikes = sum(_sum(values) for values in counts.values())
     neurons = sum(np.size(values) for values in counts.values())
-    return 1 - spikes / (neurons * counts.total)
+    return 1 - spikes / (neurons * timesteps * images)
 
 
 def _arriving(source: Activity, policy: str) -> tuple[Int[np.ndarray, "..."], bool]:
@@ -280,25 +340,25 @@ def _feed(
     """Operations caused by what arrives at a kernel; a dense one has one position."""
     arriving = arriving.reshape((1,) * (3 - arriving.ndim) + arriving.shape)
     weights = weights.reshape((1,) * (4 - weights.ndim) + weights.shape)
-    *sides, inputs, _ = weights.shape
-    # Inputs stand group by group, and each meets the outputs of its own group alone.
-    met = weights.reshape(*sides, inputs, synapse.groups, -1).sum(-1, dtype=np.int64)
-    met = np.swapaxes(met, 2, 3).reshape(*sides, -1)
-    rows, columns = (
-        _meets(size, side, synapse)
-        for size, side in zip(arriving.shape[:2], sides, strict=True)
+    # Each input with the outputs of its group.
+    *sides, inputs, outputs = weights.shape
+    weights = weights.reshape(*sides, inputs, synapse.groups, outputs // synapse.groups)
+    weights = np.swapaxes(weights, 2, 3).reshape(*sides, -1, weights.shape[-1])
+    fan = fan_out(
+        weights,
+        arriving.shape[:2],
+        stride=synapse.stride,
+        padding=synapse.padding,
     )
-    fan_out = np.einsum("hk,wl,kli->hwi", rows, columns, met, optimize=True)
-    return _sum(fan_out * arriving)
+    return _sum(fan * arriving)
 
 
-def _meets(size: int, side: int, synapse: Synapse) -> Int[np.ndarray, "size side"]:
-    """1 where an input row h meets a kernel row k in some output, else 0.
-
-    That is where h = stride * output - padding + k; columns alike.
-    """
-    outputs = (size + 2 * synapse.padding - side) // synapse.stride + 1
-    first = synapse.stride * np.arange(outputs) - synapse.padding
+def _meets(
+    size: int, side: int, stride: int, padding: int
+) -> Int[np.ndarray, "size side"]:
+    """1 where an input row meets a kernel row in some output, else 0."""
+    outputs = (size + 2 * padding - side) // stride + 1
+    first = stride * np.arange(outputs) - padding
     row = first[:, None, None] + np.arange(side)
     return (row == np.arange(size)[:, None]).sum(axis=0)
 

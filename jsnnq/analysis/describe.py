@@ -44,10 +44,15 @@ def describe(
     spent = cost.deployment_cost(
         network.synapses(),
         kernels(network, variables),
-        evaluation,
+        counts,
+        evaluation.nonzero,
+        evaluation.total,
+        timesteps=counts.timesteps,
+        images=counts.images,
         image_shape=image_shape,
         weight_bits=weight_bits(network, variables),
         state_bits=state_bits(network, variables, neurons),
+        graded=evaluation.graded,
         policy=policy,
     )
     return {

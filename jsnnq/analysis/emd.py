@@ -22,6 +22,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from jsnnq import renamed
 from jsnnq.analysis import transport
 from jsnnq.analysis.firing import Counts
 from jsnnq.errors import InputError, choose
@@ -391,3 +392,11 @@ def _check_counts(name: str, counts: ArrayLike, total: int) -> None:
             f"{name} goes from {low} to {high}: spike counts lie between 0 and "
             f"total = {total}, so check timesteps and images"
         )
+
+
+__getattr__ = renamed.answers(
+    wasserstein_counts=(
+        "wasserstein(x, y, total=total, method='counts')",
+        functools.partial(wasserstein, method="counts"),
+    )
+)

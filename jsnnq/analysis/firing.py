@@ -30,6 +30,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int32, Int64
 
+from jsnnq import renamed
 from jsnnq.errors import InputError, choose
 from jsnnq.runtime import files
 
@@ -349,3 +350,16 @@ def _checked_rates(rates: ArrayLike) -> Float[np.ndarray, "..."]:
             "and 1"
         )
     return values
+
+
+__getattr__ = renamed.answers(
+    mean_rate=("shares(rates).mean_rate", lambda rates: shares(rates).mean_rate),
+    dead_share=(
+        "shares(rates).dead",
+        lambda rates, below=0.05: shares(rates, dead_below=below).dead,
+    ),
+    saturated_share=(
+        "shares(rates).saturated",
+        lambda rates, above=0.95: shares(rates, saturated_above=above).saturated,
+    ),
+)

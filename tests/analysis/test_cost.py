@@ -4,6 +4,7 @@ import json
 import math
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,8 +12,6 @@ from hypothesis import strategies as st
 
 from jsnnq.analysis import cost
 from jsnnq.analysis.cost import Activity
-from jsnnq.analysis.evaluate import Evaluation
-from jsnnq.analysis.firing import Counts
 from jsnnq.errors import InputError
 from jsnnq.networks.resnet import Synapse
 
@@ -184,26 +183,23 @@ def _network(most=2):
 
 
 def _split(values):
-    """As an evaluation returns them."""
+    """As an evaluation returns them: counts, nonzero and total."""
     summed = {n: v.sum(axis=(0, 1)) for n, v in values.items() if n != "features"}
-    counts = {n: v.astype(np.int32) for n, v in summed.items() if "sn" in n}
+    counts = {n: jnp.asarray(v, jnp.int32) for n, v in summed.items() if "sn" in n}
     nonzero = {
         name: np.count_nonzero(values[name], axis=(0, 1)).astype(np.int32)
         for name in ("block/join", "features")
     }
-    total = {"block/join": summed["block/join"].astype(np.int32)}
-    return _evaluation(counts, nonzero, total)
-
-
-def _evaluation(counts, nonzero, total):
-    return Evaluation(0.0, 0.0, Counts(counts, _T, _B), nonzero, total, frozenset())
+    return counts, nonzero, {"block/join": summed["block/join"].astype(np.int32)}
 
 
 def _cost(network, policy, image_shape=(6, 6, 3)):
     return cost.deployment_cost(
         network.synapses,
         network.kernels,
-        _split(network.values),
+        *_split(network.values),
+        timesteps=_T,
+        images=_B,
         image_shape=image_shape,
         weight_bits={"conv1": 32 * 54, "fc": 80},
         state_bits={"sn1": 4 * 72, "block/sn1": 32 * 36},
@@ -265,7 +261,7 @@ def test_binary_joins_accumulate_under_either_policy(policy):
 
 def test_nonzero_pixels_may_be_given():
     network, images = _network(), _draw((_B, 6, 6, 3), (0, 7), 9)
-    activity = cost.activities(_split(network.values))
+    activity = cost.activities(*_split(network.values))
     activity["image"] = Activity(np.count_nonzero(images, axis=0), None, True)
     stem = network.synapses[:1]
     options = {"timesteps": _T, "images": _B, "image_shape": (6, 6, 3)}
@@ -279,7 +275,7 @@ def test_nonzero_pixels_may_be_given():
 
 def test_maximum_pooling_of_spikes_stays_binary():
     nonzero = {"maxpool": np.ones((2, 2, 1), np.int32), "features": np.ones(3, int)}
-    found = cost.activities(_evaluation({}, nonzero, {}))
+    found = cost.activities({}, nonzero, {})
     assert not found["maxpool"].graded
     assert found["features"].graded
 
@@ -317,7 +313,7 @@ def test_unknown_policy_is_refused():
     with pytest.raises(InputError, match="policy 'spikes'.*'events', 'neurobench'"):
         _cost(_network(), "spikes")
     with pytest.raises(InputError, match="policy"):
-        cost.events(Counts({}, 1, 1), {}, policy="spikes")
+        cost.events({}, {}, images=1, policy="spikes")
 
 
 # NeuroBench itself, side by side.
@@ -397,4 +393,4 @@ def test_sparsity_is_neurobenchs():
         ActivationSparsity(), torch.nn.ReLU(), list(torch.tensor(spikes).float())
     )
     counts = {"sn": spikes.sum(axis=(0, 1))}
-    assert math.isclose(cost.sparsity(Counts(counts, _T, _B)), theirs)
+    assert math.isclose(cost.sparsity(counts, timesteps=_T, images=_B), theirs)

@@ -215,4 +215,5 @@ def _markdown(study: Results, plots: Mapping[str, str], undrawn: Sequence[str]) 
     text = _written(
         "report.md.jinja", study, undrawn, plots=plots, table=tables.markdown(study)
     )
+    # What the template leaves out leaves its empty lines behind.
     return re.sub(r" *\n{2,}", "\n\n", text).strip() + "\n"

@@ -182,7 +182,7 @@ def terminal(study: Results, title: str, caption: str) -> rich.table.Table:
         shown.insert(2, _RANGE)  # Other forms write it beside the accuracy.
     for column in shown:
         side = "left" if column.is_text else "right"
-        heading = column.title.replace(" ", "\n")
+        heading = column.title.replace(" ", "\n")  # two lines are narrower than one
         made.add_column(heading, justify=side, overflow="fold")
     styles = {"silent": "bold yellow", "drowned": "red"}
     for group in study.groups:

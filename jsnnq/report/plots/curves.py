@@ -28,7 +28,16 @@ def draw_curves(study: Results, groups: Sequence[Group]) -> Figure:
         for group in groups:
             if kind in ("", group.network):
                 _draw_runs(study, group, loss, accuracy)
-        _name_curves(loss, accuracy)
+        # On a linear scale the end of a loss that falls far would be one flat line.
+        losses = [np.asarray(line.get_ydata(), float) for line in loss.lines]
+        seen = np.concatenate([values[values > 0] for values in losses])
+        if seen.size and seen.max() > 5 * seen.min():
+            loss.set_yscale("log")
+        loss.set_ylabel("training loss")
+        accuracy.set_ylabel("accuracy during training, %")
+        for axes in (loss, accuracy):
+            axes.set_xlabel("epoch")
+            axes.grid(color=style.MUTED, alpha=0.25, lw=0.5)
         loss.set_title(style.plain(kind), fontsize=8.5, loc="left")
     # Methods have a colour in both; what dashes mean has no line of its own.
     if study.is_binary and {group.place for group in groups} >= {"BNN", "BWN"}:
@@ -61,15 +70,3 @@ def _draw_runs(study: Results, group: Group, loss: Axes, accuracy: Axes) -> None
         for axes, name, unit in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
             values = unit * np.array([point.get(name) for point in curve], float)
             axes.plot(epochs, np.where(np.isfinite(values), values, np.nan), **look)
-
-
-def _name_curves(loss: Axes, accuracy: Axes) -> None:
-    shown = np.concatenate([np.asarray(line.get_ydata(), float) for line in loss.lines])
-    seen = shown[shown > 0]
-    if seen.size and seen.max() > 5 * seen.min():
-        loss.set_yscale("log")
-    loss.set_ylabel("training loss")
-    accuracy.set_ylabel("accuracy during training, %")
-    for axes in (loss, accuracy):
-        axes.set_xlabel("epoch")
-        axes.grid(color=style.MUTED, alpha=0.25, lw=0.5)

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from jsnnq.report.groups import Group, dig
 from jsnnq.report.plots import style
@@ -50,10 +51,9 @@ def draw_layers(study: Results, groups: Sequence[Group]) -> Figure:
             axes.axhline(line - 0.5, color=style.PAPER, lw=3)
     if grid.shape[1] <= 20 and grid.size <= 500:
         _write_cells(axes, grid, image)
-    steps = [m * 10.0**e for e in range(-4, 4) for m in (1, 2, 5)]
-    ticks = [step for step in steps if low <= step <= top]
-    bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=30)
-    bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks], minor=False)
+    ticks = LogLocator(subs=(1, 2, 5))
+    look = {"format": "%g", "pad": 0.01, "aspect": 30}
+    bar = figure.colorbar(image, ax=axes, ticks=ticks, **look)
     bar.ax.minorticks_off()
     bar.outline.set_visible(False)
     bar.set_label("EMD × 1000")

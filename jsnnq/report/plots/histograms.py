@@ -119,7 +119,7 @@ def _records(study: Results, group: Group) -> list[Counts]:
 
     The float network is that of the same seed, or the first where there is none.
     """
-    floats = (each for each in study.groups if each.kind == "float")
+    floats = study.of_kind("float")
     known = [run for each in floats for run in each.runs if run in study.firing]
     own = [run for run in group.runs if run in study.firing]
     if not known or not own:

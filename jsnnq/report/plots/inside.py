@@ -170,6 +170,7 @@ def _draw_gradients(row: Iterable[Axes], seen: Sequence[_Seen]) -> Any:
 def _draw_grid(
     axes: Axes, seen: _Seen, values: Float[np.ndarray, "layers looks"], **look: Any
 ) -> Any:
+    # Cells of the width of a step: an image would make all looks equally wide.
     rows = np.arange(len(seen.layers) + 1) - 0.5
     columns, look = _edges(seen.looks["step"]), {"cmap": "viridis", **look}
     image = axes.pcolormesh(columns, rows, values, **look)

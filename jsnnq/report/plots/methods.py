@@ -36,10 +36,8 @@ def draw(study: Results, groups: Sequence[Group]) -> Figure:
             panels.setdefault((group.network, group.place), []).append(group)
     networks = list(dict.fromkeys(network for network, _ in panels))
     places = list(dict.fromkeys(place for _, place in panels))
-    longest = lambda network: max(
-        len(alike) for (name, _), alike in panels.items() if name == network
-    )
-    heights = list(map(longest, networks))
+    lines = lambda network, place: len(panels.get((network, place), ()))
+    heights = [max(lines(one, place) for place in places) for one in networks]
     figure = style.figure(8.5, 1.1 + sum(0.55 + 0.26 * height for height in heights))
     ratios, shape = [0.9 + height for height in heights], (len(networks), len(places))
     grid = figure.subplots(*shape, squeeze=False, height_ratios=ratios)

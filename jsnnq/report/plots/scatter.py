@@ -53,7 +53,7 @@ def draw(study: Results, groups: Sequence[Group]) -> Figure:
     if study.float_accuracies:
         if start:
             _draw_quadrants(axes, shared)
-        floats = [group for group in study.groups if group.kind == "float"]
+        floats = study.of_kind("float")
         ends = [height for group in floats for height in _heights(study, group)]
         axes.axhspan(min(ends), max(ends), color=style.INK, alpha=0.10, lw=0)
         axes.axhline(statistics.fmean(ends), color=style.INK, lw=0.8, zorder=1)

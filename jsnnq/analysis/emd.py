@@ -13,6 +13,7 @@ Arrays whose values are known are checked. Under `jit`, `vmap` and `grad` only s
 and dtypes can be, and what a check would have refused there becomes NaN.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 

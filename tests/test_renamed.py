@@ -117,7 +117,7 @@ def test_an_experiment_written_for_the_version_before_is_read(tmp_path):
 def test_functions_of_the_version_before_answer_with_what_does_their_work():
     from jsnnq.analysis import emd, firing
 
-    rates = [0.0, 0.04, 0.5, 1.0]
+    rates = np.array([0.0, 0.04, 0.5, 1.0])
     for room, name, given, today in (
         (firing, "mean_rate", (rates,), firing.shares(rates).mean_rate),
         (firing, "dead_share", (rates,), 0.5),

@@ -33,17 +33,10 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float
 def neuron(config: NeuronConfig) -> Neuron:
     """The neurons a config describes."""
     choose("surrogate", config.surrogate, surrogate.SURROGATES)
-    make = surrogate.SURROGATES[config.surrogate]
-    return Neuron(
-        kind=config.kind,
-        tau=config.tau,
-        v_threshold=config.v_threshold,
-        v_reset=config.v_reset,
-        decay_input=config.decay_input,
-        detach_reset=config.detach_reset,
-        surrogate=make() if config.alpha is None else make(config.alpha),
-        placement=config.placement,
-    )
+    make, fields = surrogate.SURROGATES[config.surrogate], dict(vars(config))
+    alpha = fields.pop("alpha")
+    fields["surrogate"] = make() if alpha is None else make(alpha)
+    return Neuron(**fields)
 
 
 _WORTH_SHARING = 2**13
@@ -172,27 +165,12 @@ def float_network(
     """The network without quantizers."""
     choose("dtype", config.dtype, DTYPES)
     choose("network", config.name, [*sew.SIZES, *bnn.SIZES])
+    fields: dict[str, Any] = vars(config) | {"classes": classes}
+    fields["dtype"] = DTYPES[config.dtype]
     if isinstance(config, BinaryNetworkConfig):
-        return bnn.binary_resnet(
-            config.name,
-            width=config.width,
-            classes=classes,
-            stem=config.stem,
-            activation=config.activation,
-            shortcut=config.shortcut,
-            dtype=DTYPES[config.dtype],
-        )
-    return sew.sew_resnet(
-        config.name,
-        width=config.width,
-        classes=classes,
-        timesteps=config.timesteps,
-        stem=config.stem,
-        connect=config.connect,
-        zero_init=config.zero_init,
-        neuron=neuron(config.neuron),
-        dtype=DTYPES[config.dtype],
-    )
+        return bnn.binary_resnet(**fields)
+    fields["neuron"] = neuron(config.neuron)
+    return sew.sew_resnet(**fields)
 
 
 def _neurons_of(kernel: str) -> str:
@@ -301,14 +279,10 @@ def abstract_variables(
     net: ResidualNetwork, image_shape: tuple[int, int, int]
 ) -> dict[str, Any]:
     """The shapes and dtypes of `initial_variables`, without computing them."""
-    key = jax.random.key(0)
-    return jax.eval_shape(lambda key: _initialize(net, image_shape, key), key)
-
-
-def _initialize(net, image_shape, key):
-    return dict(net.init(key, jnp.zeros((1, *image_shape))))
+    start = functools.partial(initial_variables, net, image_shape=image_shape)
+    return jax.eval_shape(start, jax.random.key(0))
 
 
 @functools.cache
 def _initializer(net, image_shape):
-    return once(functools.partial(_initialize, net, image_shape))
+    return once(lambda key: dict(net.init(key, jnp.zeros((1, *image_shape)))))

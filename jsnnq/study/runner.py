@@ -1,13 +1,8 @@
 """A grid of rows, run one after the other into a folder; resumes.
 
 `jsnnq.study.jobs` says what there is to do, `jsnnq.study.folder` what is done and where
-it lies; here the next row is chosen and run.
-
-**What a row is read against.** Every row names its start. A row from a checkpoint is
-read against the `drift`: the distance to its parent of the float network that is
-fine-tuned with the same steps, rate and data order. A row from scratch is read against
-the `floor`: the distance between float networks of different seeds. A post-training
-row trains nothing and has neither. Without its control an EMD says nothing.
+it lies, `jsnnq.report.results` what a row is read against; here the next row is chosen
+and run.
 """
 
 import contextlib

@@ -27,9 +27,8 @@ def compile_ahead(
     """Compiles what `fit` will call step by step, so that it finds it done.
 
     Args:
-        program: what will be trained.
+        program, split: of `fit`.
         state: shapes and dtypes are enough.
-        split: the training images.
     """
     if isinstance(split, Records) or jax.default_backend() != "cpu":
         return  # Batches from the host and whole epochs are compiled when they come.

@@ -407,28 +407,28 @@ def _add_common(add: Callable[..., None]) -> None:
     add("--quiet", "no progress", action="store_true")
 
 
-_CPU_DEVICES = 1
-"""On a CPU a batch is shared only where `--devices` asks for it, since that changes the
-order of sums, and the cores may be those of several people."""
-
-
 def _devices(options: argparse.Namespace):
-    """The devices that share a batch."""
+    """The devices that share a batch: on a CPU one, unless more are asked for.
+
+    There sharing changes the order of sums, and the cores may be those of several
+    people.
+    """
     import jax
 
     from jsnnq.runtime import parallel
 
-    wanted = options.devices or _CPU_DEVICES
+    wanted = options.devices
     with contextlib.suppress(RuntimeError):  # JAX was in use before this command.
-        parallel.threads(max(1, wanted))
+        parallel.threads(max(1, wanted or 1))
     found = jax.devices()
-    if options.devices is not None and not 1 <= options.devices <= len(found):
+    if wanted is None:
+        wanted = 1 if jax.default_backend() == "cpu" else len(found)
+    if not 1 <= wanted <= len(found):
         raise InputError(
-            f"devices is {options.devices}: there are {len(found)} here, of which at "
+            f"devices is {wanted}: there are {len(found)} here, of which at "
             "least one is needed"
         )
-    on_cpu = jax.default_backend() == "cpu"
-    return found[: options.devices or (_CPU_DEVICES if on_cpu else None)]
+    return found[:wanted]
 
 
 def _mesh(options: argparse.Namespace):

@@ -221,10 +221,7 @@ def decisions(config: Config, net: ResidualNetwork) -> list[tuple[str, str, str]
     of it; where there are none, the entry is empty.
     """
 
-    def say(rules, path):
-        one = _first(rules, path)
-        return "float" if one is None else str(one)
-
+    say = lambda rules, path: str(_first(rules, path) or "float")
     inner = config.membranes if config.spikes else config.activations
     activations = functools.partial(re.sub, r"/conv(\d)$", r"/act\1")
     beside = _neurons_of if config.spikes else activations

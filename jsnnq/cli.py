@@ -110,6 +110,7 @@ def _study(options: argparse.Namespace) -> int:
     limit = options.budget
     budget = Budget() if limit is None else Budget(seconds(limit))
     from jsnnq.report import page
+    from jsnnq.runtime import parallel
     from jsnnq.study import default, smoke
     from jsnnq.study.experiment import Experiment, load_experiment
     from jsnnq.study.runner import Choice, Study
@@ -120,12 +121,13 @@ def _study(options: argparse.Namespace) -> int:
     if options.smoke:
         title = f"{experiment.title} [SMOKE: tiny networks on digits]"
         experiment = Experiment(title, smoke.shrink(experiment.rows), {})
+    devices = parallel.chosen(options.devices)
     study = Study(
         {name: _overridden(row, options) for name, row in experiment.rows.items()},
         options.out,
         seeds=options.seeds,
         row_seeds=options.row_seeds,
-        choice=Choice(options.rows, budget, options.keep, _devices(options)),
+        choice=Choice(options.rows, budget, options.keep, devices),
         data_dir=options.data_dir,
         hold_out=options.hold_out,
         quiet=options.quiet,
@@ -200,6 +202,7 @@ def _overridden(config, options: argparse.Namespace):
 def _train(options: argparse.Namespace) -> int:
     from jsnnq import config
     from jsnnq.networks.bnn import SIZES
+    from jsnnq.runtime import parallel
     from jsnnq.study.run import train_one
 
     name = options.network
@@ -215,7 +218,7 @@ def _train(options: argparse.Namespace) -> int:
         options.out,
         seed=options.seed,
         data_dir=options.data_dir,
-        devices=_devices(options),
+        devices=parallel.chosen(options.devices),
         quiet=options.quiet,
     )
     print(f"accuracy {100 * done['accuracy']:.2f} %; network: {options.out}")
@@ -234,11 +237,12 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     from jsnnq.analysis.cost import POLICIES
     from jsnnq.analysis.describe import describe
-    from jsnnq.analysis.evaluate import evaluate
+    from jsnnq.analysis.evaluate import BATCH, evaluate
+    from jsnnq.runtime import parallel
     from jsnnq.study.saved import load_network
 
     choose("policy", options.policy, POLICIES)
-    mesh = _mesh(options)
+    mesh = parallel.mesh(parallel.chosen(options.devices), BATCH)
     found = load_network(
         options.checkpoint, data_name=options.data, data_dir=options.data_dir
     )
@@ -254,10 +258,12 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
+    from jsnnq.analysis.evaluate import BATCH
     from jsnnq.report import page
+    from jsnnq.runtime import parallel
     from jsnnq.study.saved import compare_saved, load_network
 
-    mesh = _mesh(options)
+    mesh = parallel.mesh(parallel.chosen(options.devices), BATCH)
     where = {"data_name": options.data, "data_dir": options.data_dir}
     a, b = load_network(options.a, **where), load_network(options.b, **where)
     found = compare_saved(a, b, unit=options.unit, mesh=mesh)
@@ -405,39 +411,6 @@ def _add_common(add: Callable[..., None]) -> None:
     text = "how many devices share a batch: one on a CPU, else all there are"
     add("--devices", text, type=int)
     add("--quiet", "no progress", action="store_true")
-
-
-def _devices(options: argparse.Namespace):
-    """The devices that share a batch: on a CPU one, unless more are asked for.
-
-    There sharing changes the order of sums, and the cores may be those of several
-    people.
-    """
-    import jax
-
-    from jsnnq.runtime import parallel
-
-    wanted = options.devices
-    with contextlib.suppress(RuntimeError):  # JAX was in use before this command.
-        parallel.threads(max(1, wanted or 1))
-    found = jax.devices()
-    if wanted is None:
-        wanted = 1 if jax.default_backend() == "cpu" else len(found)
-    if not 1 <= wanted <= len(found):
-        raise InputError(
-            f"devices is {wanted}: there are {len(found)} here, of which at "
-            "least one is needed"
-        )
-    return found[:wanted]
-
-
-def _mesh(options: argparse.Namespace):
-    """The devices that share a batch of an evaluation."""
-    devices = _devices(options)
-    from jsnnq.analysis.evaluate import BATCH
-    from jsnnq.runtime import parallel
-
-    return parallel.mesh(devices, BATCH)
 
 
 class _Version(argparse.Action):

@@ -214,6 +214,7 @@ class Study:
         """What is not done; time that is short is not spent on what diverged before."""
         lost = self.diverged if self._choice.budget.is_limited else []
         to_do = [job for job in self.unfinished if job not in lost]
+        # Now, since a folder may have been brought here without its large files.
         for job in to_do:
             self._check_parent(job)
         return to_do

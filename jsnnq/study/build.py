@@ -12,7 +12,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from jsnnq.config import BinaryNetworkConfig, Config, NetworkConfig, NeuronConfig
+from jsnnq.config import BinaryNetworkConfig, Config, NetworkConfig, NeuronConfig, Rule
 from jsnnq.data import batches, sets
 from jsnnq.errors import InputError, check_integer, choose
 from jsnnq.networks import bnn, sew, surrogate
@@ -71,7 +71,8 @@ def network(
         _check_rules(place, getattr(config, place), layers)
     found = freezing(config, net, steps_per_epoch)
     weights, membranes, activations = (
-        _rules(getattr(config, place), layers, found) for place, layers in places
+        _windowed(_rules(getattr(config, place)), layers, found)
+        for place, layers in places
     )
     net = net.with_rules(weights, membranes if config.spikes else activations)
     if isinstance(net, SEWResNet):
@@ -98,11 +99,11 @@ def freezing(
     """
     by_kernel = {}
     for rules, paths in (
-        (config.weights, net.kernel_layers()),
-        (config.activations, net.activation_layers()),
+        (_rules(config.weights), net.kernel_layers()),
+        (_rules(config.activations), net.activation_layers()),
     ):
         for path in paths:
-            if isinstance(one := _first(rules, path), StoMPP):
+            if isinstance(one := rules(path), StoMPP):
                 by_kernel[_kernel_of(path)] = one
     layers = [path for path in net.kernel_layers() if path in by_kernel]
     if steps_per_epoch is None:
@@ -146,12 +147,9 @@ def _placed(config, layers, steps, steps_per_epoch):
     return [(warmup + start, length) for start, length in found]
 
 
-def _first(rules, path):
-    """The config of the first rule that matches a path."""
-    for pattern, config in rules:
-        if re.fullmatch(pattern, path):
-            return config
-    return None
+def _rules(rules: tuple[Rule, ...]) -> Rules:
+    """The rules of a config, in which what stays float has a quantizer too."""
+    return Rules(tuple((pattern, one or identity) for pattern, one in rules))
 
 
 def _kernel_of(path: str) -> str:
@@ -190,17 +188,18 @@ def _check_rules(what, rules, layers):
             raise InputError(f"the {what} rule {pattern!r} matches no layer: {there}")
 
 
-def _rules(rules, layers, found):
+def _windowed(rules, layers, found):
+    """The rules, with a window of its own for each layer that is frozen."""
     built = []
-    for pattern, one in rules:
-        if isinstance(one, StoMPP):  # each layer has a window of its own
+    for pattern, one in rules.rules:
+        if isinstance(one, StoMPP):
             for layer in layers:
-                if _first(rules, layer) is one:
+                if rules(layer) is one:
                     window = found.get(_kernel_of(layer), (0, 1))
                     own = dataclasses.replace(one, window=window)
                     built.append((re.escape(layer), own))
         else:
-            built.append((pattern, identity if one is None else one))
+            built.append((pattern, one))
     return Rules(tuple(built))
 
 
@@ -221,18 +220,17 @@ def decisions(config: Config, net: ResidualNetwork) -> list[tuple[str, str, str]
     of it; where there are none, the entry is empty.
     """
 
-    say = lambda rules, path: str(_first(rules, path) or "float")
-    inner = config.membranes if config.spikes else config.activations
+    words = lambda one: "float" if one == identity else str(one)
+    weights = _rules(config.weights)
+    inner = _rules(config.membranes if config.spikes else config.activations)
     activations = functools.partial(re.sub, r"/conv(\d)$", r"/act\1")
     beside = _neurons_of if config.spikes else activations
-    return [
-        (
-            kernel,
-            say(config.weights, kernel),
-            say(inner, beside(kernel)) if beside(kernel) in net.inner_layers() else "",
-        )
-        for kernel in net.kernel_layers()
-    ]
+    found = []
+    for kernel in net.kernel_layers():
+        other = beside(kernel)
+        word = words(inner(other)) if other in net.inner_layers() else ""
+        found.append((kernel, words(weights(kernel)), word))
+    return found
 
 
 def program(

@@ -12,7 +12,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from jsnnq.config import BinaryNetworkConfig, Config, NetworkConfig, NeuronConfig
+from jsnnq.config import BinaryNetworkConfig, Config, NetworkConfig, NeuronConfig, Rule
 from jsnnq.data import batches, sets
 from jsnnq.errors import InputError, check_integer, choose
 from jsnnq.networks import bnn, sew, surrogate
@@ -33,17 +33,10 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float
 def neuron(config: NeuronConfig) -> Neuron:
     """The neurons a config describes."""
     choose("surrogate", config.surrogate, surrogate.SURROGATES)
-    make = surrogate.SURROGATES[config.surrogate]
-    return Neuron(
-        kind=config.kind,
-        tau=config.tau,
-        v_threshold=config.v_threshold,
-        v_reset=config.v_reset,
-        decay_input=config.decay_input,
-        detach_reset=config.detach_reset,
-        surrogate=make() if config.alpha is None else make(config.alpha),
-        placement=config.placement,
-    )
+    make, fields = surrogate.SURROGATES[config.surrogate], dict(vars(config))
+    alpha = fields.pop("alpha")
+    fields["surrogate"] = make() if alpha is None else make(alpha)
+    return Neuron(**fields)
 
 
 _WORTH_SHARING = 2**13
@@ -78,7 +71,8 @@ def network(
         _check_rules(place, getattr(config, place), layers)
     found = freezing(config, net, steps_per_epoch)
     weights, membranes, activations = (
-        _rules(getattr(config, place), layers, found) for place, layers in places
+        _windowed(_rules(getattr(config, place)), layers, found)
+        for place, layers in places
     )
     net = net.with_rules(weights, membranes if config.spikes else activations)
     if isinstance(net, SEWResNet):
@@ -105,11 +99,11 @@ def freezing(
     """
     by_kernel = {}
     for rules, paths in (
-        (config.weights, net.kernel_layers()),
-        (config.activations, net.activation_layers()),
+        (_rules(config.weights), net.kernel_layers()),
+        (_rules(config.activations), net.activation_layers()),
     ):
         for path in paths:
-            if isinstance(one := _first(rules, path), StoMPP):
+            if isinstance(one := rules(path), StoMPP):
                 by_kernel[_kernel_of(path)] = one
     layers = [path for path in net.kernel_layers() if path in by_kernel]
     if steps_per_epoch is None:
@@ -153,12 +147,9 @@ def _placed(config, layers, steps, steps_per_epoch):
     return [(warmup + start, length) for start, length in found]
 
 
-def _first(rules, path):
-    """The config of the first rule that matches a path."""
-    for pattern, config in rules:
-        if re.fullmatch(pattern, path):
-            return config
-    return None
+def _rules(rules: tuple[Rule, ...]) -> Rules:
+    """The rules of a config, in which what stays float has a quantizer too."""
+    return Rules(tuple((pattern, one or identity) for pattern, one in rules))
 
 
 def _kernel_of(path: str) -> str:
@@ -172,27 +163,12 @@ def float_network(
     """The network without quantizers."""
     choose("dtype", config.dtype, DTYPES)
     choose("network", config.name, [*sew.SIZES, *bnn.SIZES])
+    fields: dict[str, Any] = vars(config) | {"classes": classes}
+    fields["dtype"] = DTYPES[config.dtype]
     if isinstance(config, BinaryNetworkConfig):
-        return bnn.binary_resnet(
-            config.name,
-            width=config.width,
-            classes=classes,
-            stem=config.stem,
-            activation=config.activation,
-            shortcut=config.shortcut,
-            dtype=DTYPES[config.dtype],
-        )
-    return sew.sew_resnet(
-        config.name,
-        width=config.width,
-        classes=classes,
-        timesteps=config.timesteps,
-        stem=config.stem,
-        connect=config.connect,
-        zero_init=config.zero_init,
-        neuron=neuron(config.neuron),
-        dtype=DTYPES[config.dtype],
-    )
+        return bnn.binary_resnet(**fields)
+    fields["neuron"] = neuron(config.neuron)
+    return sew.sew_resnet(**fields)
 
 
 def _neurons_of(kernel: str) -> str:
@@ -212,17 +188,18 @@ def _check_rules(what, rules, layers):
             raise InputError(f"the {what} rule {pattern!r} matches no layer: {there}")
 
 
-def _rules(rules, layers, found):
+def _windowed(rules, layers, found):
+    """The rules, with a window of its own for each layer that is frozen."""
     built = []
-    for pattern, one in rules:
-        if isinstance(one, StoMPP):  # each layer has a window of its own
+    for pattern, one in rules.rules:
+        if isinstance(one, StoMPP):
             for layer in layers:
-                if _first(rules, layer) is one:
+                if rules(layer) is one:
                     window = found.get(_kernel_of(layer), (0, 1))
                     own = dataclasses.replace(one, window=window)
                     built.append((re.escape(layer), own))
         else:
-            built.append((pattern, identity if one is None else one))
+            built.append((pattern, one))
     return Rules(tuple(built))
 
 
@@ -243,21 +220,17 @@ def decisions(config: Config, net: ResidualNetwork) -> list[tuple[str, str, str]
     of it; where there are none, the entry is empty.
     """
 
-    def say(rules, path):
-        one = _first(rules, path)
-        return "float" if one is None else str(one)
-
-    inner = config.membranes if config.spikes else config.activations
+    words = lambda one: "float" if one == identity else str(one)
+    weights = _rules(config.weights)
+    inner = _rules(config.membranes if config.spikes else config.activations)
     activations = functools.partial(re.sub, r"/conv(\d)$", r"/act\1")
     beside = _neurons_of if config.spikes else activations
-    return [
-        (
-            kernel,
-            say(config.weights, kernel),
-            say(inner, beside(kernel)) if beside(kernel) in net.inner_layers() else "",
-        )
-        for kernel in net.kernel_layers()
-    ]
+    found = []
+    for kernel in net.kernel_layers():
+        other = beside(kernel)
+        word = words(inner(other)) if other in net.inner_layers() else ""
+        found.append((kernel, words(weights(kernel)), word))
+    return found
 
 
 def program(
@@ -301,14 +274,10 @@ def abstract_variables(
     net: ResidualNetwork, image_shape: tuple[int, int, int]
 ) -> dict[str, Any]:
     """The shapes and dtypes of `initial_variables`, without computing them."""
-    key = jax.random.key(0)
-    return jax.eval_shape(lambda key: _initialize(net, image_shape, key), key)
-
-
-def _initialize(net, image_shape, key):
-    return dict(net.init(key, jnp.zeros((1, *image_shape))))
+    start = functools.partial(initial_variables, net, image_shape=image_shape)
+    return jax.eval_shape(start, jax.random.key(0))
 
 
 @functools.cache
 def _initializer(net, image_shape):
-    return once(functools.partial(_initialize, net, image_shape))
+    return once(lambda key: dict(net.init(key, jnp.zeros((1, *image_shape)))))

@@ -38,11 +38,7 @@ def start(
     """The state a run begins with.
 
     Args:
-        program: what `build.program` made of `config`.
-        config: the row.
-        dataset: its images.
-        seed: of the run.
-        parent: checkpoint of the float network it starts from, unless from scratch.
+        program, config, dataset, seed, parent: of `execute`.
 
     Raises:
         InputError: the row starts from a checkpoint, and none is given.
@@ -76,8 +72,7 @@ def compile_ahead(program: step.Program, config: Config, dataset: sets.DataSet) 
     """Compiles a row's training and evaluation, so that `execute` finds it done.
 
     Args:
-        program: what `build.program` made of `config`.
-        config: the row.
+        program, config: of `execute`.
         dataset: its images decide the shapes.
     """
     variables = shapes_of(program.network, config, dataset)
@@ -127,17 +122,16 @@ def execute(
     began = time.perf_counter()
     state, before = start(program, config, dataset, seed, parent), 0.0
     if config.start != "post-training":
-        with Monitor(label, folder, quiet) as monitor:
-            state, before = _train(
-                program,
-                state,
-                config,
-                dataset,
-                folder,
-                seed=seed,
-                monitor=monitor,
-                budget=budget or Budget(),
-            )
+        state, before = _train(
+            program,
+            state,
+            config,
+            dataset,
+            folder,
+            seed=seed,
+            monitor=Monitor(label, folder, quiet),
+            budget=budget or Budget(),
+        )
     variables = state.variables()
     evaluation = evaluate(program.network, variables, dataset, mesh=program.mesh)
     save_network(
@@ -180,7 +174,7 @@ def _train(program, state, config, dataset, folder, *, seed, monitor, budget):
 
     spent = budget.watch()
     try:
-        with interrupt.patient() as stopped:
+        with monitor, interrupt.patient() as stopped:
             state = loop.fit(
                 program,
                 state,

@@ -32,6 +32,7 @@ class Monitor:
         self._label = label
         self._directory = directory
         self._quiet = quiet
+        self._after = contextlib.ExitStack()
         self._bar: Any = None
         self._lines: Any = None
         self._events: Any = None
@@ -41,25 +42,22 @@ class Monitor:
         """Opens the bar and the files."""
         bar = _bar()
         if not self._quiet and bar.console.is_terminal:
-            self._bar = bar
-            bar.start()
+            self._bar = self._after.enter_context(bar)
         if self._directory is not None:
             from tensorboardX import SummaryWriter
 
             self._directory.mkdir(parents=True, exist_ok=True)
-            self._lines = appended(self._directory / "log.jsonl")
+            lines = appended(self._directory / "log.jsonl")
+            self._lines = self._after.enter_context(lines)
             # A relative path that begins with gs: or s3: would be taken for a server.
             place = str(self._directory.absolute())
-            self._events = SummaryWriter(place, write_to_disk=True)
+            events = SummaryWriter(place, write_to_disk=True)
+            self._events = self._after.enter_context(events)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Closes both, whatever happened."""
-        if self._bar is not None:
-            self._bar.stop()
-        if self._lines is not None:
-            self._lines.close()
-            self._events.close()
+        self._after.close()
 
     def begin(self, step: int, steps: int, steps_per_epoch: int, batch: int) -> None:
         """Says where training starts and ends."""
@@ -150,19 +148,16 @@ def _bar(numbers: bool = True) -> Any:
     )
 
 
-class Transfer:
+class Transfer(contextlib.AbstractContextManager):
     """A progress bar for what is downloaded or written; a context manager.
 
-    Called as `transfer(what, done, total)`.
+    Called as `transfer(what, done, total)`. Before that it shows nothing: what is
+    refused at once needs no bar.
     """
 
     def __init__(self):
         self._bar: Any = None
         self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> "Transfer":
-        """Shows nothing yet: what is refused at once needs no bar."""
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Closes the bar, whatever happened."""

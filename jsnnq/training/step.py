@@ -134,8 +134,7 @@ def update(
     """One step on the given images.
 
     Args:
-        program: what is trained, and how.
-        state: before the step.
+        program, state: of `train_step`.
         images: as stored, not augmented.
         labels: their classes.
         key: of this step; shifts and flips are drawn from it.
@@ -231,21 +230,20 @@ def epoch(
     order: Int[Array, "N"],
     key: jax.Array,
     *,
-    length: int | None = None,
+    length: int,
 ) -> tuple[TrainState, dict[str, Array]]:
     """The next steps of an epoch as one scan.
 
     Args:
         program, data, order, key: of `train_step`.
         state: before the first of them.
-        length: how many steps; by default as many as an epoch has.
+        length: how many steps.
 
     Returns:
         The state after the last of them, and the numbers of `update`, one per step.
     """
-    steps = len(data[1]) // program.batch if length is None else length
     one = lambda state, _: train_step(program, state, data, order, key)
-    return jax.lax.scan(one, state, length=steps)
+    return jax.lax.scan(one, state, length=length)
 
 
 class Jitted(NamedTuple):

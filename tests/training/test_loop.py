@@ -309,6 +309,19 @@ def test_looks_come_at_their_steps_and_change_nothing(scan):
         assert_same(after, trained("float")[0])
 
 
+@pytest.mark.parametrize("looks", range(1, 13))
+def test_an_epoch_has_as_many_looks_as_are_asked_for(looks):
+    """Eleven steps, which no number of looks between divides evenly."""
+    seen = []
+    look = lambda state: seen.append(int(state.step))
+    fit("float", begun("float")[1], 1, look=look, looks=looks)
+    assert seen == sorted(set(seen))
+    assert (seen[0], seen[-1]) == (0, STEPS)
+    assert len(seen) == 1 + min(looks, STEPS)
+    apart = np.diff(seen)
+    assert apart.max() - apart.min() <= 1
+
+
 def test_another_seed_trains_on_another_order():
     program, state = begun("float")
     other = loop.fit(program, state, digits().train, seed=1, epochs=1)

@@ -26,6 +26,9 @@ def quantize(
         variables: parameters and running statistics of the float network.
         key: for quantizers that draw random numbers.
         images: normalised calibration images `B H W C`.
+
+    Returns:
+        `params`, `batch_stats` and `quant`, as the network reads them.
     """
     params = flatten_dict(variables["params"], keep_empty_nodes=True)
     quant = {}

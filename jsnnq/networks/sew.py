@@ -18,7 +18,7 @@ code; input with a time axis goes through the stem step by step.
 """
 
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -35,6 +35,7 @@ from jsnnq.networks.resnet import (
     Seen,
     Size,
     Synapse,
+    convolution,
     max_pool,
     sized,
 )
@@ -43,7 +44,7 @@ CONNECTS = ("add", "and", "iand")
 
 
 def join(connect: str, shortcut: Array, branch: Array) -> Array:
-    """The block's output g(A, S) (arXiv 2102.04159, Table 1)."""
+    """The block's output g(A, S), A the branch (arXiv 2102.04159, Table 1)."""
     if connect == "add":
         return shortcut + branch
     if connect == "and":
@@ -52,7 +53,15 @@ def join(connect: str, shortcut: Array, branch: Array) -> Array:
 
 
 class SEWBlock(Block):
-    """A spike-element-wise block, with the fields of its `SEWResNet`."""
+    """A spike-element-wise block.
+
+    Attributes:
+        connect: `add`, `and` or `iand`.
+        neuron: the neurons' equations.
+        membranes: quantizers of the membranes.
+        zero_init: whether the branch starts silent (AND: firing), so that the block
+            starts as its shortcut.
+    """
 
     connect: str
     neuron: Neuron
@@ -74,14 +83,14 @@ class SEWBlock(Block):
         if self.plan.shortcut == "convolution":
             shortcut = self._fire(self.plan.downsample, x, train, seen)
         joined = join(self.connect, shortcut, branch)
-        seen.joins[self.path_of("join")] = joined
+        seen.joins[f"{self.plan.name}/join"] = joined
         return joined
 
     def _fire(self, unit, x, train, seen, start=(1.0, 0.0)):
-        convolve, normalise = self.convolution(unit, start)
-        name = self.name_of("sn", unit)
-        path = self.path_of(name)
-        spike = Spiking(self.membranes(path), self.neuron, name=name)
+        quantizer = self.weights(self.plan.path_of("conv", unit))
+        convolve, normalise = convolution(unit, quantizer, self.dtype, start)
+        path = self.plan.path_of("sn", unit)
+        spike = Spiking(self.membranes(path), self.neuron, name=unit.layer("sn"))
         current = fold(lambda y: normalise(convolve(y, train), train), x)
         seen.spikes[path] = spike(current, train, shared_state(convolve))
         return seen.spikes[path]
@@ -112,6 +121,8 @@ class SEWResNet(ResidualNetwork):
     membranes: Rules = Rules()
     zero_init: bool = False
 
+    INNER: ClassVar[str] = "membranes"
+
     def __post_init__(self):
         choose("connect", self.connect, CONNECTS)
         self.membranes = self.membranes.placed("membranes", self.neuron.v_threshold)
@@ -130,7 +141,8 @@ class SEWResNet(ResidualNetwork):
                 `batch_stats` and `quant` must be mutable.
         """
         seen = Seen({}, {}, {}, {})
-        convolve, normalise = self.entrance()
+        unit, quantizer = self.stem_unit(), self.weights("conv1")
+        convolve, normalise = convolution(unit, quantizer, self.dtype)
         if x.ndim == 4:
             # The running variance is that of T equal currents.
             current = normalise(convolve(x, train), train, self.timesteps)
@@ -146,15 +158,6 @@ class SEWResNet(ResidualNetwork):
             block = SEWBlock(plan, *same, self.zero_init, name=plan.name)
             x = block(x, train, seen)
         return self.classify(x, train, seen), seen
-
-    @property
-    def inner(self) -> Rules:
-        """Quantizers of the membranes."""
-        return self.membranes
-
-    def with_rules(self, weights: Rules, inner: Rules) -> "ResidualNetwork":
-        """The same network with these quantizers of kernels and membranes."""
-        return self.clone(weights=weights, membranes=inner)
 
     def layers_in_order(self) -> tuple[str, ...]:
         """Paths of all convolutions, normalisations and neurons, then `fc`."""
@@ -203,7 +206,17 @@ def warn_of_missing_levels(network: SEWResNet) -> None:
 def init_state(
     network: SEWResNet, variables: dict, frame: Float[Array, "B H W C"]
 ) -> dict:
-    """Membranes at rest `B H W C`, by neuron layer, for `stream` on such frames."""
+    """Membranes at rest, for `stream` on frames shaped like `frame`.
+
+    Args:
+        network: the network.
+        variables: its parameters and collections; nothing is computed with them.
+        frame: the input of one timestep.
+
+    Returns:
+        A tree of membranes `B H W C`, one leaf for each neuron layer.
+    """
+    # A call makes its membranes by itself; only their shapes are asked for.
     _, state = jax.eval_shape(
         lambda: network.apply(variables, frame[None], mutable=["membrane"])
     )

@@ -121,7 +121,8 @@ def spikes(quantizer, x, v_reset):
     state = quantizer.init(None, jnp.zeros(1))
     quantize = lambda v, state: quantizer.apply(v, state, False)
     v = jnp.zeros(x.shape[1:])
-    return np.asarray(unroll(neuron, jnp.asarray(x), v, None, quantize, state)[0])
+    found = unroll(neuron, jnp.asarray(x), v, quantize=quantize, state=state)
+    return np.asarray(found[0])
 
 
 # A row for each timestep; beta 0.5, hard reset, `reset_delay=False`.

@@ -8,17 +8,8 @@ import pytest
 
 from jsnnq.analysis import describe
 from jsnnq.config import LQNet, Mint, SnnTorch, Uniform, kernels, neurons
-from tests.study.test_build import (
-    HIDDEN,
-    KERNELS,
-    NEURONS,
-    SHARED,
-    at,
-    kernel,
-    quantized,
-    with_,
-)
-from tests.training.test_loop import SMALL
+from jsnnq.networks.quantize import at
+from tests.tiny import HIDDEN, KERNELS, NEURONS, SHARED, SMALL, kernel, quantized, with_
 
 
 def test_uniform_kernels_are_the_formula():

@@ -15,19 +15,19 @@ from jsnnq.config import LQNet, Uniform, kernels, neurons
 from jsnnq.networks import quantize
 from jsnnq.networks.bnn import binary_resnet
 from jsnnq.networks.layers import Rules
+from jsnnq.networks.quantize import at
 from jsnnq.quantizers import identity
 from jsnnq.study.build import initial_variables
-from tests.study.test_build import (
+from tests.tiny import (
     HIDDEN,
     NEURONS,
-    at,
+    SMALL,
     float_variables,
     images,
     kernel,
     quantized,
     with_,
 )
-from tests.training.test_loop import SMALL
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,16 @@ import pytest
 from jsnnq.analysis import describe
 from jsnnq.config import LQNet, Mint, SnnTorch, Uniform, kernels, neurons
 from jsnnq.networks import quantize
-from tests.study import test_build as built
-from tests.study.test_build import HIDDEN, KERNELS, NEURONS, with_
-from tests.training.test_loop import SMALL
+from tests import tiny
+from tests.tiny import HIDDEN, KERNELS, NEURONS, SMALL, with_
 
 
 def test_uniform_kernels_are_the_formula():
-    net, variables = built.quantized(with_(weights=kernels(Uniform(2, clip=0.3))))
+    net, variables = tiny.quantized(with_(weights=kernels(Uniform(2, clip=0.3))))
     found = describe.kernels(net, variables)
     assert list(found) == list(KERNELS)
     for path in KERNELS:
-        w = built.kernel(path)
+        w = tiny.kernel(path)
         if path in HIDDEN:
             step = 2 * 0.3 / 3
             w = -0.3 + step * np.round((np.clip(w, -0.3, 0.3) + 0.3) / step)
@@ -28,10 +27,10 @@ def test_uniform_kernels_are_the_formula():
 
 
 def test_mint_kernels_use_the_alpha_among_the_parameters():
-    net, variables = built.quantized(with_(weights=kernels(Mint(4, start="published"))))
+    net, variables = tiny.quantized(with_(weights=kernels(Mint(4, start="published"))))
     assert variables["quant"] == {}
     for path in HIDDEN:
-        w = built.kernel(path)
+        w = tiny.kernel(path)
         alpha = 2 * np.abs(w).mean() / math.sqrt(7)
         state = quantize.at(variables["params"], path)["quantizer"]
         np.testing.assert_allclose(state.alpha, alpha, rtol=1e-5)
@@ -41,11 +40,11 @@ def test_mint_kernels_use_the_alpha_among_the_parameters():
         # A value on the edge between two levels may go either way in float32.
         assert np.mean(np.abs(found - expected) > 1e-6) < 0.01
     stem = variables["params"]["conv1"]["kernel"]
-    np.testing.assert_array_equal(stem, built.kernel("conv1"))
+    np.testing.assert_array_equal(stem, tiny.kernel("conv1"))
 
 
 def bits_of(config):
-    net, variables = built.quantized(config)
+    net, variables = tiny.quantized(config)
     weights = describe.weight_bits(net, variables)
     membranes = describe.state_bits(net, variables, NEURONS)
     assert list(weights) == list(KERNELS)
@@ -102,12 +101,12 @@ def test_bits_of_membranes(quantizer, bits, numbers):
     assert states == {path: bits * n + 32 * numbers for path, n in NEURONS.items()}
 
 
-# MINT shares one scale between a built.kernel and the membranes it feeds.
+# MINT shares one scale between a tiny.kernel and the membranes it feeds.
 
 
 def test_mint_shares_the_scale_of_its_kernel():
-    net, variables = built.quantized(
-        with_(weights=kernels(Mint(4)), membranes=built.SHARED)
+    net, variables = tiny.quantized(
+        with_(weights=kernels(Mint(4)), membranes=tiny.SHARED)
     )
     assert all(net.membranes(path).shared for path in NEURONS if path != "sn1")
     assert variables["quant"] == {}

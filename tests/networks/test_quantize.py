@@ -16,32 +16,32 @@ from jsnnq.networks import quantize
 from jsnnq.networks.bnn import binary_resnet
 from jsnnq.networks.layers import Rules
 from jsnnq.study.build import initial_variables
-from tests.study import test_build as built
-from tests.training.test_loop import SMALL
+from tests import tiny
+from tests.tiny import SMALL
 
 
 @pytest.mark.parametrize(
     "config",
     [
-        built.with_(weights=kernels(Uniform(2))),
-        built.with_(
+        tiny.with_(weights=kernels(Uniform(2))),
+        tiny.with_(
             weights=kernels(LQNet(2)), membranes=neurons(Uniform(2, clip="max"))
         ),
     ],
 )
 def test_quantize_leaves_the_float_network_as_it_was(config):
-    before = jax.tree.map(np.array, built.float_variables())
-    _, variables = built.quantized(config)
+    before = jax.tree.map(np.array, tiny.float_variables())
+    _, variables = tiny.quantized(config)
     for collection in ("params", "batch_stats"):
         found, expected = variables[collection], before[collection]
         jax.tree.map(np.testing.assert_array_equal, found, expected)
-    jax.tree.map(np.testing.assert_array_equal, built.float_variables(), before)
+    jax.tree.map(np.testing.assert_array_equal, tiny.float_variables(), before)
 
 
 def stem_potentials(placement):
     """The stem's membranes over time, by SciPy's correlation and the LIF equation."""
-    x = np.asarray(built.images(), np.float64)
-    weights = built.kernel("conv1")[:, :, 0]
+    x = np.asarray(tiny.images(), np.float64)
+    weights = tiny.kernel("conv1")[:, :, 0]
     current = np.stack(
         [
             [signal.correlate2d(image, weights[..., c], mode="same") for c in range(4)]
@@ -64,8 +64,8 @@ def test_membranes_are_calibrated_on_what_their_quantizer_will_see(
     placement, clip, percentile
 ):
     neuron = dataclasses.replace(SMALL.network.neuron, placement=placement)
-    _, variables = built.quantized(
-        built.with_(
+    _, variables = tiny.quantized(
+        tiny.with_(
             network=dataclasses.replace(SMALL.network, neuron=neuron),
             membranes=neurons(Uniform(4, clip=clip, percentile=percentile)),
         )
@@ -75,7 +75,7 @@ def test_membranes_are_calibrated_on_what_their_quantizer_will_see(
     state = variables["quant"]["sn1"]["quantizer"]
     np.testing.assert_allclose(state.high, expected, rtol=1e-5)
     np.testing.assert_allclose(state.low, -expected, rtol=1e-5)
-    for path in built.NEURONS:
+    for path in tiny.NEURONS:
         assert np.isfinite(quantize.at(variables["quant"], path)["quantizer"].high)
 
 
@@ -98,10 +98,10 @@ def test_every_layer_freezes_by_random_numbers_of_its_own(key):
 
 
 def test_weights_can_be_clipped_where_their_data_end():
-    _, variables = built.quantized(
-        built.with_(weights=kernels(Uniform(2, clip="max", channelwise=True)))
+    _, variables = tiny.quantized(
+        tiny.with_(weights=kernels(Uniform(2, clip="max", channelwise=True)))
     )
-    for path in built.HIDDEN:
+    for path in tiny.HIDDEN:
         state = quantize.at(variables["quant"], path)["quantizer"]
-        expected = np.abs(built.kernel(path)).max(axis=(0, 1, 2))
+        expected = np.abs(tiny.kernel(path)).max(axis=(0, 1, 2))
         np.testing.assert_allclose(state.high, expected, rtol=1e-6)

@@ -2,11 +2,12 @@
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jsnnq.errors import InputError, check_compiler, choose
@@ -48,7 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # again, while the first one was answered
         status = 130
     if arguments is None and status:
-        _leave(status)
+        with contextlib.suppress(OSError):  # A closed pipe was noticed before.
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)  # Python would wait for threads that still compile.
     return status
 
 
@@ -93,14 +97,6 @@ def _check_text(typed: Sequence[str]) -> None:
             ) from error
 
 
-def _leave(status: int) -> None:
-    """Ends the process now: Python would wait for threads that still compile."""
-    with contextlib.suppress(OSError):  # A closed pipe was noticed before.
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(status)
-
-
 def _complain(sentence: str, status: int) -> int:
     # Messages that are quoted from below may have lines of their own.
     print("jsnnq:", *map(str.strip, sentence.splitlines()), file=sys.stderr)
@@ -113,27 +109,25 @@ def _study(options: argparse.Namespace) -> int:
     # Time counts from here, before anything large is imported.
     limit = options.budget
     budget = Budget() if limit is None else Budget(seconds(limit))
-    from rich.console import Console
-
     from jsnnq.report import page
+    from jsnnq.runtime import parallel
     from jsnnq.study import default, smoke
     from jsnnq.study.experiment import Experiment, load_experiment
     from jsnnq.study.runner import Choice, Study
 
-    if options.experiment is None:
-        title = (default.__doc__ or "").splitlines()[0]
-        experiment = Experiment(title, default.ROWS, {})
-    else:
-        experiment = load_experiment(options.experiment)
+    file = options.experiment
+    # The default study is an experiment file like any other.
+    experiment = load_experiment(default.__file__ if file is None else file)
     if options.smoke:
         title = f"{experiment.title} [SMOKE: tiny networks on digits]"
         experiment = Experiment(title, smoke.shrink(experiment.rows), {})
+    devices = parallel.chosen(options.devices)
     study = Study(
         {name: _overridden(row, options) for name, row in experiment.rows.items()},
         options.out,
         seeds=options.seeds,
         row_seeds=options.row_seeds,
-        choice=Choice(options.rows, budget, options.keep, _devices(options)),
+        choice=Choice(options.rows, budget, options.keep, devices),
         data_dir=options.data_dir,
         hold_out=options.hold_out,
         quiet=options.quiet,
@@ -144,7 +138,7 @@ def _study(options: argparse.Namespace) -> int:
     )
     if not options.quiet:
         _say(experiment.title)
-        Console().print(page.decisions_table(study.decisions()))
+        _show(page.decisions_table(study.decisions()))
     if not study.unfinished:
         _say(f"{options.out} is finished; nothing was computed again")
     _tell(study.run(), options.out)
@@ -163,36 +157,36 @@ def _study(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    import json
-
+    from jsnnq.runtime.files import read_json
     from jsnnq.study.experiment import load_experiment
     from jsnnq.study.folder import write_report
     from jsnnq.study.merge import merge
 
-    first, *others = options.directories
-    out = options.out or first
-    if others and options.out is None:
+    folders, out, file = options.directories, options.out, options.experiment
+    if out is not None:
+        merge(folders, out, _say)
+    elif len(folders) > 1:
         raise InputError(
-            f"{len(options.directories)} folders are merged into a new one: name it "
-            "with --out"
+            f"{len(folders)} folders are merged into a new one: name it with --out"
         )
-    if options.out is not None:
-        merge(options.directories, out, _say)
-    claims = None
-    if options.experiment is not None:
-        claims = load_experiment(options.experiment).claims
-    write_report(out, claims)
-    _tell(json.loads((out / "results.json").read_text(encoding="utf-8")), out)
+    else:
+        (out,) = folders
+    write_report(out, load_experiment(file).claims if file is not None else None)
+    _tell(read_json(out / "results.json"), out)
     return 0
 
 
 def _tell(results, out: Path) -> None:
-    from rich.console import Console
-
     from jsnnq.report.page import table
 
-    Console().print(table(results))
+    _show(table(results))
     print(f"report: {out / 'report.html'}")
+
+
+def _show(table) -> None:
+    from rich.console import Console
+
+    Console().print(table)
 
 
 def _say(line: str) -> None:
@@ -206,53 +200,36 @@ def _overridden(config, options: argparse.Namespace):
 
 
 def _train(options: argparse.Namespace) -> int:
+    from jsnnq import config
+    from jsnnq.networks.bnn import SIZES
+    from jsnnq.runtime import parallel
     from jsnnq.study.run import train_one
 
-    row = train_one(
-        _overridden(_config(options), options),
+    name = options.network
+    if name in SIZES:
+        network = _filled(config.BinaryNetworkConfig, options, name=name)
+    else:
+        neuron = config.NeuronConfig(kind=options.neuron)
+        network = _filled(config.NetworkConfig, options, name=name, neuron=neuron)
+    training = _filled(config.TrainingConfig, options)
+    row = _filled(config.Config, options, network=network, training=training)
+    done = train_one(
+        _overridden(row, options),
         options.out,
         seed=options.seed,
         data_dir=options.data_dir,
-        devices=_devices(options),
+        devices=parallel.chosen(options.devices),
         quiet=options.quiet,
     )
-    print(f"accuracy {100 * row['accuracy']:.2f} %; network: {options.out}")
+    print(f"accuracy {100 * done['accuracy']:.2f} %; network: {options.out}")
     return 0
 
 
-def _config(options: argparse.Namespace):
-    from jsnnq.config import Config, TrainingConfig
-
-    return Config(
-        data=options.data,
-        network=_network(options),
-        training=TrainingConfig(
-            epochs=options.epochs,
-            batch=options.batch,
-            optimizer=options.optimizer,
-            rate=options.rate,
-        ),
-    )
-
-
-def _network(options: argparse.Namespace):
-    from jsnnq.config import BinaryNetworkConfig, NetworkConfig, NeuronConfig
-    from jsnnq.networks.bnn import SIZES
-
-    common = {
-        "name": options.network,
-        "width": options.width,
-        "stem": options.stem,
-        "dtype": options.dtype,
-    }
-    if options.network in SIZES:
-        return BinaryNetworkConfig(**common)
-    return NetworkConfig(
-        **common,
-        timesteps=options.timesteps,
-        connect=options.connect,
-        neuron=NeuronConfig(kind=options.neuron),
-    )
+def _filled(kind, options: argparse.Namespace, **others):
+    """A config of what was typed for its fields, and of others."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    typed = {name: x for name, x in vars(options).items() if name in names}
+    return kind(**typed | others)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -260,11 +237,12 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     from jsnnq.analysis.cost import POLICIES
     from jsnnq.analysis.describe import describe
-    from jsnnq.analysis.evaluate import evaluate
+    from jsnnq.analysis.evaluate import BATCH, evaluate
+    from jsnnq.runtime import parallel
     from jsnnq.study.saved import load_network
 
     choose("policy", options.policy, POLICIES)
-    mesh = _mesh(options)
+    mesh = parallel.mesh(parallel.chosen(options.devices), BATCH)
     found = load_network(
         options.checkpoint, data_name=options.data, data_dir=options.data_dir
     )
@@ -280,16 +258,16 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from jsnnq.analysis.evaluate import BATCH
     from jsnnq.report import page
+    from jsnnq.runtime import parallel
     from jsnnq.study.saved import compare_saved, load_network
 
-    mesh = _mesh(options)
+    mesh = parallel.mesh(parallel.chosen(options.devices), BATCH)
     where = {"data_name": options.data, "data_dir": options.data_dir}
     a, b = load_network(options.a, **where), load_network(options.b, **where)
     found = compare_saved(a, b, unit=options.unit, mesh=mesh)
-    Console().print(page.layer_table(found, (str(options.a), str(options.b))))
+    _show(page.layer_table(found, (str(options.a), str(options.b))))
     if options.out is not None:
         for path in page.write_comparison(options.out, found, (a.label, b.label)):
             print(path)
@@ -327,6 +305,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     def command(name, run, text):
+        """A command, and what gives it an option."""
         added = commands.add_parser(
             name,
             help=text,
@@ -334,180 +313,104 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
         added.set_defaults(command=run)
-        return added
+        return functools.partial(_add, added)
 
     study = command("study", _study, "run an experiment, row by row, and report it")
-    study.add_argument(
-        "experiment",
-        nargs="?",
-        help="path of an experiment file with ROWS; without it the default study",
-    )
-    study.add_argument(
-        "--out",
-        type=Path,
-        default=Path("jsnnq-study"),
-        help="folder of the study; the same command continues an unfinished one",
-    )
-    study.add_argument(
-        "--seeds", type=int, default=2, help="float networks and fine-tuned controls"
-    )
-    study.add_argument(
-        "--row-seeds", type=int, default=1, help="seeds of each quantized row"
-    )
-    study.add_argument(
-        "--smoke",
-        action="store_true",
-        help="the experiment in small: tiny networks on digits, in seconds",
-    )
-    study.add_argument(
+    text = "path of an experiment file with ROWS; without it the default study"
+    study("experiment", text, nargs="?")
+    text = "folder of the study; the same command continues an unfinished one"
+    study("--out", text, Path("jsnnq-study"))
+    study("--seeds", "float networks and fine-tuned controls", 2)
+    study("--row-seeds", "seeds of each quantized row", 1)
+    text = "the experiment in small: tiny networks on digits, in seconds"
+    study("--smoke", text, action="store_true")
+    study(
         "--rows",
-        metavar="REGEX",
-        help="only rows with such a name, and the float networks they need; "
+        "only rows with such a name, and the float networks they need; "
         "ROW/seed1 names one with its seed",
+        metavar="REGEX",
     )
-    study.add_argument(
+    study(
         "--budget",
-        metavar="TIME",
-        help="stop in good time, say after 9m; the same command goes on (exit status "
+        "stop in good time, say after 9m; the same command goes on (exit status "
         f"{OUT_OF_TIME} while rows are left)",
+        metavar="TIME",
     )
-    study.add_argument(
-        "--keep",
-        default="all",
-        help="networks that stay on disk: all, or only float ones that rows start from",
-    )
-    study.add_argument(
-        "--hold-out",
-        type=int,
-        default=0,
-        metavar="N",
-        help="test on N training images, held out, to choose a recipe",
-    )
+    text = "networks that stay on disk: all, or only float ones that rows start from"
+    study("--keep", text, "all")
+    text = "test on N training images, held out, to choose a recipe"
+    study("--hold-out", text, 0, metavar="N")
     _add_set(study)
     _add_common(study)
 
     train = command("train", _train, "train one full-precision network")
-    train.add_argument("--data", default="digits", help="data set or folder of arrays")
-    train.add_argument(
-        "--network", default="sew_resnet8", help="sew_resnet18, resnet18, ..."
-    )
-    train.add_argument("--width", type=float, default=1.0, help="multiplies channels")
-    train.add_argument("--timesteps", type=int, default=4, help="T, of spikes")
-    train.add_argument("--stem", default="cifar", help="cifar or imagenet")
-    train.add_argument("--connect", default="add", help="add, and, or iand")
-    train.add_argument("--neuron", default="lif", help="if, lif or plif")
-    train.add_argument(
-        "--dtype",
-        default="float32",
-        help="float32, bfloat16, or float64 with JAX_ENABLE_X64=1",
-    )
-    train.add_argument("--epochs", type=int, default=15, help="passes over the data")
-    train.add_argument("--batch", type=int, default=64, help="images per step")
-    train.add_argument("--optimizer", default="adam", help="sgd, adam or adamw")
-    train.add_argument("--rate", type=float, default=0.01, help="peak learning rate")
-    train.add_argument("--seed", type=int, default=0, help="decides all random numbers")
-    train.add_argument(
-        "--out", type=Path, default=Path("jsnnq-network"), help="folder of the run"
-    )
+    train("--data", "data set or folder of arrays", "digits")
+    train("--network", "sew_resnet18, resnet18, ...", "sew_resnet8")
+    train("--width", "multiplies channels", 1.0)
+    train("--timesteps", "T, of spikes", 4)
+    train("--stem", "cifar or imagenet", "cifar")
+    train("--connect", "add, and, or iand", "add")
+    train("--neuron", "if, lif or plif", "lif")
+    text = "float32, bfloat16, or float64 with JAX_ENABLE_X64=1"
+    train("--dtype", text, "float32")
+    train("--epochs", "passes over the data", 15)
+    train("--batch", "images per step", 64)
+    train("--optimizer", "sgd, adam or adamw", "adam")
+    train("--rate", "peak learning rate", 0.01)
+    train("--seed", "decides all random numbers", 0)
+    train("--out", "folder of the run", Path("jsnnq-network"))
     _add_set(train)
     _add_common(train)
 
     evaluate = command("evaluate", _evaluate, "accuracy, firing and cost of a network")
-    evaluate.add_argument("checkpoint", type=Path, help="a checkpoint's folder")
-    evaluate.add_argument("--data", help="another data set than it was trained on")
-    evaluate.add_argument(
-        "--policy",
-        default="neurobench",
-        help="how graded joins are charged: neurobench or events",
-    )
+    evaluate("checkpoint", "a checkpoint's folder", type=Path)
+    evaluate("--data", "another data set than it was trained on")
+    text = "how graded joins are charged: neurobench or events"
+    evaluate("--policy", text, "neurobench")
     _add_common(evaluate)
 
-    compare = command(
-        "compare", _compare, "EMD between the firing of two networks, layer by layer"
-    )
-    compare.add_argument("a", type=Path, help="a checkpoint's folder")
-    compare.add_argument("b", type=Path, help="another of the same architecture")
-    compare.add_argument("--data", help="another data set than A was trained on")
-    compare.add_argument("--unit", default="neuron", help="neuron or channel")
-    compare.add_argument("--out", type=Path, help="folder for the plots")
+    text = "EMD between the firing of two networks, layer by layer"
+    compare = command("compare", _compare, text)
+    compare("a", "a checkpoint's folder", type=Path)
+    compare("b", "another of the same architecture", type=Path)
+    compare("--data", "another data set than A was trained on")
+    compare("--unit", "neuron or channel", "neuron")
+    compare("--out", "folder for the plots", type=Path)
     _add_common(compare)
 
     report = command("report", _report, "write table, plots and page of a study again")
-    report.add_argument(
-        "directories", type=Path, nargs="+", metavar="DIR", help="folder of a study"
-    )
-    report.add_argument(
-        "--out", type=Path, help="folder for several studies merged into one"
-    )
-    report.add_argument(
-        "--experiment",
-        metavar="FILE",
-        help="an experiment file, whose CLAIMS are held against the results",
-    )
+    report("directories", "folder of a study", type=Path, nargs="+", metavar="DIR")
+    report("--out", "folder for several studies merged into one", type=Path)
+    text = "an experiment file, whose CLAIMS are held against the results"
+    report("--experiment", text, metavar="FILE")
 
     prepare = command("prepare", _prepare, "prepare a data set, without TensorFlow")
-    prepare.add_argument("name", help="cifar10 or cifar100")
-    prepare.add_argument("--data-dir", type=Path, required=True, help="where to")
-    prepare.add_argument(
-        "--archive", type=Path, help="the original archive, if it is here already"
-    )
+    prepare("name", "cifar10 or cifar100")
+    prepare("--data-dir", "where to", type=Path, required=True)
+    prepare("--archive", "the original archive, if it is here already", type=Path)
     return parser
 
 
-_CPU_DEVICES = 1
-"""On a CPU a batch is shared only where `--devices` asks for it, since that changes the
-order of sums, and the cores may be those of several people."""
+def _add(parser: argparse.ArgumentParser, name: str, text: str, default=None, **more):
+    """An option, whose kind is that of its default unless said otherwise."""
+    if default is not None:
+        more = {"default": default, "type": type(default)} | more
+    parser.add_argument(name, help=text, **more)
 
 
-def _devices(options: argparse.Namespace):
-    """The devices that share a batch."""
-    import jax
-
-    from jsnnq.runtime import parallel
-
-    wanted = options.devices or _CPU_DEVICES
-    with contextlib.suppress(RuntimeError):  # JAX was in use before this command.
-        parallel.threads(max(1, wanted))
-    found = jax.devices()
-    if options.devices is not None and not 1 <= options.devices <= len(found):
-        raise InputError(
-            f"devices is {options.devices}: there are {len(found)} here, of which at "
-            "least one is needed"
-        )
-    on_cpu = jax.default_backend() == "cpu"
-    return found[: options.devices or (_CPU_DEVICES if on_cpu else None)]
-
-
-def _mesh(options: argparse.Namespace):
-    """The devices that share a batch of an evaluation."""
-    devices = _devices(options)
-    from jsnnq.analysis.evaluate import BATCH
-    from jsnnq.runtime import parallel
-
-    return parallel.mesh(devices, BATCH)
-
-
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data-dir", help="where prepared data sets lie (or TFDS_DATA_DIR)"
+def _add_set(add: Callable[..., None]) -> None:
+    text = (
+        "any setting of a config, as network.neuron.tau=1.5 or "
+        "training.schedule=constant; may be given several times"
     )
-    parser.add_argument(
-        "--devices",
-        type=int,
-        help="how many devices share a batch: one on a CPU, else all there are",
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress")
+    add("--set", text, [], type=str, action="append", metavar="NAME=VALUE")
 
 
-def _add_set(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="any setting of a config, as network.neuron.tau=1.5 or "
-        "training.schedule=constant; may be given several times",
-    )
+def _add_common(add: Callable[..., None]) -> None:
+    add("--data-dir", "where prepared data sets lie (or TFDS_DATA_DIR)")
+    text = "how many devices share a batch: one on a CPU, else all there are"
+    add("--devices", text, type=int)
+    add("--quiet", "no progress", action="store_true")
 
 
 class _Version(argparse.Action):

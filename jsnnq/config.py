@@ -19,15 +19,7 @@ from typing import Any, NamedTuple
 
 from jsnnq import renamed
 from jsnnq.errors import InputError
-from jsnnq.quantizers import (
-    STE,
-    LQNet,
-    Mint,
-    Quantizer,
-    SnnTorch,
-    StoMPP,
-    Uniform,
-)
+from jsnnq.quantizers import STE, LQNet, Mint, Quantizer, SnnTorch, StoMPP, Uniform
 from jsnnq.quantizers.base import PLACES
 
 HIDDEN_KERNELS = r"layer\d+_\d+/(conv\d|downsample_conv)"
@@ -55,12 +47,7 @@ Rule = tuple[str, Quantizer | None]
 """A regular expression on a layer's path, and its quantizer (`None`: keep float)."""
 
 METHODS: dict[str, type] = {
-    "uniform": Uniform,
-    "lqnet": LQNet,
-    "snntorch": SnnTorch,
-    "mint": Mint,
-    "ste": STE,
-    "stompp": StoMPP,
+    one.__name__.lower(): one for one in (Uniform, LQNet, SnnTorch, Mint, STE, StoMPP)
 }
 """The quantizers a config can name, as they are written into files."""
 
@@ -278,14 +265,9 @@ def to_dict(config: Any) -> Any:
         return [to_dict(item) for item in config]
     if not dataclasses.is_dataclass(config):
         return config
-    fields = {
-        field.name: to_dict(getattr(config, field.name))
-        for field in dataclasses.fields(config)
-    }
-    names = {cls: name for name, cls in METHODS.items()}
-    if type(config) in names:
-        return {"method": names[type(config)], **fields}
-    return fields
+    fields = {name: to_dict(value) for name, value in vars(config).items()}
+    names = {cls: {"method": name} for name, cls in METHODS.items()}
+    return names.get(type(config), {}) | fields
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:

@@ -87,6 +87,17 @@ def check_number(
     raise InputError(f"{name} is {value!r}: a finite number{bound} is needed")
 
 
+def check_seed(seed: object) -> None:
+    """Refuses a seed that JAX would take for another one.
+
+    Raises:
+        InputError: it is no integer from 0 to 2^32 - 1.
+    """
+    # JAX would take a larger one modulo 2^32.
+    if check_integer("seed", seed, least=0) >= 2**32:
+        raise InputError(f"seed is {seed}: an integer from 0 to {2**32 - 1} is needed")
+
+
 def check_integer(name: str, value: object, least: int = 1) -> int:
     """Returns `value` if it is an integer of at least `least`.
 

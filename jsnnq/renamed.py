@@ -77,6 +77,23 @@ def attributes_of(room: str, *names: str) -> Callable[[str], Any]:
     return found
 
 
+def answers(**old: tuple[str, Any]) -> Callable[[str], Any]:
+    """A module's `__getattr__`, for functions that another one does the work of.
+
+    Args:
+        **old: by old name, how it is written now, and the function that does it.
+    """
+
+    def found(name: str) -> Any:
+        if name not in old:
+            raise AttributeError(f"there is no {name!r} here")
+        today, function = old[name]
+        _warn(name, today)
+        return function
+
+    return found
+
+
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds rooms by their old names: `import jsnnq.emd`."""
 

@@ -49,6 +49,15 @@ def uncompiled(monkeypatch):
 
 
 @pytest.fixture
+def faked(monkeypatch, uncompiled):
+    """Studies train nothing: the results of their rows are made up."""
+    from jsnnq.study import runner
+    from tests.tiny import fake_execute
+
+    monkeypatch.setattr(runner, "execute", fake_execute)
+
+
+@pytest.fixture
 def unreported(monkeypatch):
     """Leaves the report out, whose plots take most of a made-up study's time."""
     from jsnnq.study import folder

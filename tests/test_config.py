@@ -54,46 +54,41 @@ def fields(cls, **drawn):
 def quantizers(place):
     """In JSON, with what the place decides decided."""
     weights = place == "weights"
-    members = [
-        st.none(),
-        fields(
-            Uniform,
-            method=st.just("uniform"),
-            bits=st.integers(2, 8),
-            clip=NUMBERS | st.sampled_from(["max", "percentile"]),
-            grid=st.sampled_from(["even", "symmetric", "unsigned"]),
-            channelwise=st.booleans(),
-        ),
-        fields(
-            LQNet,
-            method=st.just("lqnet"),
-            bits=BITS,
-            clip=st.none() | NUMBERS if weights else NUMBERS,
-            codes=st.just("signed" if weights else "unsigned"),
-        ),
-    ]
-    if place == "membranes":
-        members += [
-            fields(SnnTorch, method=st.just("snntorch"), bits=BITS, upper=NUMBERS),
-        ]
-    else:
-        members += [
-            fields(STE, method=st.just("ste"), scaled=st.just(weights)),
-            fields(
-                StoMPP,
-                method=st.just("stompp"),
-                masks=st.just("entry" if weights else "sample"),
-                order=st.sampled_from(["forward", "global"])
-                | st.permutations(range(3)).map(list),
-                refresh=st.integers(1, 999),
-                tail=st.none() | NUMBERS,
-            ),
-        ]
-    if place != "activations":
-        shared = st.just(False) if weights else st.booleans()
-        bits = st.integers(2, 8)
-        members.append(fields(Mint, method=st.just("mint"), bits=bits, shared=shared))
-    return st.one_of(members)
+    uniform = fields(
+        Uniform,
+        method=st.just("uniform"),
+        bits=st.integers(2, 8),
+        clip=NUMBERS | st.sampled_from(["max", "percentile"]),
+        grid=st.sampled_from(["even", "symmetric", "unsigned"]),
+        channelwise=st.booleans(),
+    )
+    lqnet = fields(
+        LQNet,
+        method=st.just("lqnet"),
+        bits=BITS,
+        clip=st.none() | NUMBERS if weights else NUMBERS,
+        codes=st.just("signed" if weights else "unsigned"),
+    )
+    snntorch = fields(SnnTorch, method=st.just("snntorch"), bits=BITS, upper=NUMBERS)
+    ste = fields(STE, method=st.just("ste"), scaled=st.just(weights))
+    order = st.permutations(range(3)).map(list)
+    stompp = fields(
+        StoMPP,
+        method=st.just("stompp"),
+        masks=st.just("entry" if weights else "sample"),
+        order=st.sampled_from(["forward", "global"]) | order,
+        refresh=st.integers(1, 999),
+        tail=st.none() | NUMBERS,
+    )
+    shared = st.just(False) if weights else st.booleans()
+    bits = st.integers(2, 8)
+    mint = fields(Mint, method=st.just("mint"), bits=bits, shared=shared)
+    here = {
+        "weights": [ste, stompp, mint],
+        "membranes": [snntorch, mint],
+        "activations": [ste, stompp],
+    }
+    return st.one_of(st.none(), uniform, lqnet, *here[place])
 
 
 def rules(place):

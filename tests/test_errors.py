@@ -1,30 +1,23 @@
 """What is refused before anything is computed."""
 
-import os
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from jsnnq.errors import WRONG_COMPILERS, InputError, check_compiler
+from tests.programs import python
 
 PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
 
-def with_jaxlib(version, folder, code):
+def with_jaxlib(version, folder, code, returns):
     """Runs Python where importlib finds another version of jaxlib."""
     there = folder / f"jaxlib-{version}.dist-info"
     there.mkdir()
     (there / "METADATA").write_text(f"Name: jaxlib\nVersion: {version}\n")
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(folder)},
-        capture_output=True,
-        text=True,
-    )
+    return python(code, returns=returns, PYTHONPATH=str(folder))
 
 
 @pytest.mark.parametrize("version", WRONG_COMPILERS)
@@ -32,16 +25,14 @@ def with_jaxlib(version, folder, code):
     "code", ["import jsnnq; jsnnq.rates", "from jsnnq.networks.layers import Rules"]
 )
 def test_a_compiler_that_computes_wrong_numbers_is_refused(version, code, tmp_path):
-    found = with_jaxlib(version, tmp_path, code)
-    assert found.returncode == 1
+    found = with_jaxlib(version, tmp_path, code, returns=1)
     last = found.stderr.splitlines()[-1]
     assert re.match(rf"jsnnq.errors.InputError: jaxlib {version} .*pip install", last)
 
 
 def test_the_command_line_refuses_it_in_one_sentence(tmp_path):
     code = "import sys; from jsnnq.cli import main; sys.exit(main(['evaluate', 'NET']))"
-    found = with_jaxlib("0.10.2", tmp_path, code)
-    assert found.returncode == 2
+    found = with_jaxlib("0.10.2", tmp_path, code, returns=2)
     assert re.fullmatch(r".*jaxlib 0\.10\.2 computes wrong sums.*\n", found.stderr)
 
 

@@ -10,12 +10,12 @@ from jax import export
 
 from jsnnq.analysis import firing
 from jsnnq.networks.bnn import binary_resnet
+from jsnnq.networks.network import observe
 from jsnnq.networks.neurons import Neuron
-from jsnnq.networks.resnet import observe
 from jsnnq.networks.sew import init_state, sew_resnet, stream
-from jsnnq.study import build
 from jsnnq.training.step import Program, update
 from tests import test_x64
+from tests.drawn import lively, normals
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 SHAPE = (16, 16, 3)
@@ -29,27 +29,8 @@ def _exported(function, variables, *batches):
     return export.export(jax.jit(function), platforms=PLATFORMS)(like, *given)
 
 
-def _lively(net):
-    """Variables with which every layer fires, drawn without compiling anything."""
-    random = np.random.default_rng(1)
-
-    def fill(path, leaf):
-        name, shape = path[-1].key, leaf.shape
-        if name == "kernel":
-            deviation = np.sqrt(2 * shape[-2] / np.prod(shape))
-            return np.float32(deviation * random.normal(size=shape))
-        if name == "scale":
-            return np.float32(random.uniform(0.5, 1.5, shape))
-        start = {"var": 1.0, "bias": 0.6}.get(name, 0.0)
-        return np.full(shape, start, np.float32)
-
-    shapes = build.abstract_variables(net, SHAPE)
-    return jax.tree_util.tree_map_with_path(fill, shapes)
-
-
-def _images(count, shape=SHAPE):
-    random = np.random.default_rng(count)
-    return jnp.asarray(random.normal(size=(count, *shape)), jnp.float32)
+def _images(count):
+    return jnp.asarray(normals((count, *SHAPE), seed=count))
 
 
 def _close(found, expected):
@@ -83,7 +64,7 @@ def _logits(net, variables, x):
 def test_networks_of_full_width(make, name, stem):
     neuron = {"neuron": Neuron("if")} if make is sew_resnet else {}
     net = make(name, classes=10, stem=stem, **neuron)
-    variables = _lively(net)
+    variables = lively(net, _images(1), shift=0.6)
     evaluated = functools.partial(_logits, net)
     program = _exported(evaluated, variables, _images(1))
     assert program.platforms == PLATFORMS
@@ -96,7 +77,7 @@ def test_networks_of_full_width(make, name, stem):
 
 def test_frame_by_frame():
     net = sew_resnet("sew_resnet8", classes=10, neuron=Neuron("if"))
-    variables = _lively(net)
+    variables = lively(net, _images(1), shift=0.6)
 
     def two_steps(variables, x, y):
         state = init_state(net, variables, x)
@@ -124,7 +105,7 @@ def test_training_and_evaluation_with_quantizers(name):
         return update(program, state, images, labels, jax.random.key(5))
 
     def evaluated(state, images):
-        return _logits(net, state.variables(), program.inputs(images))
+        return _logits(net, state.variables, program.inputs(images))
 
     trained = _exported(one_step, state, *batch(1))
     tested = _exported(evaluated, state, batch(1)[0])

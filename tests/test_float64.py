@@ -11,34 +11,20 @@ import optax
 import pytest
 from scipy.special import log_softmax
 
-from jsnnq import lqnet, mint, snntorch, ste, stompp, uniform
+from jsnnq import config, lqnet, mint, snntorch, ste, stompp, uniform
 from jsnnq.analysis import evaluate
-from jsnnq.config import (
-    ALL_NEURONS,
-    BRANCH_ACTIVATIONS,
-    BRANCH_KERNELS,
-    HIDDEN_KERNELS,
-    Config,
-    TrainingConfig,
-)
 from jsnnq.data import batches, sets
 from jsnnq.errors import InputError
 from jsnnq.networks import quantize
 from jsnnq.networks.bnn import binary_resnet
 from jsnnq.networks.layers import Rules
+from jsnnq.networks.network import observe
 from jsnnq.networks.neurons import Neuron
-from jsnnq.networks.resnet import observe
 from jsnnq.networks.sew import init_state, sew_resnet, stream
-from jsnnq.study import build, run, saved
+from jsnnq.study import saved
 from jsnnq.study.optimizer import optimizer
-from jsnnq.training.step import (
-    Program,
-    is_sound,
-    jitted,
-    loss_and_changes,
-    start,
-    update,
-)
+from jsnnq.training import step
+from jsnnq.workflow.state import calibration_images, initial_variables
 from tests import witness
 
 SHAPE, CLASSES, TIMESTEPS = (6, 7, 2), 3, 3
@@ -87,6 +73,10 @@ MEMBRANES = {
 }
 
 
+def _rules(where, quantizer):
+    return Rules(((where, quantizer),) if quantizer else ())
+
+
 def _program(neuron, kernels, membranes):
     net = sew_resnet(
         "sew_resnet_tiny",
@@ -94,14 +84,14 @@ def _program(neuron, kernels, membranes):
         timesteps=TIMESTEPS,
         neuron=neuron,
         dtype=jnp.float64,
-        weights=Rules(((HIDDEN_KERNELS, kernels),) if kernels else ()),
-        membranes=Rules(((ALL_NEURONS, membranes),) if membranes else ()),
+        weights=_rules(config.HIDDEN_KERNELS, kernels),
+        membranes=_rules(config.ALL_NEURONS, membranes),
     )
-    return Program(net, _optimizer(), 4, batches.Preprocessing(MEAN, STD, SCALE))
+    return step.Program(net, _optimizer(), 4, batches.Preprocessing(MEAN, STD, SCALE))
 
 
 def _optimizer():
-    recipe = TrainingConfig(
+    recipe = config.TrainingConfig(
         epochs=2, rate=RATE, momentum=MOMENTUM, weight_decay=DECAY, schedule="cosine"
     )
     return optimizer(recipe, steps_per_epoch=3)
@@ -110,8 +100,8 @@ def _optimizer():
 def _start(program):
     """A state whose neurons fire."""
     net = program.network
-    bare = net.with_rules(Rules(), Rules())
-    variables = build.initial_variables(bare, jax.random.key(1), SHAPE)
+    bare = net.bare
+    variables = initial_variables(bare, jax.random.key(1), SHAPE)
     params = jax.tree_util.tree_map_with_path(
         lambda path, x: x + 0.7 * (path[-1].key == "bias"), variables["params"]
     )
@@ -119,7 +109,7 @@ def _start(program):
     quantized = quantize.quantize(
         net, {**variables, "params": params}, jax.random.key(2), shown
     )
-    return start(program, quantized)
+    return step.start(program, quantized)
 
 
 def _of_quantizers(quant, path=""):
@@ -178,6 +168,7 @@ def _close(found, expected, path):
         ("lif", "before_fire", "float", "uniform"),
         ("lif", "before_fire", "float", "lqnet"),
         ("if", "stored", "uniform", "uniform"),
+        ("if", "before_fire", "float", "uniform"),
         ("plif", "before_fire", "lqnet", "uniform"),
         ("plif", "stored", "maximum", "lqnet"),
     ],
@@ -192,7 +183,7 @@ def test_two_steps_of_training_are_those_of_numpy(kind, placement, kernels, memb
     for number in range(2):
         expected = _witnessed(neuron, theirs, state, images, labels)
         before = state
-        state, numbers = jitted(program).update(
+        state, numbers = step.jitted(program).update(
             state, images, labels, jax.random.key(number)
         )
         _close(numbers["loss"], expected.loss, "loss")
@@ -230,10 +221,10 @@ def _binary(kernels, activations):
         "resnet_tiny",
         classes=CLASSES,
         dtype=jnp.float64,
-        weights=Rules(((BRANCH_KERNELS, kernels),) if kernels else ()),
-        activations=Rules(((BRANCH_ACTIVATIONS, activations),) if activations else ()),
+        weights=_rules(config.BRANCH_KERNELS, kernels),
+        activations=_rules(config.BRANCH_ACTIVATIONS, activations),
     )
-    return Program(net, _optimizer(), 4, batches.Preprocessing(MEAN, STD, SCALE))
+    return step.Program(net, _optimizer(), 4, batches.Preprocessing(MEAN, STD, SCALE))
 
 
 PROGRAMS = {
@@ -261,7 +252,7 @@ def test_nothing_on_the_way_has_fewer_bits(name):
     program = make(*settings)
     state = jax.eval_shape(lambda: _start(program))  # shapes are enough
     given = (state, *map(jnp.asarray, _images()), jax.random.key(0))
-    text = jitted(program).update.lower(*given).as_text()
+    text = step.jitted(program).update.lower(*given).as_text()
     converted = re.findall(
         r"stablehlo\.convert .*tensor<(?:\S+x)?(\w+)>\) -> tensor<(?:\S+x)?(\w+)>",
         text,
@@ -271,7 +262,7 @@ def test_nothing_on_the_way_has_fewer_bits(name):
     expected = {("i1", "f32"), ("i32", "f32"), ("ui32", "f32")}
     expected |= {("f64", "f32")} if name == "stompp" else set()
     assert {pair for pair in converted if "f32" in pair} <= expected
-    after, _ = jax.eval_shape(functools.partial(update, program), *given)
+    after, _ = jax.eval_shape(functools.partial(step.update, program), *given)
     kept = jax.tree.leaves((state, after))
     assert {x.dtype for x in kept if jnp.issubdtype(x.dtype, jnp.floating)} == {
         jnp.dtype("float64")
@@ -288,7 +279,7 @@ def _dataset():
 
 def test_evaluation_is_double():
     program = _program(Neuron("plif"), None, uniform(4, CLIP))
-    net, variables, dataset = program.network, _start(program).variables(), _dataset()
+    net, variables, dataset = program.network, _start(program).variables, _dataset()
     found = evaluate.evaluate(net, variables, dataset, batch=7)
     inputs = _normalised(dataset.test.images)
     logits = np.asarray(observe(net, variables, jnp.asarray(inputs))[0])
@@ -301,18 +292,18 @@ def test_evaluation_is_double():
 def test_images_of_the_calibration_and_of_a_stored_network_are_double(key):
     dataset = _dataset()
     order = np.asarray(batches.epoch_order(key, 0, 7))
-    shown = run.calibration_images(dataset, 4, key, jnp.float64)
+    shown = calibration_images(dataset, 4, key, jnp.float64)
     expected = _normalised(dataset.train.images)
     np.testing.assert_allclose(shown, expected[order[:4]], 0, 1e-14)
     net = _program(Neuron(), None, None).network
-    network = saved.Network(net, {}, Config(), 0, dataset, "made")
+    network = saved.Network(net, {}, config.Config(), 0, dataset, "made")
     np.testing.assert_allclose(network.inputs(dataset.train.images), expected, 0, 1e-14)
 
 
 @pytest.mark.parametrize("kind", ["if", "lif", "plif"])
 def test_frame_by_frame_is_all_at_once_in_double(kind):
     program = _program(Neuron(kind), None, uniform(4, CLIP))
-    net, variables = program.network, _start(program).variables()
+    net, variables = program.network, _start(program).variables
     x = jnp.asarray(_normalised(_images()[0]))
     whole, _ = observe(net, variables, x)
     membranes = init_state(net, variables, x)
@@ -325,9 +316,9 @@ def test_frame_by_frame_is_all_at_once_in_double(kind):
 def test_a_quantizer_that_is_not_a_number_is_seen():
     program = _program(Neuron(), lqnet(2), None)
     state = _start(program)
-    assert is_sound(jnp.float64(1), state)
+    assert step.is_sound(jnp.float64(1), state)
     broken = jax.tree.map(lambda x: x * jnp.nan, state.quant)
-    assert not is_sound(jnp.float64(1), state._replace(quant=broken))
+    assert not step.is_sound(jnp.float64(1), state._replace(quant=broken))
 
 
 @pytest.mark.parametrize("make", [sew_resnet, binary_resnet])
@@ -350,8 +341,8 @@ def test_a_float32_network_computes_in_float32_whatever_its_parameters(kind):
     network = program.network.clone(dtype=jnp.float32)
     short = dataclasses.replace(program, network=network)
     images, labels = map(jnp.asarray, _images())
-    after, numbers = jitted(short).update(state, images, labels, jax.random.key(0))
+    after, numbers = step.jitted(short).update(state, images, labels, jax.random.key(0))
     assert {x.dtype for x in jax.tree.leaves(after.params)} == {jnp.dtype("float64")}
     assert numbers["loss"].dtype == jnp.float32
-    exact = loss_and_changes(program, state, state.params, images, labels)[0]
+    exact = step.loss_and_changes(program, state, state.params, images, labels)[0]
     assert 0 < abs(numbers["loss"] - exact) < 1e-5

@@ -4,14 +4,12 @@ import json
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from jsnnq.data import prepare, sets
-from jsnnq.study import runner
+from tests.commands import done, refused
 from tests.data.test_prepare import small_archive
-from tests.study.test_runner import EXPERIMENT, fake_execute
-from tests.test_cli import enter, refused, tree
+from tests.tiny import EXPERIMENT, few_digits, save_arrays, tree
 
 NAMES = {
     "brackets": "x[1]",
@@ -55,7 +53,7 @@ def archive(tmp_path_factory):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch, archive, uncompiled):
+def here(tmp_path, monkeypatch, archive, faked):
     """A folder to be in, with a home beside it that nothing must be written to."""
     for name in ("here", "home"):
         (tmp_path / name).mkdir()
@@ -63,27 +61,14 @@ def here(tmp_path, monkeypatch, archive, uncompiled):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
     monkeypatch.setitem(prepare.PUBLISHED, "cifar10", archive[1])
-    monkeypatch.setattr(runner, "execute", fake_execute)
     return tmp_path / "here"
 
 
 def fill(folder, archive):
     """An experiment, images as arrays, and an archive."""
-    (folder / "arrays").mkdir(parents=True)
-    digits = sets.load("digits")
-    for split, part in (("train", digits.train), ("test", digits.test)):
-        np.save(folder / "arrays" / f"{split}_images.npy", part.images[:150])
-        np.save(folder / "arrays" / f"{split}_labels.npy", part.labels[:150])
+    save_arrays(folder / "arrays", **few_digits(150))
     (folder / "small.py").write_text(EXPERIMENT)
     (folder / "archive.tar.gz").write_bytes(archive[0].read_bytes())
-
-
-def done(*arguments):
-    """What a command prints that has to succeed without a word of complaint."""
-    found = enter(*arguments)
-    assert found.status == 0, found
-    assert not found.err.strip(), found
-    return found.out
 
 
 @pytest.mark.parametrize("absolute", [False, True], ids=["relative", "absolute"])

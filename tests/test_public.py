@@ -3,11 +3,10 @@
 import ast
 import importlib
 import inspect
-import subprocess
-import sys
 from pathlib import Path
 
 import jsnnq
+from tests.programs import python
 
 STUB = ast.parse(Path(jsnnq.__file__).with_suffix(".pyi").read_text())
 NAMES = {
@@ -33,6 +32,4 @@ def test_nothing_large_is_imported_before_it_is_used():
     code += "print({'jax', 'flax', 'numpy', 'optax', 'rich'} & set(sys.modules))\n"
     code += "jsnnq.uniform\n"
     code += "print({'jax', 'numpy'} - set(sys.modules))"
-    command = [sys.executable, "-c", code]
-    found = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["set()", "set()"]
+    assert python(code).stdout.split() == ["set()", "set()"]

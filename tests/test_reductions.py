@@ -17,12 +17,12 @@ import scipy.stats
 from jsnnq.analysis import emd, firing
 from jsnnq.networks import readout
 from jsnnq.networks.convolve import convolve
-from jsnnq.networks.layers import Dense, moments, normalise
-from jsnnq.quantizers.lqnet import _terms, refit, sorted_levels
+from jsnnq.networks.layers import QuantDense, moments, normalise
+from jsnnq.quantizers.lqnet import refit, sorted_levels
 from jsnnq.quantizers.mint import Mint, MintState
 from jsnnq.quantizers.primitives import mean_magnitude
 from jsnnq.quantizers.uniform import Uniform
-from jsnnq.runtime import cpu
+from tests import witness
 
 ROWS = [2**15 + 1, 3 * 2**14 + 7, 2**16 + 1]
 SHAPES = [(9, 64, 64, 3), (1, 257, 255, 1), (33, 32, 32, 8), (5, 91, 91, 16)]
@@ -73,16 +73,14 @@ def test_normalisation_and_its_gradients(shape):
 
     found = jax.jit(jax.grad(loss, (0, 1, 2)))(x, gain, shift)
     y = jax.jit(lambda *args: normalise(*args, 1e-5)[0])(x, gain, shift)
-    x, g = x.astype(np.float64), g.astype(np.float64)
-    axes = (0, 1, 2)
-    deviation = np.sqrt(x.var(axes) + 1e-5)
-    standard = (x - x.mean(axes)) / deviation
-    assert_close(y, gain * standard + shift)
-    of_x = g - g.mean(axes) - standard * (g * standard).mean(axes)
-    assert_close(found[0], gain / deviation * of_x)
-    magnitude = np.abs(g).sum(axes).max()
-    assert_close(found[1], (g * standard).sum(axes), magnitude)
-    assert_close(found[2], g.sum(axes), magnitude)
+    tape, values = witness.Tape(), [witness.Value(each) for each in (x, gain, shift)]
+    expected = tape.normalised(*values)
+    tape.back(expected, g)
+    assert_close(y, expected.data)
+    assert_close(found[0], values[0].gradient)
+    magnitude = np.abs(g).sum((0, 1, 2), np.float64).max()
+    for ours, value in zip(found[1:], values[1:], strict=True):
+        assert_close(ours, value.gradient, magnitude)
 
 
 # Firing, readout and loss
@@ -129,7 +127,7 @@ def test_readout_and_cross_entropy(rows):
 def test_the_classifier_and_its_gradients(rows, inputs, outputs):
     x, g = drawn((rows, inputs)), drawn((rows, outputs), 1)
     kernel, bias = drawn((inputs, outputs), 2), drawn((outputs,), 3)
-    layer = Dense(features=outputs)
+    layer = QuantDense(features=outputs)
 
     def loss(x, kernel, bias):
         params = {"kernel": kernel, "bias": bias}
@@ -149,9 +147,7 @@ def test_the_classifier_and_its_gradients(rows, inputs, outputs):
 def test_convolution_and_its_gradients(shape, size, stride):
     features = shape[-1] + 1 if shape[-1] < 64 else 64
     x, kernel = drawn(shape, shift=0), drawn((size, size, shape[-1], features), 1, 0)
-    margin = (size - 1) // 2
-    around = ((0, 0), (margin, margin), (margin, margin), (0, 0))
-    side = (shape[1] + 2 * margin - size) // stride + 1
+    side = 1 + (shape[1] - 1) // stride
     g = drawn((shape[0], side, side, features), 2, 0)
 
     def loss(x, kernel):
@@ -159,20 +155,13 @@ def test_convolution_and_its_gradients(shape, size, stride):
         return jnp.sum(y * g), y
 
     of, y = jax.jit(jax.grad(loss, (0, 1), has_aux=True))(x, kernel)
-    wide, kernel, g = (a.astype(np.float64) for a in (np.pad(x, around), kernel, g))
-    expected, of_x, of_kernel = 0, np.zeros(wide.shape), np.zeros(kernel.shape)
-    for i in range(size):
-        for j in range(size):
-            rows = slice(i, i + stride * (side - 1) + 1, stride)
-            columns = slice(j, j + stride * (side - 1) + 1, stride)
-            seen = wide[:, rows, columns]
-            expected = expected + seen @ kernel[i, j]
-            of_x[:, rows, columns] += g @ kernel[i, j].T
-            of_kernel[i, j] = np.tensordot(seen, g, ([0, 1, 2],) * 2)
-    inner = slice(margin, wide.shape[1] - margin)
+    tape, values = witness.Tape(), [witness.Value(each) for each in (x, kernel)]
+    expected = tape.convolved(*values, stride)
+    tape.back(expected, g)
+    of_x, of_kernel = (value.gradient for value in values)
     # Minimal filtering is off by 1.5e-6 in the mean, and here by its largest.
-    assert_close(y, expected, rounding=5e-6)
-    assert_close(of[0], of_x[:, inner, inner], rounding=1e-5)
+    assert_close(y, expected.data, rounding=5e-6)
+    assert_close(of[0], of_x, rounding=1e-5)
     assert_close(of[1], of_kernel, np.sqrt(g.size / features) * 30, rounding=1e-5)
 
 
@@ -205,33 +194,9 @@ def test_lqnets_iteration(shape, bits, signed):
     basis = np.tile(0.3 * 2.0 ** np.arange(bits)[:, None], groups) / 2 ** (bits - 1)
     basis = basis.astype(np.float32)
     found = jax.jit(functools.partial(refit, signed=signed))(x, basis)
-    low = -1.0 if signed else 0.0
-    codes = low + (1 - low) * ((np.arange(2**bits)[:, None] >> np.arange(bits)) & 1)
-    for channel in range(groups):
-        values = x[:, channel].astype(np.float64)
-        v = basis[:, channel].astype(np.float64)
-        order = np.argsort(codes @ v)
-        levels = (codes @ v)[order]
-        nearest = np.searchsorted((levels[1:] + levels[:-1]) / 2, values)
-        chosen = codes[order][nearest]
-        gram = chosen.T @ chosen / len(values) + 1e-4 * np.eye(bits)
-        step = np.linalg.solve(gram, chosen.T @ (values - chosen @ v) / len(values))
-        assert_close(found[:, channel], v + step, rounding=1e-5)
-
-
-@pytest.mark.parametrize("rows", ROWS)
-@pytest.mark.parametrize("groups", [1, 3, 8])
-def test_sums_of_columns(rows, groups):
-    rng = np.random.default_rng(0)
-    word = rng.integers(0, 4, (rows, groups)).astype(np.uint8)
-    away = drawn((rows, groups))
-    terms = functools.partial(_terms, bits=2, signed=True)
-    found = jax.jit(functools.partial(cpu.column_sums, terms))(word, away)
-    bits = [2.0 * ((word >> i) & 1) - 1 for i in range(2)]
-    on_values = [(b * away).sum(0, np.float64) for b in bits]
-    assert_close(found[:2], on_values, np.abs(away).sum(0).max())
-    pairs = [(bits[i] * bits[j]).sum(0) for i, j in ((0, 0), (0, 1), (1, 1))]
-    np.testing.assert_array_equal(found[2:], pairs)
+    expected = witness.refitted(x, basis, signed)
+    for ours, group in zip(found.T, expected.T, strict=True):
+        assert_close(ours, group, rounding=1e-5)
 
 
 def test_levels_of_many_channels():
@@ -268,7 +233,8 @@ def test_distances_of_large_layers(rows):
     rng = np.random.default_rng(0)
     counts = [rng.binomial(400, p, rows) for p in (0.2, 0.23)]
     expected = scipy.stats.wasserstein_distance(*(c / 400 for c in counts))
-    found = jax.jit(functools.partial(emd.wasserstein_counts, total=400))(*counts)
+    distance = functools.partial(emd.wasserstein, total=400, method="counts")
+    found = jax.jit(distance)(*counts)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     x, y = (c.astype(np.float32) / 400 for c in counts)
     expected = scipy.stats.wasserstein_distance(x, y)

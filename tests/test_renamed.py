@@ -4,6 +4,7 @@ import importlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import jsnnq
@@ -24,13 +25,17 @@ def test_every_room_of_the_flat_package_is_known():
     assert sorted(renamed.ROOMS) == OLD
 
 
+def imported(name, says):
+    """A module, whose import warns."""
+    sys.modules.pop(f"jsnnq.{name}", None)
+    with pytest.warns(DeprecationWarning, match=says):
+        return importlib.import_module(f"jsnnq.{name}")
+
+
 @pytest.mark.parametrize("name", OLD)
 def test_an_old_room_is_found_where_it_stands_now(name):
-    sys.modules.pop(f"jsnnq.{name}", None)
-    with pytest.warns(DeprecationWarning, match=f"jsnnq.{name} is called jsnnq[.]"):
-        room = importlib.import_module(f"jsnnq.{name}")
+    assert imported(name, f"jsnnq.{name} is called jsnnq[.]").__doc__
     del sys.modules[f"jsnnq.{name}"]
-    assert room.__doc__
 
 
 @pytest.mark.parametrize(
@@ -44,9 +49,7 @@ def test_an_old_room_is_found_where_it_stands_now(name):
     ],
 )
 def test_an_old_room_offers_what_it_did(old, attribute, new):
-    sys.modules.pop(f"jsnnq.{old}", None)
-    with pytest.warns(DeprecationWarning, match=f"is called {new}"):
-        room = importlib.import_module(f"jsnnq.{old}")
+    room = imported(old, f"is called {new}")
     assert getattr(room, attribute) is getattr(importlib.import_module(new), attribute)
 
 
@@ -75,9 +78,8 @@ def test_the_step_of_a_network_names_its_new_name():
 
 def test_a_room_of_a_paper_is_one_sentence_where_its_experiments_are_not():
     code = "import sys; sys.modules['experiments'] = None; import jsnnq.binary"
-    found = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True
-    )
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    found = subprocess.run(command, capture_output=True, text=True)
     last = found.stderr.splitlines()[-1]
     assert "jsnnq.binary is no longer part of the library" in last
 
@@ -111,3 +113,21 @@ def test_an_experiment_written_for_the_version_before_is_read(tmp_path):
     found = load_experiment(tmp_path / "old.py")
     assert "membrane-lqnet-noridge-2bit" in found.rows
     assert found.rows["float-finetuned"].kind == "control"
+
+
+def test_functions_of_the_version_before_answer_with_what_does_their_work():
+    from jsnnq.analysis import emd, firing
+
+    rates = np.array([0.0, 0.04, 0.5, 1.0])
+    for room, name, given, today in (
+        (firing, "mean_rate", (rates,), firing.shares(rates).mean_rate),
+        (firing, "dead_share", (rates,), 0.5),
+        (firing, "saturated_share", (rates, 0.4), 0.5),
+    ):
+        with pytest.warns(DeprecationWarning, match="is called shares"):
+            assert getattr(room, name)(*given) == today
+    with pytest.warns(DeprecationWarning, match="wasserstein_counts is called"):
+        distance = emd.wasserstein_counts
+    assert float(distance(np.array([0, 2]), np.array([1, 2]), total=2)) == 0.25
+    with pytest.raises(AttributeError, match="no 'wasserstein_count'"):
+        emd.wasserstein_count  # noqa: B018

@@ -1,17 +1,12 @@
 """The import contract of pyproject.toml, held by import-linter."""
 
 import ast
-import logging
-import os
 import re
 import shutil
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
-import pytest
-from importlinter.cli import lint_imports
+from tests.programs import python
 
 ROOT = Path(__file__).parent.parent
 STAIRS = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -25,24 +20,12 @@ def rooms():
     return modules - {"__init__", "__main__"} | packages
 
 
-@pytest.fixture
-def restored():
-    """import-linter changes directory, path and logging; all of it comes back."""
-    directory, path = Path.cwd(), list(sys.path)
-    loggers = [
-        x for x in logging.root.manager.loggerDict.values() if hasattr(x, "name")
-    ]
-    disabled = [logger.disabled for logger in loggers]
-    yield
-    os.chdir(directory)
-    sys.path[:] = path
-    for logger, was in zip(loggers, disabled, strict=True):
-        logger.disabled = was
+# import-linter changes the directory, the path and the logging of its process.
+LINT = "from importlinter.cli import lint_imports_command as c; c()"
 
 
-def test_no_room_breaks_the_contract(restored, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    assert lint_imports(str(ROOT / "pyproject.toml"), no_cache=True) == 0
+def test_no_room_breaks_the_contract():
+    python(LINT, "--no-cache", cwd=ROOT, PYTHONPATH=str(ROOT))
 
 
 def test_the_contract_names_every_room_and_a_broken_one_is_seen(tmp_path):
@@ -52,19 +35,8 @@ def test_the_contract_names_every_room_and_a_broken_one_is_seen(tmp_path):
         shutil.copytree(ROOT / package, tmp_path / package)
     room = tmp_path / "jsnnq" / "errors.py"
     room.write_text(room.read_text() + "\nfrom jsnnq import config as _config\n")
-    found = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from importlinter.cli import lint_imports_command as c; c()",
-            "--no-cache",
-        ],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
-    assert found.returncode == 1
+    alone = {"cwd": tmp_path, "PYTHONPATH": str(tmp_path)}
+    found = python(LINT, "--no-cache", returns=1, **alone)
     assert "jsnnq.errors -> jsnnq.config" in found.stdout
 
 

@@ -1,8 +1,5 @@
 """float32 is what it is where JAX could compute in 64 bits: numbers, checkpoints."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -18,8 +15,9 @@ from jsnnq.networks.layers import Rules
 from jsnnq.networks.neurons import Neuron
 from jsnnq.networks.sew import sew_resnet
 from jsnnq.runtime import checkpoint
-from jsnnq.study import build
 from jsnnq.training import step
+from jsnnq.workflow.state import initial_variables
+from tests.programs import python
 
 SHAPE = (8, 8, 3)
 
@@ -78,9 +76,9 @@ def trained(network):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (12, *SHAPE), dtype=np.uint8)
     labels = rng.integers(0, 4, 12).astype(np.int32)
-    bare = network.with_rules(Rules(), Rules())
-    variables = build.initial_variables(bare, keys.init, SHAPE)
-    shown = batches.normalise(jnp.asarray(images), *PIXELS)
+    bare = network.bare
+    variables = initial_variables(bare, keys.init, SHAPE)
+    shown = PIXELS(jnp.asarray(images))
     state = quantize.quantize(network, variables, keys.init, shown)
     program = step.Program(network, SGD, 4, PIXELS, pad=2, flip=True)
     state = step.start(program, state)
@@ -122,18 +120,9 @@ def _same(one, other):
 def test_checkpoints_and_random_numbers_do_not_depend_on_x64(tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     save(str(here))
-    x64 = jax.config.read("jax_enable_x64")
-    subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import sys; from tests import test_x64; test_x64.compare(sys.argv[1]); "
-            "test_x64.save(sys.argv[2])",
-            str(here),
-            str(there),
-        ],
-        cwd=Path(__file__).parent.parent,
-        env={**os.environ, "JAX_ENABLE_X64": str(int(not x64))},
-        check=True,
-    )
+    code = "import sys; from tests import test_x64; test_x64.compare(sys.argv[1]); "
+    code += "test_x64.save(sys.argv[2])"
+    other = str(int(not jax.config.read("jax_enable_x64")))
+    root = Path(__file__).parent.parent
+    python(code, here, there, cwd=root, JAX_ENABLE_X64=other)
     compare(str(there))

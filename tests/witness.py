@@ -57,7 +57,7 @@ class Tape:
         def back(g):
             of_padded = np.zeros_like(padded)
             for at, where in seen.items():
-                kernel.gradient[at] += np.einsum("nijc,nijd->cd", padded[where], g)
+                kernel.gradient[at] += np.tensordot(padded[where], g, ([0, 1, 2],) * 2)
                 of_padded[where] += g @ kernel.data[at].T
             inside = np.s_[:, margin : margin + height, margin : margin + width]
             x.gradient += of_padded[inside]
@@ -180,35 +180,46 @@ def on_symmetric_grid(x: np.ndarray, bits: int, clip: float):
     return clip / n * np.round(n * np.clip(x, -clip, clip) / clip), abs(x) <= clip
 
 
-def _levels(basis: np.ndarray, signed: bool):
-    """All levels of each group, `L G`, with the codes behind them."""
+def on_unsigned_grid(x: np.ndarray, bits: int, clip: float):
+    """s round(clip(x, 0, c) / s), s = c / (2^b - 1)."""
+    s = clip / (2**bits - 1)
+    return s * np.round(np.clip(x, 0, clip) / s), (x >= 0) & (x <= clip)
+
+
+def nearest(x: np.ndarray, basis: np.ndarray, signed: bool):
+    """Codes and levels of one group, by exhaustive search."""
     alphabet = (-1, 1) if signed else (0, 1)
     words = np.array(list(itertools.product(alphabet, repeat=len(basis))), float)
-    return words @ basis, words
+    levels = words @ basis
+    order = np.argsort(levels, kind="stable")
+    words, levels = words[order], levels[order]
+    index = np.searchsorted((levels[1:] + levels[:-1]) / 2, x)
+    return words[index], levels[index]
+
+
+def _by_group(x: np.ndarray, basis: np.ndarray):
+    """Values and vectors of each group, `K G` the basis of all."""
+    columns = x.astype(float).reshape(-1, basis.shape[1]).T
+    return zip(columns, basis.astype(float).T, strict=True)
 
 
 def on_levels(x: np.ndarray, basis: np.ndarray, signed: bool, limit: float):
     """The nearest levels; unsigned, the gradient ends at the largest one."""
-    levels, _ = _levels(basis, signed)
-    low, high = (-limit, limit) if signed else (0, min(limit, levels.max()))
-    clipped = np.clip(x, low, limit)
-    columns = clipped.reshape(-1, basis.shape[1])
-    nearest = np.argmin(abs(columns[:, None] - levels), axis=1)
-    found = np.take_along_axis(levels, nearest, axis=0).reshape(x.shape)
-    return found, (x >= low) & (x <= high)
+    largest = np.maximum(basis, 0).sum(axis=0).max()
+    low, high = (-limit, limit) if signed else (0, min(limit, largest))
+    groups = _by_group(np.clip(x, low, limit), basis)
+    found = np.stack([nearest(values, v, signed)[1] for values, v in groups], axis=1)
+    return found.reshape(x.shape), (x >= low) & (x <= high)
 
 
-def refitted(x: np.ndarray, basis: np.ndarray, signed: bool) -> np.ndarray:
-    """v + d with (B B^T / N + 1e-4 I) d = B (x - B^T v) / N, B the nearest codes."""
-    levels, words = _levels(basis, signed)
-    columns = x.reshape(-1, basis.shape[1])
+def refitted(x: np.ndarray, basis: np.ndarray, signed: bool, ridge: float = 1e-4):
+    """(B B^T / N + ridge I) v' = B x / N + ridge v, B the codes nearest by v."""
     found = []
-    for values, v, own in zip(columns.T, basis.T, levels.T, strict=True):
-        codes = words[np.argmin(abs(values[:, None] - own), axis=1)]
-        gram = codes.T @ codes / len(values) + 1e-4 * np.eye(len(v))
-        right = codes.T @ (values - codes @ v) / len(values)
-        found.append(v + np.linalg.solve(gram, right))
-    return np.array(found).T
+    for values, v in _by_group(x, basis):
+        codes, _ = nearest(values, v, signed)
+        gram = codes.T @ codes / len(values) + ridge * np.eye(len(v))
+        found.append(np.linalg.solve(gram, codes.T @ values / len(values) + ridge * v))
+    return np.stack(found, axis=1)
 
 
 # A network.

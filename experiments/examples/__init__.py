@@ -1,1 +1,1 @@
-"""Five short programs, each of which runs as it stands: `python -m experiments.examples.NAME`."""
+"""Five short programs, each run as `python -m experiments.examples.NAME`."""

@@ -17,11 +17,10 @@ def moving_digits(timesteps: int = 4, seed: int = 0):
     images, labels = load_digits(return_X_y=True)
     images = np.pad(images.reshape(-1, 8, 8), ((0, 0), (4, 4), (4, 4)))
     directions = np.random.default_rng(seed).integers(-1, 2, (len(images), 2))
+    moved = zip(images, directions, strict=True)
     places = [
-        np.stack(
-            [np.roll(image, t * d, (0, 1)) for image, d in zip(images, directions)]
-        )
-        for t in range(timesteps + 1)
+        np.stack([np.roll(image, t * way, (0, 1)) for image, way in moved])
+        for t, moved in enumerate([list(moved)] * (timesteps + 1))
     ]
     change = np.diff(np.stack(places, axis=1), axis=1)
     return np.stack([change > 4, change < -4], axis=-1).astype(np.float32), labels
@@ -40,8 +39,8 @@ def main(epochs: int = 10) -> jsnnq.Distances:
     after = jsnnq.evaluate(qnet, tuned, data)
     moved = jsnnq.compare(before, after)
     print(
-        f"float {before.accuracy:.3f}, membranes of 2 bits {after.accuracy:.3f}, firing "
-        f"moved by {moved.mean:.4f}"
+        f"float {before.accuracy:.3f}, membranes of 2 bits {after.accuracy:.3f}, "
+        f"firing moved by {moved.mean:.4f}"
     )
     return moved
 

@@ -1,6 +1,6 @@
 """Your own arrays: a float network, its weights in 2 bits, and what that did to it.
 
-    python -m experiments.examples.own_arrays
+python -m experiments.examples.own_arrays
 """
 
 import numpy as np
@@ -13,7 +13,9 @@ import jsnnq
 def main(epochs: int = 12) -> jsnnq.Distances:
     """Trains, quantizes without and with training, and compares the firing."""
     images, labels = load_digits(return_X_y=True)
-    images = images.reshape(-1, 8, 8).astype(np.float32)  # Floats are taken as they are.
+    images = images.reshape(-1, 8, 8).astype(
+        np.float32
+    )  # Floats are taken as they are.
     data = jsnnq.from_arrays(images[:1400], labels[:1400], images[1400:], labels[1400:])
     print(data.note)
 

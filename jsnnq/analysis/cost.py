@@ -39,7 +39,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Int
 
 from jsnnq.errors import choose
-from jsnnq.networks.resnet import Synapse
+from jsnnq.networks.network import Synapse
 
 POLICIES = ("neurobench", "events")
 """How graded joins and the stem are charged; see the module's text."""
@@ -115,7 +115,7 @@ def deployment_cost(
     *,
     timesteps: int,
     images: int,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
     weight_bits: Mapping[str, int],
     state_bits: Mapping[str, int],
     graded: Collection[str] = (),
@@ -132,7 +132,7 @@ def deployment_cost(
         total: sums of the joins, `H W C`.
         timesteps: timesteps per image.
         images: images the counts were taken over.
-        image_shape: `H W C` of an image.
+        image_shape: of an image, `H W C`, or of frames, `T H W C`.
         weight_bits: bits each layer's weights take.
         state_bits: bits each neuron layer's membranes take.
         graded: the activations with a value outside {-1, 0, 1}.
@@ -199,7 +199,7 @@ def synaptic_operations(
     *,
     timesteps: int,
     images: int,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
     policy: str = "neurobench",
 ) -> Operations:
     """Effective and dense synaptic operations per image.
@@ -213,7 +213,7 @@ def synaptic_operations(
             every pixel counts as nonzero, as normalised pixels are.
         timesteps: timesteps per image.
         images: images the activity was counted over.
-        image_shape: `H W C` of an image.
+        image_shape: of an image, `H W C`, or of frames, `T H W C`.
         policy: one of `POLICIES`.
 
     Returns:
@@ -223,14 +223,16 @@ def synaptic_operations(
         InputError: the policy is unknown.
     """
     choose("policy", policy, POLICIES)
-    everywhere = np.full(image_shape, images, np.int64)
+    everywhere = np.full(image_shape[-3:], images, np.int64)
+    still = len(image_shape) == 3
     sources = {IMAGE: Activity(everywhere, None, True), **activity}
     acs = macs = dense = 0
     for synapse in synapses:
         source, kernel = sources[synapse.source], np.asarray(kernels[synapse.name])
-        still = synapse.source == IMAGE
-        calls = 1 if still and policy == "events" else timesteps
-        repeats = calls if still else 1  # other sources were counted at every timestep
+        entering = synapse.source == IMAGE
+        calls = 1 if entering and still and policy == "events" else timesteps
+        # Other sources were counted at every timestep.
+        repeats = calls if entering else 1
         arriving, accumulates = _arriving(source, policy)
         operations = repeats * _feed(arriving, kernel != 0, synapse)
         acs += operations if accumulates else 0

@@ -30,6 +30,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int32, Int64
 
+from jsnnq import renamed
 from jsnnq.errors import InputError, choose
 from jsnnq.runtime import files
 
@@ -107,9 +108,9 @@ class Shares(NamedTuple):
     mean_rate: float
     """Mean of the rates."""
     dead: float
-    """Share of neurons whose rate is below 0.05."""
+    """Share of neurons whose rate is below 0.05, or below what `shares` was given."""
     saturated: float
-    """Share of neurons whose rate is above 0.95."""
+    """Share of neurons whose rate is above 0.95, or above what `shares` was given."""
 
 
 class Summary(NamedTuple):
@@ -148,7 +149,7 @@ def count(
     if not isinstance(images, int):
         counted = valid.reshape(-1, *(1 for _ in neuron))[None]
         return jnp.sum(jnp.where(counted, spikes, 0), axis=(0, 1), dtype=jnp.int32)
-    _check_exact(timesteps, images)
+    check_fits(timesteps, images, "batch")
     weight = jnp.tile(valid.astype(jnp.float32), timesteps)
     values = spikes.astype(jnp.float32).reshape(timesteps * images, -1)
     total = jnp.matmul(weight, values, precision="highest")
@@ -162,13 +163,10 @@ def count_nonzero(
 
     Args:
         values: values of a layer or join, `T B H W C` or any shape after `T B`.
-        valid: which images of the batch count.
+        valid: as in `count`, which also says what is refused.
 
     Returns:
         Number of nonzero entries of each neuron over timesteps and valid images.
-
-    Raises:
-        InputError: the sum of so large a batch might not be exact.
     """
     return count((values != 0).astype(jnp.float32), valid)
 
@@ -197,7 +195,10 @@ def rates(
             there are none, or `timesteps`, `images` or `unit` is not accepted.
     """
     choose("unit", unit, UNITS)
-    total = _total(timesteps, images)
+    _check_positive("timesteps", timesteps)
+    _check_positive("images", images)
+    # NumPy's integers might overflow.
+    total = int(timesteps) * int(images)
     values = _checked_counts(counts, total)
     if unit == "neuron":
         return values.reshape(-1) / total
@@ -205,51 +206,30 @@ def rates(
     return by_position.sum(axis=0) / (total * len(by_position))
 
 
-def mean_rate(rates: ArrayLike) -> float:
-    """Mean of the rates.
+def shares(
+    rates: ArrayLike, *, dead_below: float = 0.05, saturated_above: float = 0.95
+) -> Shares:
+    """Mean rate, and the shares of dead and saturated neurons (arXiv 2604.14487).
 
     Args:
         rates: rates between 0 and 1, of any shape.
+        dead_below: a neuron is dead, so (almost) never fires, if its rate is strictly
+            below this one.
+        saturated_above: a neuron fires (almost) always if its rate is strictly above
+            this one.
 
     Returns:
-        The mean; 1 minus it is the sparsity of the spikes.
+        The three numbers; 1 minus the mean rate is the sparsity of the spikes.
 
     Raises:
         InputError: there are no rates, or one is outside 0 to 1.
     """
-    return float(_checked_rates(rates).mean(dtype=np.float64))
-
-
-def dead_share(rates: ArrayLike, below: float = 0.05) -> float:
-    """Share of neurons that (almost) never fire (arXiv 2604.14487).
-
-    Args:
-        rates: rates between 0 and 1, of any shape.
-        below: a neuron is dead if its rate is strictly below this one.
-
-    Returns:
-        Share between 0 and 1.
-
-    Raises:
-        InputError: there are no rates, or one is outside 0 to 1.
-    """
-    return float(np.mean(_checked_rates(rates) < below))
-
-
-def saturated_share(rates: ArrayLike, above: float = 0.95) -> float:
-    """Share of neurons that fire (almost) always.
-
-    Args:
-        rates: rates between 0 and 1, of any shape.
-        above: a neuron is saturated if its rate is strictly above this one.
-
-    Returns:
-        Share between 0 and 1.
-
-    Raises:
-        InputError: there are no rates, or one is outside 0 to 1.
-    """
-    return float(np.mean(_checked_rates(rates) > above))
+    values = _checked_rates(rates)
+    return Shares(
+        mean_rate=float(values.mean(dtype=np.float64)),
+        dead=float(np.mean(values < dead_below)),
+        saturated=float(np.mean(values > saturated_above)),
+    )
 
 
 def histogram(rates: ArrayLike, bins: int = 20) -> Int64[np.ndarray, "bins"]:
@@ -305,49 +285,33 @@ def summary(
             )
         counts = Counts(counts, timesteps, images)
     by_layer = counts.rates(unit)
-    pooled = _shares(np.concatenate(list(by_layer.values())))
-    return Summary(*pooled, {name: _shares(r) for name, r in by_layer.items()})
+    pooled = shares(np.concatenate(list(by_layer.values())))
+    return Summary(*pooled, {name: shares(r) for name, r in by_layer.items()})
 
 
-def _shares(rates: Float[np.ndarray, "N"]) -> Shares:
-    return Shares(mean_rate(rates), dead_share(rates), saturated_share(rates))
-
-
+# No value is larger: a join is the sum of at most 37 spikes (the 36 blocks of
+# SEW-ResNet152's longest stage and its shortcut), which leaves room to spare.
 _LARGEST = 64
-"""No value is larger: a join is the sum of at most 37 spikes (the 36 blocks of
-SEW-ResNet152's longest stage and its shortcut), which leaves room to spare."""
+# A batch is summed in float32, a split in int32.
+_MOST = {"batch": 2**24 // _LARGEST, "split": 2**31 // _LARGEST}
 
 
-def check_fits(timesteps: int, images: int) -> None:
-    """Refuses a split whose counts, added up in int32, might overflow.
+def check_fits(timesteps: int, images: int, what: str = "split") -> None:
+    """Refuses a split or a batch whose counts might not be exact.
 
     Args:
         timesteps: timesteps per image.
-        images: images of the split.
+        images: images of the split or batch.
+        what: `"split"` or `"batch"`.
 
     Raises:
-        InputError: a count might reach 2^31.
+        InputError: a count might reach what is no longer exact.
     """
-    if timesteps * images * _LARGEST >= 2**31:
+    if timesteps * images >= _MOST[what]:
         raise InputError(
-            f"{timesteps} timesteps x {images} images: their product must be below "
-            f"{2**31 // _LARGEST} for exact counts, so evaluate a smaller split"
+            f"{timesteps} timesteps x {images} images in one {what}: their product "
+            f"must be below {_MOST[what]} for exact counts, so take a smaller {what}"
         )
-
-
-def _check_exact(timesteps: int, images: int) -> None:
-    if timesteps * images * _LARGEST >= 2**24:
-        raise InputError(
-            f"{timesteps} timesteps x {images} images in one batch: their product "
-            f"must be below {2**24 // _LARGEST} for exact counts, so take a smaller "
-            "batch"
-        )
-
-
-def _total(timesteps: int, images: int) -> int:
-    _check_positive("timesteps", timesteps)
-    _check_positive("images", images)
-    return int(timesteps) * int(images)
 
 
 def _check_positive(name: str, value: int) -> None:
@@ -386,3 +350,16 @@ def _checked_rates(rates: ArrayLike) -> Float[np.ndarray, "..."]:
             "and 1"
         )
     return values
+
+
+__getattr__ = renamed.answers(
+    mean_rate=("shares(rates).mean_rate", lambda rates: shares(rates).mean_rate),
+    dead_share=(
+        "shares(rates).dead",
+        lambda rates, below=0.05: shares(rates, dead_below=below).dead,
+    ),
+    saturated_share=(
+        "shares(rates).saturated",
+        lambda rates, above=0.95: shares(rates, saturated_above=above).saturated,
+    ),
+)

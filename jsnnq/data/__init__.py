@@ -1,7 +1,8 @@
 """Images and labels, from an archive to a batch on the device.
 
-`sets` loads data sets by name, `streams` decodes images that stay on disk as they are
-read, `batches` makes the batch that belongs to (seed, step), and `prepare` turns
+`arrays` makes a data set of arrays, `directories` of a folder of arrays or images,
+`sets` loads data sets by name, `streams` has their splits, in memory or decoded as they
+are read, `batches` makes the batch that belongs to (seed, step), and `prepare` turns
 original archives into directories that TFDS reads.
 """
 

@@ -6,44 +6,15 @@ normalised by mean and deviation of each channel.
 """
 
 import dataclasses
-import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int, Int32, UInt8
 
 from jsnnq.data.batches import Preprocessing
-from jsnnq.data.streams import Records
+from jsnnq.data.streams import Records, Split, check_range
 from jsnnq.errors import InputError, check_integer
-
-Images = UInt8[np.ndarray, "N *T H W C"] | Float32[np.ndarray, "N *T H W C"]
-"""Images as they are stored, channels last."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Split:
-    """A split in memory.
-
-    Attributes:
-        images: the pixels, channels last; frames have T in front of the rows.
-        labels: the class of each image, from 0.
-    """
-
-    images: Images
-    labels: Int32[np.ndarray, " N"]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def read(
-        self, indices: Sequence[int] | Int[np.ndarray, " B"], seed: Any = 0
-    ) -> tuple[Images, Int32[np.ndarray, " B"]]:
-        """Images and labels of these numbers; nothing here is random."""
-        rows = np.asarray(indices)
-        return self.images[rows], self.labels[rows]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,9 +55,10 @@ class DataSet:
         """How networks that are trained on it see its pixels."""
         return Preprocessing(self.mean, self.std, self.scale)
 
-    def seen_as(self, preprocessing: Preprocessing) -> "DataSet":
-        """The same images, seen as the ones a network was trained on."""
-        return dataclasses.replace(self, **preprocessing._asdict())
+    @property
+    def dtype(self) -> Any:
+        """Of its images as they are stored."""
+        return self.train.images.dtype if isinstance(self.train, Split) else np.uint8
 
     def split(self, name: str) -> Split | Records:
         """The split `test` or `train`.
@@ -148,7 +120,9 @@ def from_arrays(
         ((5, 7, 1), 3)
     """
     if (x_test is None) != (y_test is None):
-        given, missing = ("x_test", "y_test") if y_test is None else ("y_test", "x_test")
+        given, missing = (
+            ("x_test", "y_test") if y_test is None else ("y_test", "x_test")
+        )
         raise InputError(f"{given} is given without {missing}: give both, or neither")
     pairs = {"train": (x_train, y_train)}
     if x_test is not None:
@@ -200,8 +174,8 @@ def _images(name: str, given: Any) -> np.ndarray:
         images = images.astype(np.float32)
     if images.dtype != np.uint8 and images.dtype.kind != "f":
         raise InputError(
-            f"{name} is {images.dtype}: uint8 (divided by 255) or floats (taken as they "
-            "are) are needed: convert it with .astype"
+            f"{name} is {images.dtype}: uint8 (divided by 255) or floats (taken as "
+            "they are) are needed: convert it with .astype"
         )
     if images.ndim == 3:
         images = images[..., None]
@@ -265,8 +239,8 @@ def _per_channel(name: str, given: Sequence[float], channels: int) -> tuple[floa
     values = np.asarray(given, float).reshape(-1)
     if values.size != channels or not np.isfinite(values).all():
         raise InputError(
-            f"{name} is {given!r}: {channels} finite numbers, one for each channel, are "
-            "needed"
+            f"{name} is {given!r}: {channels} finite numbers, one for each channel, "
+            "are needed"
         )
     if name == "std" and (values <= 0).any():
         raise InputError(f"std is {given!r}: numbers above 0 are needed")
@@ -274,7 +248,7 @@ def _per_channel(name: str, given: Sequence[float], channels: int) -> tuple[floa
 
 
 def statistics(
-    images: np.ndarray, scale: float
+    images: Any, scale: float
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation of each channel of images divided by `scale`, in float64."""
     if images.dtype != np.uint8:
@@ -302,15 +276,35 @@ def statistics(
     return tuple((mean / scale).tolist()), tuple(std.tolist())
 
 
-def check_range(labels: np.ndarray, classes: int, where: str) -> None:
-    """Refuses labels that are none of the classes.
-
-    Raises:
-        InputError: with the first of them.
-    """
-    wrong = labels[(labels < 0) | (labels >= classes)]
-    if wrong.size:
-        raise InputError(
-            f"{where} holds the label {wrong[0]}: with {classes} classes accepted are "
-            f"0 to {classes - 1}"
-        )
+def in_memory(
+    name: str,
+    classes: int,
+    train: Split,
+    test: Split | None,
+    *,
+    source: str,
+    scale: float = 255.0,
+    pad: int = 0,
+    flip: bool = False,
+    class_names: tuple[str, ...] = (),
+) -> DataSet:
+    """A set whose splits are there; `source` begins its note."""
+    mean, std = statistics(train.images, scale)
+    sizes = [
+        f"{len(train):,} train",
+        *([] if test is None else [f"{len(test):,} test"]),
+    ]
+    return DataSet(
+        name,
+        classes,
+        train.images.shape[1:],
+        train,
+        test,
+        mean,
+        std,
+        scale,
+        pad,
+        flip,
+        f"{source}: {', '.join(sizes)}",
+        class_names,
+    )

@@ -3,14 +3,13 @@
     order = epoch_order(key, epoch, len(images))
     images, labels = take(images, labels, order, index, batch)
     images = augment(step_key, images, pad=4, flip=True)
-    x = normalise(images, mean, std, scale)
+    x = Preprocessing(mean, std, scale)(images)
 
 Everything random is a function of a key and a position, so a resumed run needs no
 iterator state. Random numbers have 32 bits whether or not JAX computes in 64, where it
 would draw others.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,10 +20,7 @@ from jaxtyping import Array, ArrayLike, Float, Float32, Int, Int32, Key, UInt8
 from jsnnq.errors import InputError
 from jsnnq.runtime.precision import accumulation
 
-
-Pixels = (
-    UInt8[Array | np.ndarray, "B *T H W C"] | Float32[Array | np.ndarray, "B *T H W C"]
-)
+Pixels = UInt8[Array | np.ndarray, "..."] | Float32[Array | np.ndarray, "..."]
 """Images `B H W C` or frames `B T H W C`, as they are stored."""
 
 
@@ -71,13 +67,12 @@ def take(
     return images[rows], labels[rows]
 
 
-def augment(
-    key: Key[Array, ""], images: Pixels, *, pad: int, flip: bool
-) -> Pixels:
+def augment(key: Key[Array, ""], images: Pixels, *, pad: int, flip: bool) -> Pixels:
     """Shifts each image by up to `pad` pixels both ways and mirrors every second.
 
-    The frames of one image move together. What moves in from outside is 0. This is the usual CIFAR augmentation (He et
-    al. 2016, section 4.2: 4 pixels padded on each side, a crop, a flip).
+    The frames of one image move together. What moves in from outside is 0. This is the
+    usual CIFAR augmentation (He et al. 2016, section 4.2: 4 pixels padded on each side,
+    a crop, a flip).
 
     Args:
         key: decides shifts and flips.
@@ -98,28 +93,8 @@ def augment(
     return images
 
 
-def normalise(
-    images: Pixels,
-    mean: Sequence[float],
-    std: Sequence[float],
-    scale: float,
-    dtype: Any = jnp.float32,
-) -> Float[Array, "B *T H W C"]:
-    """(pixel / scale - mean) / std, channel by channel.
-
-    Args:
-        images: pixels.
-        mean, std, scale: of `Preprocessing`.
-        dtype: of the network; the result has its accumulation dtype.
-    """
-    dtype, per_channel = accumulation(dtype), (*[1] * (images.ndim - 1), -1)
-    centre = jnp.asarray(mean, dtype).reshape(per_channel)
-    spread = jnp.asarray(std, dtype).reshape(per_channel)
-    return (images.astype(dtype) / scale - centre) / spread
-
-
 class Preprocessing(NamedTuple):
-    """How a network sees pixels; called with images, it is `normalise`.
+    """How a network sees pixels: (pixel / scale - mean) / std, channel by channel.
 
     Attributes:
         mean: per channel, subtracted from scaled pixels.
@@ -134,11 +109,14 @@ class Preprocessing(NamedTuple):
     def __call__(
         self, images: Pixels, dtype: Any = jnp.float32
     ) -> Float[Array, "*T B H W C"]:
-        """What a network of this dtype reads where these images are shown.
+        """What a network of this dtype reads, in its accumulation dtype.
 
         Frames `B T H W C` have time in front there.
         """
-        x = normalise(jnp.asarray(images), *self, dtype)
+        dtype, per_channel = accumulation(dtype), (*[1] * (images.ndim - 1), -1)
+        centre = jnp.asarray(self.mean, dtype).reshape(per_channel)
+        spread = jnp.asarray(self.std, dtype).reshape(per_channel)
+        x = (jnp.asarray(images).astype(dtype) / self.scale - centre) / spread
         return jnp.moveaxis(x, 1, 0) if x.ndim == 5 else x
 
 

@@ -13,6 +13,7 @@ A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", technica
 report, University of Toronto, 2009; https://www.cs.toronto.edu/~kriz/cifar.html.
 """
 
+import collections
 import contextlib
 import dataclasses
 import errno
@@ -22,9 +23,9 @@ import http.client
 import io
 import os
 import pickle
-import shutil
 import tarfile
 import tempfile
+import tomllib
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -50,7 +51,7 @@ class Prepared(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """What is published about a data set.
+    """What is published about a data set, as `published.toml` has it.
 
     Attributes:
         url: where the archive is downloaded from.
@@ -69,56 +70,8 @@ class Published:
     labels: Mapping[str, str]
 
 
-# Archives: https://www.cs.toronto.edu/~kriz/cifar.html. Python members: torchvision.
-# Binary members: the same pixels and labels in the binary layout; the class names
-# are those of the python members.
-PUBLISHED = {
-    "cifar10": Published(
-        url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-        archives={
-            "cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a",
-            "cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530",
-        },
-        python={
-            "data_batch_1": "c99cafc152244af753f735de768cd75f",
-            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-            "data_batch_4": "634d18415352ddfa80567beed471001a",
-            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-            "test_batch": "40351d587109b95175f43aff81a1287e",
-            "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
-        },
-        binary={
-            "data_batch_1.bin": "5dd7e06a14cb22eb9f671a540d1b7c25",
-            "data_batch_2.bin": "5ea93a67294ea407fff1d09f752e9692",
-            "data_batch_3.bin": "942cd6a4bcdd0dd3c604fbe906cb4421",
-            "data_batch_4.bin": "ae636b3ba5c66a11e91e8cb52e771fcb",
-            "data_batch_5.bin": "53f37980c15c3d472c316c40844f3f0d",
-            "test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d",
-            "batches.meta.txt": "c4a53feb1b64ee5c7b132f9a245e037b",
-        },
-        labels={"label": ""},
-    ),
-    "cifar100": Published(
-        url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
-        archives={
-            "cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85",
-            "cifar-100-binary.tar.gz": "03b5dce01913d631647c71ecec9e9cb8",
-        },
-        python={
-            "train": "16019d7e3df5f24257cddd939b257f8d",
-            "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
-            "meta": "7973b15100ade9c7d40fb424638fde48",
-        },
-        binary={
-            "train.bin": "6172c7755cfe09b2fe270c85cebc1b15",
-            "test.bin": "4499cfba6c016c1be1438163640a0898",
-            "coarse_label_names.txt": "7baf0fcbe8bbb8483327dd18f1cda1cb",
-            "fine_label_names.txt": "18d2388358c0483ca2d2be3aac2d399e",
-        },
-        labels={"coarse_label": "coarse_", "label": "fine_"},
-    ),
-}
+_TABLE = Path(__file__).with_name("published.toml").read_text(encoding="utf-8")
+PUBLISHED = {name: Published(**known) for name, known in tomllib.loads(_TABLE).items()}
 
 
 def prepare(
@@ -181,7 +134,6 @@ def prepare(
 
 # Systems that forbid MD5 for security allow it for comparing files.
 _md5 = functools.partial(hashlib.md5, usedforsecurity=False)
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def _download(published: Published, workshop: Path, report: Progress) -> Path:
@@ -196,7 +148,7 @@ def _download(published: Published, workshop: Path, report: Progress) -> Path:
                 out.write(block)
                 report("downloading", out.tell(), total)
     except (OSError, http.client.HTTPException) as error:
-        if getattr(error, "errno", None) in _FULL:
+        if _is_full(error):
             raise
         raise InputError(
             f"{published.url} cannot be downloaded ({error}): download it elsewhere "
@@ -206,27 +158,19 @@ def _download(published: Published, workshop: Path, report: Progress) -> Path:
 
 
 def _read_archive(file: Path, published: Published) -> tuple[dict[str, bytes], str]:
-    """The members by file name, once their digests are known to be right."""
+    """The members by file name, and how they are known to be right."""
     if not file.is_file():
         raise InputError(f"{file} is not a file: give the archive from {published.url}")
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, _md5).hexdigest()
-    layout: Mapping[str, str] = {}
     try:
-        found = _unpacked(file, {**published.python, **published.binary})
-        is_binary = found.keys() & published.binary
-        layout = published.binary if is_binary else published.python
-        reason = _difference(found, layout)
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        found, reason = {}, f"it cannot be unpacked: {error}"
-    if reason:
+        members = _verified_members(file, published)
+    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
         expected = " or ".join(f"{md5} ({n})" for n, md5 in published.archives.items())
         raise InputError(
             f"{file} is damaged or another archive: expected MD5 {expected}, got "
-            f"{digest}, and {reason}; get it again from {published.url}"
-        )
-    # In the order of the layout, which is that of the batches.
-    members = {name: found[name] for name in layout}
+            f"{digest} ({error}); get it again from {published.url}"
+        ) from error
     if digest in published.archives.values():
         return members, f"{file.name} has the published MD5 {digest}"
     return members, (
@@ -235,29 +179,29 @@ def _read_archive(file: Path, published: Published) -> tuple[dict[str, bytes], s
     )
 
 
-def _unpacked(file: Path, known: Mapping[str, str]) -> dict[str, bytes]:
-    """The members of these names, whatever else the archive holds."""
-    found = {}
+def _verified_members(file: Path, published: Published) -> dict[str, bytes]:
+    """The members of one layout in its order, which is that of the batches.
+
+    Raises:
+        ValueError: one is missing or not as published.
+    """
+    found, known = {}, {**published.python, **published.binary}
     with tarfile.open(file, "r:*") as tar:
         for member in tar:
             name = member.name.rpartition("/")[2]
             # There is no stream for a directory of such a name.
             if name in known and (stream := tar.extractfile(member)):
                 found[name] = stream.read()
-    return found
-
-
-def _difference(members: Mapping[str, bytes], layout: Mapping[str, str]) -> str:
-    """What keeps the members from being the published ones, or nothing."""
+    layout = published.binary if found.keys() & published.binary else published.python
     for name, expected in layout.items():
-        if name not in members:
-            return f"it has no {name}"
-        content = members[name]
+        if name not in found:
+            raise ValueError(f"it has no {name}")
+        content = found[name]
         if name.endswith(".txt"):
             content = b"\n".join(content.split())  # As they were digested.
         if (got := _md5(content).hexdigest()) != expected:
-            return f"the MD5 of its {name} is {got} instead of {expected}"
-    return ""
+            raise ValueError(f"the MD5 of its {name} is {got} instead of {expected}")
+    return {name: found[name] for name in layout}
 
 
 # From members to columns: `image`, a row of 3072 numbers each, and the labels.
@@ -265,46 +209,36 @@ def _difference(members: Mapping[str, bytes], layout: Mapping[str, str]) -> str:
 
 def _parse(members, prefixes):
     """The columns of each split, and the class names of each feature."""
-    binary = any(name.endswith(".bin") for name in members)
-    files, names = (_open_binary if binary else _open_python)(members, prefixes)
-    splits = {}
+    opened = {name: _open(name, members[name], prefixes) for name in members}
+    keys = {feature: f"{p}labels".encode() for feature, p in prefixes.items()}
+    keys["image"], splits = b"data", {}
     for split, beginning in (("train", ("data_batch", "train")), ("test", "test")):
-        parts = [files[name] for name in members if name.startswith(beginning)]
+        files = [opened[name] for name in members if name.startswith(beginning)]
         splits[split] = {
-            column: np.concatenate([part[column] for part in parts])
-            for column in parts[0]
+            column: np.concatenate([file[key] for file in files])
+            for column, key in keys.items()
         }
+    every = collections.ChainMap(*opened.values())
+    names = {
+        feature: [name.decode() for name in every[f"{prefix}label_names".encode()]]
+        for feature, prefix in prefixes.items()
+    }
     return splits, names
 
 
-def _open_python(members, prefixes):
-    """The columns of each file, and the class names of each feature."""
-    opened = {
-        name: _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
-        for name, content in members.items()
-    }
-    meta = opened.pop(next(name for name in members if name.endswith("meta")))
-    files = {name: {"image": batch[b"data"]} for name, batch in opened.items()}
-    names = {}
-    for feature, prefix in prefixes.items():
-        for name, batch in opened.items():
-            files[name][feature] = np.asarray(batch[f"{prefix}labels".encode()])
-        names[feature] = [n.decode() for n in meta[f"{prefix}label_names".encode()]]
-    return files, names
-
-
-def _open_binary(members, prefixes):
-    """The same of records of bytes, the labels before the pixels."""
-    count, files, names = len(prefixes), {}, {}
-    for name in (name for name in members if name.endswith(".bin")):
-        records = np.frombuffer(members[name], np.uint8).reshape(-1, count + 3072)
-        labels = {feature: records[:, at] for at, feature in enumerate(prefixes)}
-        files[name] = {"image": records[:, count:], **labels}
-    texts = {name: c.decode() for name, c in members.items() if name.endswith(".txt")}
-    for feature, prefix in prefixes.items():
-        text = next(texts[name] for name in texts if name.startswith(prefix))
-        names[feature] = text.split()
-    return files, names
+def _open(name, content, prefixes):
+    """A member of either layout as the python layout pickles it."""
+    if name.endswith(".bin"):
+        # Records of bytes, the labels before the pixels.
+        count = len(prefixes)
+        records = np.frombuffer(content, np.uint8).reshape(-1, count + 3072)
+        keys = [f"{prefix}labels".encode() for prefix in prefixes.values()]
+        labels = {key: records[:, at] for at, key in enumerate(keys)}
+        return {b"data": records[:, count:], **labels}
+    if name.endswith(".txt"):
+        kind = "label_names" if "meta" in name else name.removesuffix(".txt")
+        return {kind.encode(): content.split()}
+    return _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -378,12 +312,12 @@ def _workshop(data_dir: Path) -> Iterator[Path]:
     workshop = None
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        workshop = Path(tempfile.mkdtemp(prefix=".jsnnq-prepare-", dir=data_dir))
-        yield workshop
+        begun = tempfile.TemporaryDirectory(prefix=".jsnnq-prepare-", dir=data_dir)
+        with begun as workshop:
+            yield Path(workshop)
     # array_record reports a full disk as RuntimeError, the rest as OSError.
     except (OSError, RuntimeError) as error:
-        full = getattr(error, "errno", None) in _FULL
-        if full or "No space left on device" in str(error):
+        if _is_full(error):
             raise InputError(
                 f"the disk of {data_dir} is full: free about 500 MB or name "
                 "another directory with --data-dir"
@@ -395,8 +329,12 @@ def _workshop(data_dir: Path) -> Iterator[Path]:
             ) from error
         raise
     finally:
-        if workshop is not None:
-            shutil.rmtree(workshop)
         for path in made:
             with contextlib.suppress(OSError):
                 path.rmdir()
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether it is about a disk, or a quota, without space left."""
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    return full or "No space left on device" in str(error)

@@ -9,79 +9,18 @@ import dataclasses
 import os
 import re
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Int32, UInt8
+from jaxtyping import Int
 
-from jsnnq.data.batches import Preprocessing
-from jsnnq.data.streams import Records, Source, decode, intact
+from jsnnq.data.arrays import DataSet, in_memory
+from jsnnq.data.directories import FILES, IMAGES, array_splits, folder
+from jsnnq.data.streams import Records, Split, held, source
 from jsnnq.errors import InputError, check_integer, choose
 
 _NAMES = ("cifar10", "cifar100", "digits", "imagenet2012", "synthetic")
-_FILES = "train_images.npy, train_labels.npy, test_images.npy and test_labels.npy"
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Split:
-    """A split in memory.
-
-    Attributes:
-        images: the pixels, channels last.
-        labels: the class of each image, from 0.
-    """
-
-    images: UInt8[np.ndarray, "N H W C"]
-    labels: Int32[np.ndarray, " N"]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def read(
-        self, indices: Sequence[int] | Int[np.ndarray, " B"], seed: Any = 0
-    ) -> tuple[UInt8[np.ndarray, "B H W C"], Int32[np.ndarray, " B"]]:
-        """Images and labels of these numbers; nothing here is random."""
-        rows = np.asarray(indices)
-        return self.images[rows], self.labels[rows]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class DataSet:
-    """A data set, and what training and reports need to know about it.
-
-    Attributes:
-        name: as given to `load`; for a directory its path.
-        classes: the number of classes.
-        image_shape: (H, W, C) of one image as read.
-        train: the images to train on.
-        test: the images held out.
-        mean: per channel, of the training images divided by `scale` (ImageNet: as
-            published).
-        std: likewise; 1 for a channel that never varies.
-        scale: the largest value a pixel may take.
-        pad: by how many pixels training shifts images at random.
-        flip: whether training mirrors images at random.
-        note: one sentence saying where the images come from and how they are split.
-    """
-
-    name: str
-    classes: int
-    image_shape: tuple[int, int, int]
-    train: Split | Records
-    test: Split | Records
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    scale: float
-    pad: int
-    flip: bool
-    note: str
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """How networks that are trained on it see its pixels."""
-        return Preprocessing(self.mean, self.std, self.scale)
 
 
 def load(
@@ -96,9 +35,10 @@ def load(
     `digits` are the 1,797 8x8 digits embedded in scikit-learn, `synthetic` is what
     `synthetic()` makes. `cifar10`, `cifar100` and `imagenet2012` are read from a
     directory prepared by TFDS in its array_record format, the first two also from
-    arrays in `DATA_DIR/<name>`. Any other name is the path of a directory of arrays:
-    train_images.npy, train_labels.npy, test_images.npy, test_labels.npy and optionally
-    classes.txt with one class name per line.
+    arrays in `DATA_DIR/<name>`. Any other name is the path of a directory: of arrays
+    (train_images.npy, train_labels.npy, test_images.npy, test_labels.npy and optionally
+    classes.txt with one class name per line), or of images by class
+    (train/CLASS/*.png, and likewise test or val).
 
     Args:
         name: one of the names above, or the path of a directory.
@@ -127,10 +67,10 @@ def load(
         case "imagenet2012":
             return _imagenet(_prepared(name, root))
         case _ if Path(name).is_dir():
-            return _directory(Path(name))
+            return folder(Path(name))
     raise InputError(
         f"unknown data set {name!r}: accepted are {', '.join(_NAMES)} and the path "
-        f"of a directory with {_FILES}"
+        f"of a directory with {FILES}, or with {IMAGES}"
     )
 
 
@@ -167,7 +107,7 @@ def synthetic(
         return Split(np.clip(noisy, 0, 255).astype(np.uint8), labels)
 
     source = f"synthetic images made from seed {seed}, not real data"
-    return _arrays("synthetic", classes, split(train), split(test), source=source)
+    return in_memory("synthetic", classes, split(train), split(test), source=source)
 
 
 def hold_out(dataset: DataSet, count: int) -> DataSet:
@@ -204,31 +144,6 @@ def hold_out(dataset: DataSet, count: int) -> DataSet:
     )
 
 
-def _arrays(name, classes, train, test, *, source, scale=255.0, pad=0, flip=False):
-    """A set in memory; `source` begins its note."""
-    mean, std = _statistics(train.images, scale)
-    shape = train.images.shape[1:]
-    note = f"{source}: {len(train):,} train, {len(test):,} test"
-    return DataSet(name, classes, shape, train, test, mean, std, scale, pad, flip, note)
-
-
-def _statistics(images, scale):
-    """Mean and deviation of each channel of images divided by `scale`."""
-    # From the histogram of each channel, without a float copy of the images (600 MB
-    # for CIFAR). In grey levels the mean of a channel that never varies is exact, and
-    # centred values have no difference of squares, so its variance is exactly 0.
-    counts = np.zeros((images.shape[-1], 256), np.int64)
-    for start in range(0, len(images), 1000):
-        block = images[start : start + 1000]
-        for channel, count in enumerate(counts):
-            count += np.bincount(block[..., channel].ravel(), minlength=256)
-    grey, size = np.arange(256), counts.sum(axis=1)
-    mean = counts @ grey / size
-    variance = (counts * (grey - mean[:, None]) ** 2).sum(axis=1) / size
-    std = np.where(variance > 0, np.sqrt(variance) / scale, 1.0)
-    return tuple((mean / scale).tolist()), tuple(std.tolist())
-
-
 def _shuffled(count: int) -> Int[np.ndarray, " N"]:
     """The numbers below `count` in an order that is random and always the same."""
     # Raw output of the bit generator, which NumPy keeps the same for ever; the
@@ -245,34 +160,28 @@ def _digits() -> DataSet:
     order = _shuffled(len(every))
     train, test = (Split(*every.read(o)) for o in (order[:1437], order[1437:]))
     source = "scikit-learn's 1,797 8x8 digits, seeded 80/20 split (seed 0)"
-    return _arrays("digits", 10, train, test, source=source, scale=16.0, pad=1)
+    return in_memory("digits", 10, train, test, source=source, scale=16.0, pad=1)
 
 
 def _cifar(name: str, root: Path | None, labels: str) -> DataSet:
     classes = {"cifar10": 10, "cifar100": 20 if labels == "coarse" else 100}[name]
     arrays = root / name if root else None
     if arrays and labels == "fine" and (arrays / "train_images.npy").is_file():
-        train, test = (_array_split(arrays, s, classes) for s in ("train", "test"))
-        for split in (train, test):
-            if split.images.shape[1:] != (32, 32, 3):
-                raise InputError(
-                    f"{arrays} holds images of shape {split.images.shape[1:]}: those "
-                    f"of {name} are (32, 32, 3)"
-                )
+        train, test, _ = array_splits(arrays, classes, (name, (32, 32, 3)))
         origin = "arrays"
     else:
         folder = _prepared(name, root)
         feature = "coarse_label" if labels == "coarse" else "label"
-        train, test = (_read(folder, s, feature, classes) for s in ("train", "test"))
+        train, test = (held(folder, s, feature, classes) for s in ("train", "test"))
         origin = f"TFDS {folder.name}"
     kind = f", {labels} labels" if name == "cifar100" else ""
     source = f"{name} of {origin} in its original split{kind}"
-    return _arrays(name, classes, train, test, source=source, pad=4, flip=True)
+    return in_memory(name, classes, train, test, source=source, pad=4, flip=True)
 
 
 def _imagenet(directory: Path) -> DataSet:
-    train = Records(_source(directory, "train"), True, str(directory))
-    test = Records(_source(directory, "validation"), False, str(directory))
+    train = Records(source(directory, "train"), True, str(directory))
+    test = Records(source(directory, "validation"), False, str(directory))
     return DataSet(
         name="imagenet2012",
         classes=1000,
@@ -322,112 +231,3 @@ def _how_to_prepare(name: str, root: str) -> str:
             "array_record`"
         )
     return f"run `jsnnq prepare {name} --data-dir {typed}`"
-
-
-def _source(directory: Path, split: str) -> Source:
-    """The records of a split with their images still encoded."""
-    import tensorflow_datasets as tfds
-
-    with intact(directory):
-        # TFDS would take a folder called ~ for the home of the user.
-        builder: Any = tfds.builder_from_directory(directory.absolute())
-        if split not in builder.info.splits:
-            raise InputError(f"{directory} has no {split} split: prepare it again")
-        for file in builder.info.splits[split].filepaths:
-            if not os.path.isfile(file):
-                raise FileNotFoundError(f"{os.path.basename(file)} is missing")
-        try:
-            encoded = {"image": tfds.decode.SkipDecoding()}
-            return builder.as_data_source(split, decoders=encoded)
-        except NotImplementedError as error:
-            raise InputError(
-                f"{directory} was prepared in another format than array_record, the "
-                "one jsnnq reads: prepare the set into another directory"
-            ) from error
-
-
-def _read(directory: Path, split: str, feature: str, classes: int) -> Split:
-    source = _source(directory, split)
-    images = np.empty((len(source), 32, 32, 3), np.uint8)
-    labels = np.empty(len(source), np.int32)
-    with intact(directory):
-        # A thousand at a time: their encoded images are held together.
-        for start in range(0, len(source), 1000):
-            rows = range(start, min(start + 1000, len(source)))
-            for row, record in zip(rows, source.__getitems__(rows), strict=True):
-                images[row] = np.asarray(decode(record["image"]))
-                labels[row] = record[feature]
-    _check_range(labels, classes, f"{directory} ({split})")
-    return Split(images, labels)
-
-
-def _directory(path: Path) -> DataSet:
-    names = path / "classes.txt"
-    if names.is_file():
-        classes = sum(bool(line.strip()) for line in names.read_bytes().splitlines())
-    else:
-        # A label that int32 cannot hold is then out of range.
-        largest = int(_array(path / "train_labels.npy", rank=1).max())
-        classes = min(largest, np.iinfo(np.int32).max - 1) + 1
-    train, test = (_array_split(path, s, classes) for s in ("train", "test"))
-    if train.images.shape[1:] != test.images.shape[1:]:
-        raise InputError(
-            f"the images in {path} differ in shape: {train.images.shape[1:]} in "
-            f"train_images.npy and {test.images.shape[1:]} in test_images.npy"
-        )
-    # Nothing is known about the images, so nothing is shifted or mirrored.
-    source = f"arrays of {path}, trained on without augmentation"
-    return _arrays(str(path), classes, train, test, source=source)
-
-
-def _array_split(path: Path, split: str, classes: int) -> Split:
-    images_file, labels_file = (path / f"{split}_{x}.npy" for x in ("images", "labels"))
-    images, labels = _array(images_file, rank=4), _array(labels_file, rank=1)
-    if images.dtype != np.uint8:
-        raise InputError(
-            f"{images_file} holds {images.dtype}: accepted is uint8 with axes "
-            "(N, H, W, C)"
-        )
-    if len(images) != len(labels):
-        raise InputError(
-            f"{path} has {len(images):,} {split} images and {len(labels):,} labels: "
-            "each image needs one label"
-        )
-    _check_range(labels, classes, str(labels_file))
-    return Split(images, labels.astype(np.int32))
-
-
-def _array(path: Path, rank: int) -> np.ndarray:
-    try:
-        with path.open("rb") as file:
-            array = np.lib.format.read_array(file, allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(
-            f"{path} is missing: a directory of arrays holds {_FILES}"
-        ) from None
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(
-            f"{path} cannot be read as a .npy file ({error}): write it again with "
-            "numpy.save"
-        ) from error
-    if array.dtype.kind not in "iu":
-        nan = array.dtype.kind == "f" and np.isnan(array).any()
-        raise InputError(
-            f"{path} holds {array.dtype}{' and NaN among it' if nan else ''}: images "
-            "are uint8 and labels integers"
-        )
-    if array.ndim != rank or array.size == 0:
-        axes = "(N, H, W, C)" if rank == 4 else "(N,)"
-        raise InputError(
-            f"{path} has shape {array.shape}: accepted is {axes} without an empty axis"
-        )
-    return array
-
-
-def _check_range(labels: np.ndarray, classes: int, where: str) -> None:
-    wrong = labels[(labels < 0) | (labels >= classes)]
-    if wrong.size:
-        raise InputError(
-            f"{where} holds the label {wrong[0]}: with {classes} classes accepted are "
-            f"0 to {classes - 1}"
-        )

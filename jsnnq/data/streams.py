@@ -1,4 +1,4 @@
-"""Images that stay on disk and are decoded as they are read (ImageNet).
+"""Splits: images and labels by number, in memory or decoded as they are read.
 
 Every crop is a function of (seed, number of the record), so a resumed run sees the
 same ones.
@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Int, Int32, UInt8
 from PIL import Image
 
+from jsnnq.data.batches import Pixels
 from jsnnq.errors import InputError
 
 _BILINEAR = Image.Resampling.BILINEAR
@@ -41,15 +42,27 @@ class Source(Protocol):
         ...
 
 
-@runtime_checkable
-class Readable(Protocol):
-    """Anything that hands out images by number: a `Split` or `Records`."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """A split in memory.
+
+    Attributes:
+        images: the pixels, channels last; frames have T in front of their rows.
+        labels: the class of each image, from 0.
+    """
+
+    images: Pixels
+    labels: Int32[np.ndarray, " N"]
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
     def read(
         self, indices: Sequence[int] | Int[np.ndarray, " B"], seed: Any = 0
-    ) -> tuple[UInt8[np.ndarray, "B H W C"], Int32[np.ndarray, " B"]]:
-        """The images and labels of these numbers."""
-        ...
+    ) -> tuple[Pixels, Int32[np.ndarray, " B"]]:
+        """Images and labels of these numbers; nothing here is random."""
+        rows = np.asarray(indices)
+        return self.images[rows], self.labels[rows]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -95,9 +108,9 @@ class Records:
         labels = np.empty(len(rows), np.int32)
         images = np.empty((len(rows), self.edge, self.edge, 3), np.uint8)
         entropy = seed if isinstance(seed, tuple) else (seed,)
-        with intact(self.where):
+        with _intact(self.where):
             for at, record in enumerate(self.source.__getitems__(rows)):
-                image = decode(record["image"]).convert("RGB")
+                image = _decode(record["image"]).convert("RGB")
                 if self.train:
                     view = _random_view(image, self.edge, (*entropy, rows[at]))
                 else:
@@ -106,14 +119,74 @@ class Records:
         return images, labels
 
 
+def source(directory: Path, split: str) -> Source:
+    """The records of a split that TFDS prepared, with their images still encoded.
+
+    Raises:
+        InputError: it is damaged, incomplete, or in another format than array_record.
+    """
+    import tensorflow_datasets as tfds
+
+    with _intact(directory):
+        # TFDS would take a folder called ~ for the home of the user.
+        builder: Any = tfds.builder_from_directory(directory.absolute())
+        if split not in builder.info.splits:
+            raise InputError(f"{directory} has no {split} split: prepare it again")
+        for file in builder.info.splits[split].filepaths:
+            if not os.path.isfile(file):
+                raise FileNotFoundError(f"{os.path.basename(file)} is missing")
+        try:
+            encoded = {"image": tfds.decode.SkipDecoding()}
+            return builder.as_data_source(split, decoders=encoded)
+        except NotImplementedError as error:
+            raise InputError(
+                f"{directory} was prepared in another format than array_record, the "
+                "one jsnnq reads: prepare the set into another directory"
+            ) from error
+
+
+def held(directory: Path, split: str, feature: str, classes: int) -> Split:
+    """A prepared split of 32x32 images in memory, with a feature as its labels.
+
+    Raises:
+        InputError: as `source`, or a label is none of the classes.
+    """
+    records = source(directory, split)
+    images = np.empty((len(records), 32, 32, 3), np.uint8)
+    labels = np.empty(len(records), np.int32)
+    with _intact(directory):
+        # A thousand at a time: their encoded images are held together.
+        for start in range(0, len(records), 1000):
+            rows = range(start, min(start + 1000, len(records)))
+            for row, record in zip(rows, records.__getitems__(rows), strict=True):
+                images[row] = np.asarray(_decode(record["image"]))
+                labels[row] = record[feature]
+    check_range(labels, classes, f"{directory} ({split})")
+    return Split(images, labels)
+
+
+def check_range(labels: Int[np.ndarray, " N"], classes: int, where: str) -> None:
+    """Refuses labels that are none of the classes.
+
+    Raises:
+        InputError: with the first of them.
+    """
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if wrong.size:
+        raise InputError(
+            f"{where} holds the label {wrong[0]}: with {classes} classes accepted are "
+            f"0 to {classes - 1}"
+        )
+
+
 def batches(
-    split: Readable,
+    split: Split | Records,
     order: Sequence[int] | Int[np.ndarray, " M"],
     batch: int,
     *,
     seed: int | tuple[int, ...] = 0,
     threads: int | None = None,
-) -> Iterator[tuple[UInt8[np.ndarray, "B H W C"], Int32[np.ndarray, " B"]]]:
+) -> Iterator[tuple[Pixels, Int32[np.ndarray, " B"]]]:
     """Reads a split on the host, batch after batch, a few batches ahead.
 
     To resume in the middle of an epoch, pass the rest of its order.
@@ -178,13 +251,13 @@ def _central_box(width: int, height: int, w: int, h: int) -> tuple[int, int, int
     return left, upper, left + w, upper + h
 
 
-def decode(encoded: bytes) -> Image.Image:
+def _decode(encoded: bytes) -> Image.Image:
     """Opens a PNG or JPEG; its pixels are decoded when they are first needed."""
     return Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG"))
 
 
 @contextlib.contextmanager
-def intact(where: str | Path) -> Iterator[None]:
+def _intact(where: str | Path) -> Iterator[None]:
     """Makes one sentence of whatever a reader says about damaged files."""
     try:
         yield

@@ -33,6 +33,7 @@ from jsnnq.networks.resnet import (
     ResidualNetwork,
     Size,
     Unit,
+    convolution,
     max_pool,
     sized,
 )
@@ -42,7 +43,13 @@ SHORTCUTS = ("quantized", "real")
 
 
 class PlainBlock(Block):
-    """A block whose convolutions read activations, with its `BinaryResNet`'s fields."""
+    """A block whose convolutions each read an activation.
+
+    Attributes:
+        activation: a key of `layers.ACTIVATIONS`.
+        shortcut: one of `SHORTCUTS`.
+        activations: quantizers of the activations.
+    """
 
     activation: str
     shortcut: str
@@ -60,20 +67,21 @@ class PlainBlock(Block):
         if self.plan.shortcut == "none":
             return y
         if self.plan.shortcut == "convolution":
-            seen.activations[self.path_of("shortcut")] = x[None]
+            seen.activations[f"{self.plan.name}/shortcut"] = x[None]
             x = self._convolve(self.plan.downsample, x, train)
         return x + y
 
     def _activate(self, unit, x, train, seen):
-        name = self.name_of("act", unit)
-        path = self.path_of(name)
+        path = self.plan.path_of("act", unit)
         kind = "none" if unit.linear else self.activation
-        x = Activation(self.activations(path), kind, name=name)(x, train)
+        activate = Activation(self.activations(path), kind, name=unit.layer("act"))
+        x = activate(x, train)
         seen.activations[path] = x[None]
         return x
 
     def _convolve(self, unit, x, train):
-        convolve, normalise = self.convolution(unit)
+        quantizer = self.weights(self.plan.path_of("conv", unit))
+        convolve, normalise = convolution(unit, quantizer, self.dtype)
         return normalise(convolve(x, train), train)
 
 
@@ -110,7 +118,8 @@ class BinaryResNet(ResidualNetwork):
                 `batch_stats` and `quant` must be mutable.
         """
         seen = Seen()
-        convolve, normalise = self.entrance()
+        unit, quantizer = self.stem_unit(), self.weights("conv1")
+        convolve, normalise = convolution(unit, quantizer, self.dtype)
         x = normalise(convolve(x, train), train)
         # Before the first activation: the two commute, except while masks are mixed.
         x = max_pool(x) if self.pools else x
@@ -132,11 +141,6 @@ class BinaryResNet(ResidualNetwork):
         if self.block == "inverted":
             return Unit("1", 2 * self.channels[0], 3, 2 if self.stem != "cifar" else 1)
         return super().stem_unit()
-
-    @property
-    def pools(self) -> bool:
-        """Whether a maximum is taken behind the stem."""
-        return self.stem == "imagenet" and self.block != "inverted"
 
     def layers_in_order(self) -> tuple[str, ...]:
         """Paths of all activations, convolutions and normalisations, then `fc`."""
@@ -165,7 +169,8 @@ def inverted_plans(
 
     A branch widens sixfold (the first stage not at all), convolves each channel and
     narrows again; in the last place a convolution to four times the last stage's
-    channels. For CIFAR stem and second stage have no stride.
+    channels. For CIFAR stem and second stage have no stride. The arguments are fields
+    of `BinaryResNet`.
     """
     strides = (1, 1 if stem == "cifar" else 2, 2, 2, 1, 2, 1)
     entering = 2 * channels[0]

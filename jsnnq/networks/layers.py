@@ -52,7 +52,7 @@ class Rules:
         return identity
 
     def placed(self, place: str, threshold: float | None = None) -> "Rules":
-        """The same rules, with what their quantizers leave to the place.
+        """The same rules, each quantizer as `Quantizer.placed` returns it.
 
         Raises:
             InputError: a quantizer has no meaning there.
@@ -83,12 +83,32 @@ def direct(x: Float[Array, "B *S"], timesteps: int) -> Float[Array, "T B *S"]:
 
     As in SEW-ResNet and in arXiv 2604.14487: the first neurons turn it into spikes.
 
+    Args:
+        x: one input for each example, such as the stem's current `B H W C`.
+        timesteps: T, at least 1.
+
     Raises:
         InputError: `timesteps` is below 1.
     """
     if timesteps < 1:
         raise InputError(f"timesteps is {timesteps}: at least 1 is needed")
     return jnp.broadcast_to(x[None], (timesteps, *x.shape))
+
+
+def over_time(x: Float[Array, "*T B H W C"], timesteps: int) -> Array:
+    """Images at each of T timesteps, `T B H W C`; frames have theirs already.
+
+    Raises:
+        InputError: frames are not as many as there are timesteps.
+    """
+    if x.ndim == 4:
+        return direct(x, timesteps)
+    if len(x) != timesteps:
+        raise InputError(
+            f"the input has {len(x)} frames and the network {timesteps} timesteps: "
+            "make the network with as many timesteps as there are frames"
+        )
+    return x
 
 
 def fan_out_normal(
@@ -100,7 +120,10 @@ def fan_out_normal(
 
 
 class QuantizedLayer(nn.Module):
-    """What the layers with a quantizer have in common."""
+    """What the layers with a quantizer have in common.
+
+    They are called with values and `train`: whether the quantizer may learn from them.
+    """
 
     quantizer: Quantizer | Rules = identity
 
@@ -118,7 +141,7 @@ class QuantizedLayer(nn.Module):
 
     @property
     def used(self) -> Quantizer:
-        """The quantizer: the one that was given, or that the rules have for its path."""
+        """The quantizer that was given, or the one that the rules have for its path."""
         given = self.quantizer
         given = given(self.at) if isinstance(given, Rules) else given
         return given.placed(self.place, self.threshold)
@@ -185,6 +208,7 @@ class QuantConv(QuantizedLayer):
         shape = (self.size, self.size, x.shape[-1] // groups, self.features)
         dtype = accumulation(self.dtype)
         kernel = self.param("kernel", fan_out_normal, shape, dtype)
+        # Quantized as it is kept, before it is rounded to the dtype of the products.
         kernel = self.quantized(kernel, train)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         return convolve(x, kernel, self.stride, groups)
@@ -319,6 +343,7 @@ class BatchNorm(nn.Module):
             found: Any = normalise(x, gain, shift, self.epsilon)
             y, mean, var = found
             if self.is_mutable_collection("batch_stats") and not self.is_initializing():
+                # torch's correction; one value alone has no unbiased variance.
                 n = x.size // x.shape[-1] * repeats * parallel.parts()
                 self._follow(running_mean, mean)
                 self._follow(running_var, var * (n / max(n - 1, 1)))
@@ -400,7 +425,9 @@ class Spiking(QuantizedLayer):
             # Else every later timestep quantizes again, in each kernel that needs it.
             return cpu.computed_once(v), state
 
-        spikes, seen, v, after = unroll(self.neuron, x, v, decay, quantize, state)
+        spikes, seen, v, after = unroll(
+            self.neuron, x, v, decay, quantize=quantize, state=state
+        )
         if not self.is_initializing():
             # Kept only where the caller asks, by making the collection mutable.
             for collection, value in (("membrane", v), ("potentials", seen)):

@@ -11,7 +11,8 @@ A network, one of ours or your own, is a Flax module derived from `Network`:
             seen = Seen()
             x = over_time(x, self.timesteps)                             # T B H W C
             convolve = QuantConv(self.weights, 16, name="conv1")
-            current = fold(lambda y: BatchNorm(name="bn1")(convolve(y, train), train), x)
+            normalise = BatchNorm(name="bn1")
+            current = fold(lambda y: normalise(convolve(y, train), train), x)
             x = seen.spikes["sn1"] = Spiking(self.membranes, name="sn1")(current, train)
             x = x.reshape(*x.shape[:2], -1)
             classify = QuantDense(self.weights, self.classes, name="fc")
@@ -21,8 +22,8 @@ It promises this, and nothing else is asked of it:
 
 * `timesteps` is T; a network without time leaves it at 1.
 * It is called with normalised images `B H W C`, or frames `T B H W C`, and `train`. It
-  returns logits `T B K`, one for each timestep, and what it saw, a `Seen`. The spikes of
-  each layer of neurons stand in `seen.spikes` under the layer's path.
+  returns logits `T B K`, one for each timestep, and what it saw, a `Seen`. The spikes
+  of each layer of neurons stand in `seen.spikes` under the layer's path.
 * Learned numbers are in the collection `params`, running statistics in `batch_stats`,
   states of quantizers in `quant`; there is no other that training changes.
 * Layers with a quantizer are those of `jsnnq.networks`. They are given the rules of
@@ -34,12 +35,13 @@ It promises this, and nothing else is asked of it:
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
-import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import struct
+from flax.linen import kw_only_dataclasses
 from jaxtyping import Array, Float
 
 from jsnnq.errors import InputError
@@ -48,7 +50,7 @@ from jsnnq.quantizers.base import PLACES, Quantizer
 from jsnnq.runtime.precision import check_dtype
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Seen:
     """What a forward pass saw, by layer name, each `T B H W C` unless noted.
 
@@ -90,7 +92,10 @@ Layers = Mapping[str, tuple[str, ...]]
 """Paths of the layers in each of `PLACES`, in the order of the data."""
 
 
-class Network(nn.Module, kw_only=True):
+Net = TypeVar("Net", bound="Network")
+
+
+class Network(nn.Module):
     """What all networks have in common; the module's text says what one promises.
 
     Attributes:
@@ -104,12 +109,13 @@ class Network(nn.Module, kw_only=True):
             without JAX's 64-bit mode.
     """
 
-    weights: Rules = Rules()
-    membranes: Rules = Rules()
-    activations: Rules = Rules()
-    dtype: Any = jnp.float32
+    # At the end of the signature, whatever fields a network adds.
+    weights: Rules = kw_only_dataclasses.field(default=Rules(), kw_only=True)
+    membranes: Rules = kw_only_dataclasses.field(default=Rules(), kw_only=True)
+    activations: Rules = kw_only_dataclasses.field(default=Rules(), kw_only=True)
+    dtype: Any = kw_only_dataclasses.field(default=jnp.float32, kw_only=True)
 
-    timesteps: ClassVar[Any] = 1
+    timesteps = 1  # Without a type, since it becomes a field where there is time.
 
     USUAL: ClassVar[Mapping[str, str]] = dict.fromkeys(PLACES, ".*")
     """The layers in each place that one quantizer without a rule is for."""
@@ -132,25 +138,30 @@ class Network(nn.Module, kw_only=True):
         neuron = getattr(self, "neuron", None)
         return None if neuron is None else neuron.v_threshold
 
-    def with_each(self, change: Callable[[Quantizer], Quantizer]) -> "Network":
+    def with_rules(self: Net, rules: Mapping[str, Rules]) -> Net:
+        """The same network with these quantizers, by place."""
+        changed: Any = dict(rules)
+        return self.clone(**changed)
+
+    def with_each(self: Net, change: Callable[[Quantizer], Quantizer]) -> Net:
         """The same network, each quantizer changed."""
-        return self.clone(**{p: getattr(self, p).with_each(change) for p in PLACES})
+        return self.with_rules({p: getattr(self, p).with_each(change) for p in PLACES})
 
     @property
-    def representative(self) -> "Network":
+    def representative(self: Net) -> Net:
         """The same one for all networks that compile to one program."""
         return self.with_each(lambda quantizer: quantizer.representative)
 
     @property
-    def bare(self) -> "Network":
+    def bare(self: Net) -> Net:
         """The same network without quantizers."""
-        return self.clone(**{place: Rules() for place in PLACES})
+        return self.with_rules({place: Rules() for place in PLACES})
 
     names_sources: ClassVar[bool] = False
     """Whether it says what feeds its kernels, under names that stand in `Seen`."""
 
-    def known_layers(self) -> Layers | None:
-        """Its layers with a quantizer's place, if they are known without an input."""
+    def known_layers(self) -> Any:
+        """Its `Layers`, if they are known without an input; else None."""
         return None
 
     def layers(self, shape: tuple[int, ...]) -> Layers:
@@ -159,7 +170,7 @@ class Network(nn.Module, kw_only=True):
         Args:
             shape: of an input, `B H W C` or `T B H W C`.
         """
-        calls = _calls(self.bare, tuple(shape))
+        calls = _calls(cast(Any, self.bare), tuple(shape))
         return {
             place: tuple(path for path, call in calls.items() if call.place == place)
             for place in PLACES
@@ -171,8 +182,28 @@ class Network(nn.Module, kw_only=True):
         Args:
             shape: of an input, as in `layers`.
         """
-        calls = _calls(self.bare, tuple(shape)).values()
+        calls = _calls(cast(Any, self.bare), tuple(shape)).values()
         return tuple(call.synapse for call in calls if call.place == "weights")
+
+
+def input_shape(image_shape: tuple[int, ...], batch: int = 1) -> tuple[int, ...]:
+    """The shape of what a network reads: `B H W C`, or of frames `T B H W C`."""
+    *time, height, width, channels = image_shape
+    return (*time, batch, height, width, channels)
+
+
+def check_network(given: Any) -> None:
+    """Refuses what is no network.
+
+    Raises:
+        InputError: it is not derived from `Network`.
+    """
+    if not isinstance(given, Network):
+        raise InputError(
+            f"net is a {type(given).__name__}: a network is needed, from sew_resnet or "
+            "binary_resnet, or a module of your own derived from "
+            "jsnnq.networks.Network, whose text says what it promises"
+        )
 
 
 # A network of one's own is asked by looking on while it is traced.
@@ -191,7 +222,9 @@ def _calls(net: Network, shape: tuple[int, ...]) -> dict[str, _Call]:
     found = {}
 
     def note(layer, x):
-        found[layer.at] = _Call(layer.place, Synapse(layer.at, layer.at, *layer.feeds(x)))
+        found[layer.at] = _Call(
+            layer.place, Synapse(layer.at, layer.at, *layer.feeds(x))
+        )
 
     with nn.intercept_methods(_noted(note)):
         images = jax.ShapeDtypeStruct(shape, jnp.float32)
@@ -241,7 +274,7 @@ def observe(
 
 
 def _unfolded(x: Array, timesteps: int, images: int) -> Array:
-    """Time in front again; what was computed once for all timesteps, at each of them."""
+    """Time in front again; what was computed once stands at every timestep."""
     once = x.shape[0] == images
     x = x.reshape(1 if once else timesteps, images, *x.shape[1:])
     return jnp.broadcast_to(x, (timesteps, *x.shape[1:]))

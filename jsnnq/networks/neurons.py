@@ -93,7 +93,8 @@ def steady_drive(neuron: Neuron) -> float:
     rise = neuron.v_threshold - neuron.rest
     if neuron.kind == "if" or not neuron.decay_input:
         return rise
-    # PLIF computes 1/tau as a sigmoid, which may round to just below it.
+    # PLIF computes 1/tau as a sigmoid, which may round to just below it, and one
+    # digit short of the threshold nothing fires.
     return neuron.tau * rise * (1 + 1e-6 if neuron.kind == "plif" else 1)
 
 
@@ -108,15 +109,20 @@ def charge(
     x: Float[Array, "..."],
     decay: Float[Array, ""] | None = None,
 ) -> Float[Array, "..."]:
-    """The membrane after the current `x` has arrived at `v`, before the spike test.
+    """The membrane h after the current has arrived, before the spike test.
 
-    PLIF alone needs `decay`, its w.
+    Args:
+        neuron: the equation.
+        v: membranes as they were left by the timestep before.
+        x: currents, of the same shape and dtype.
+        decay: PLIF's w; the others need none.
 
     Raises:
         InputError: PLIF has no `decay`.
     """
     if neuron.kind == "if":
         return v + x
+    rate = 1 / neuron.tau
     if neuron.kind == "plif":
         if decay is None:
             raise InputError(
@@ -124,8 +130,6 @@ def charge(
                 "`initial_decay(neuron)`"
             )
         rate = jax.nn.sigmoid(decay).astype(v.dtype)
-    else:
-        rate = 1 / neuron.tau
     leak = v - neuron.rest
     if neuron.decay_input:
         return v + (x - leak) * rate
@@ -135,8 +139,9 @@ def charge(
 def reset(
     neuron: Neuron, h: Float[Array, "..."], s: Float[Array, "..."]
 ) -> Float[Array, "..."]:
-    """The membrane after the spike `s` has been taken out of `h`."""
+    """The membrane v after the spike s, 0 or 1, has been taken out of h."""
     if neuron.detach_reset:
+        # Forward the same; backward the reset is no path for the surrogate.
         s = jax.lax.stop_gradient(s)
     if neuron.v_reset is None:
         return h - s * neuron.v_threshold
@@ -148,6 +153,7 @@ def unroll(
     x: Float[Array, "T *N"],
     v: Float[Array, "*N"],
     decay: Float[Array, ""] | None = None,
+    *,
     quantize: Callable[[Array, Any], tuple[Array, Any]] = lambda v, state: (v, state),
     state: Any = (),
 ) -> tuple[Float[Array, "T *N"], Float[Array, "T *N"], Float[Array, "*N"], Any]:
@@ -163,8 +169,8 @@ def unroll(
         state: of the quantizer, before the first timestep.
 
     Returns:
-        Spikes in the dtype of `x`; the values that were given to `quantize`; the
-        membranes and the quantizer's state after the last timestep.
+        Spikes `T *N` in the dtype of `x`; the values `T *N` that were given to
+        `quantize`; the membranes and the quantizer's state after the last timestep.
 
     Raises:
         InputError: PLIF has no `decay`.
@@ -172,15 +178,16 @@ def unroll(
 
     def step(carry, x_t):
         v, state = carry
+        # Currents may be bfloat16, in which a membrane would lose what it sums up.
         h = charge(neuron, v, x_t.astype(v.dtype), decay)
+        seen = h
         if neuron.placement == "before_fire":
-            seen, (h, state) = h, quantize(h, state)
-            s = spike(h - neuron.v_threshold, neuron.surrogate)
-            v = reset(neuron, h, s)
-        else:
-            s = spike(h - neuron.v_threshold, neuron.surrogate)
-            seen = reset(neuron, h, s)
-            v, state = quantize(seen, state)
+            h, state = quantize(h, state)
+        s: Any = spike(h - neuron.v_threshold, neuron.surrogate)
+        v = reset(neuron, h, s)
+        if neuron.placement == "stored":
+            seen = v
+            v, state = quantize(v, state)
         return (v, state), (s.astype(x.dtype), seen)
 
     unrolled = True if x.shape[0] <= _UNROLL_UP_TO else 1

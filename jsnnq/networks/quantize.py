@@ -33,6 +33,9 @@ def quantize(
         key: for quantizers that draw random numbers.
         images: normalised calibration images `B H W C`, or frames `T B H W C`.
         before: whose variables they are; by default that of a float network.
+
+    Returns:
+        `params`, `batch_stats` and `quant`, as the network reads them.
     """
     flat = flatten_dict(variables["params"], keep_empty_nodes=True)
     params = {path: leaf for path, leaf in flat.items() if STATE not in path}

@@ -17,9 +17,8 @@ from jaxtyping import Array, Float
 from jsnnq.errors import InputError, check_integer, check_number, choose
 from jsnnq.networks.layers import BatchNorm, QuantConv, QuantDense, Rules, fold
 from jsnnq.networks.network import Layers, Network, Seen, Synapse
+from jsnnq.quantizers.base import Quantizer
 from jsnnq.runtime.precision import at_least_float32
-
-STEMS = ("cifar", "imagenet")
 
 
 class Unit(NamedTuple):
@@ -41,6 +40,10 @@ class Unit(NamedTuple):
     stride: int
     depthwise: bool = False
     linear: bool = False
+
+    def layer(self, kind: str) -> str:
+        """The name of one of its layers: `conv1`, or `downsample_conv`."""
+        return f"{kind}{self.suffix}" if self.suffix else f"downsample_{kind}"
 
 
 class Plan(NamedTuple):
@@ -70,7 +73,7 @@ class Plan(NamedTuple):
 
     def path_of(self, kind: str, unit: Unit) -> str:
         """The path of a unit's layer, such as `layer1_0/conv1`."""
-        return f"{self.name}/{Block.name_of(kind, unit)}"
+        return f"{self.name}/{unit.layer(kind)}"
 
     def synapse(self, unit: Unit, source: str) -> Synapse:
         """A unit's connections with what feeds them."""
@@ -79,7 +82,10 @@ class Plan(NamedTuple):
 
 
 def branch_units(block: str, features: int, stride: int) -> tuple[Unit, ...]:
-    """The convolutions of a block's branch; a bottleneck strides on its 3x3."""
+    """The convolutions of the branch of a `basic` block or a `bottleneck`.
+
+    The latter strides on its 3x3 and returns 4 times the stage's channels `features`.
+    """
     if block == "basic":
         return Unit("1", features, 3, stride), Unit("2", features, 3, 1)
     return (
@@ -89,56 +95,30 @@ def branch_units(block: str, features: int, stride: int) -> tuple[Unit, ...]:
     )
 
 
-def residual_plans(
-    block: str, depths: tuple[int, ...], channels: tuple[int, ...]
-) -> list[Plan]:
-    """The blocks of a ResNet, the first of every later stage with stride 2."""
-    found = []
-    entering = channels[0]
-    for stage, (depth, features) in enumerate(zip(depths, channels, strict=True)):
-        for number in range(depth):
-            stride = 2 if stage > 0 and number == 0 else 1
-            units = branch_units(block, features, stride)
-            same = stride == 1 and entering == units[-1].features
-            shortcut = "identity" if same else "convolution"
-            found.append(Plan(f"layer{stage + 1}_{number}", units, shortcut))
-            entering = units[-1].features
-    return found
-
-
 class Size(NamedTuple):
-    """A named member of a family of ResNets."""
+    """A named member of a family of ResNets: fields of `ResidualNetwork`."""
 
     depths: tuple[int, ...]
     block: str
     channels: tuple[int, ...] = (64, 128, 256, 512)
 
 
-def widen(name: str, channels: tuple[int, ...], width: float) -> tuple[int, ...]:
-    """All channels times `width`, rounded.
-
-    Raises:
-        InputError: no channel would be left.
-    """
-    check_number("width", width, above=0)
-    found = tuple(round(width * count) for count in channels)
-    if min(found) < 1:
-        raise InputError(
-            f"width {width} leaves no channel in {name}: "
-            f"more than {0.5 / min(channels)} is needed"
-        )
-    return found
-
-
 def sized(name: str, sizes: Mapping[str, Size], width: float) -> Size:
-    """A named size with all channels times `width`.
+    """The entry `name` of a family's `sizes`, all channels times `width`, rounded.
 
     Raises:
         InputError: the name is unknown or the width leaves no channel.
     """
     choose("network", name, sizes)
+    check_number("width", width, above=0)
     size = sizes[name]
-    return size._replace(channels=widen(name, size.channels, width))
+    channels = tuple(round(width * count) for count in size.channels)
+    if min(channels) < 1:
+        raise InputError(
+            f"width {width} leaves no channel in {name}: "
+            f"more than {0.5 / min(size.channels)} is needed"
+        )
+    return size._replace(channels=channels)
 
 
 class Block(nn.Module):
@@ -154,29 +134,20 @@ class Block(nn.Module):
     weights: Rules
     dtype: Any
 
-    def path_of(self, name: str) -> str:
-        """The path of one of its layers, as rules and records name it."""
-        return "/".join((*self.path, name))
 
-    def convolution(
-        self, unit: Unit, start: tuple[float, float] = (1.0, 0.0)
-    ) -> tuple[QuantConv, BatchNorm]:
-        """A unit's convolution and normalisation, with the start of the latter."""
-        conv, bn = (self.name_of(kind, unit) for kind in ("conv", "bn"))
-        convolve = _convolution(
-            unit, conv, self.weights(self.path_of(conv)), self.dtype
-        )
-        return convolve, BatchNorm(*start, name=bn)
+def convolution(
+    unit: Unit,
+    quantizer: Quantizer,
+    dtype: Any,
+    start: tuple[float, float] = (1.0, 0.0),
+) -> tuple[QuantConv, BatchNorm]:
+    """A unit's convolution and normalisation, inside the module that calls.
 
-    @staticmethod
-    def name_of(kind: str, unit: Unit) -> str:
-        """The name of a unit's layer: `conv1`, or `downsample_conv`."""
-        return f"{kind}{unit.suffix}" if unit.suffix else f"downsample_{kind}"
-
-
-def _convolution(unit, name, quantizer, dtype):
+    The latter starts from a scale and a bias, `start`; `dtype` is that of the products.
+    """
     shape = unit.features, unit.size, unit.stride, unit.depthwise
-    return QuantConv(quantizer, *shape, dtype, name=name)
+    convolve = QuantConv(quantizer, *shape, dtype, name=unit.layer("conv"))
+    return convolve, BatchNorm(*start, name=unit.layer("bn"))
 
 
 def max_pool(x: Float[Array, "N H W C"]) -> Float[Array, "N I J C"]:
@@ -211,15 +182,25 @@ class ResidualNetwork(Network):
 
     def __post_init__(self):
         choose("block", self.block, self.BLOCKS)
-        choose("stem", self.stem, STEMS)
+        choose("stem", self.stem, ("cifar", "imagenet"))
         check_integer("classes", self.classes)
         super().__post_init__()
 
     # What a family says of itself
 
     def plans(self) -> list[Plan]:
-        """Its blocks, in the order of the data."""
-        return residual_plans(self.block, self.depths, self.channels)
+        """Its blocks, in the order of the data; later stages begin with stride 2."""
+        found, entering = [], self.channels[0]
+        stages = zip(self.depths, self.channels, strict=True)
+        for stage, (depth, features) in enumerate(stages):
+            for number in range(depth):
+                stride = 2 if stage > 0 and number == 0 else 1
+                units = branch_units(self.block, features, stride)
+                same = stride == 1 and entering == units[-1].features
+                shortcut = "identity" if same else "convolution"
+                found.append(Plan(f"layer{stage + 1}_{number}", units, shortcut))
+                entering = units[-1].features
+        return found
 
     def stem_unit(self) -> Unit:
         """The first convolution."""
@@ -227,8 +208,8 @@ class ResidualNetwork(Network):
 
     @property
     def pools(self) -> bool:
-        """Whether a maximum is taken behind the stem."""
-        return self.stem == "imagenet"
+        """Whether a maximum is taken behind the stem; MobileNetV2 has none."""
+        return self.stem == "imagenet" and self.block != "inverted"
 
     def neuron_layers(self) -> tuple[str, ...]:
         """Paths of the layers of spiking neurons, in the order of the data."""
@@ -267,16 +248,10 @@ class ResidualNetwork(Network):
             "activations": self.activation_layers(),
         }
 
-    def entrance(self) -> tuple[QuantConv, BatchNorm]:
-        """The stem's convolution and normalisation."""
-        unit, quantizer = self.stem_unit(), self.weights("conv1")
-        convolve = _convolution(unit, "conv1", quantizer, self.dtype)
-        return convolve, BatchNorm(name="bn1")
-
     def classify(
         self, x: Float[Array, "T B H W C"], train: bool, seen: Seen
     ) -> Float[Array, "T B K"]:
-        """Logits of the mean over positions."""
+        """Logits of the mean over positions, which `seen` keeps as `features`."""
         # A sum over all positions would lose most of its digits in bfloat16.
         features = jnp.mean(at_least_float32(x), axis=(2, 3))
         seen.pooled["features"] = features

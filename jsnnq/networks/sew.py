@@ -17,6 +17,7 @@ A still image is convolved once and its current repeated T times, as in the auth
 code; input with a time axis goes through the stem step by step.
 """
 
+import re
 import warnings
 from typing import Any
 
@@ -26,14 +27,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jsnnq.errors import check_integer, choose
+from jsnnq.errors import InputError, check_integer, choose
 from jsnnq.networks.layers import STATE, Rules, Spiking, direct, fold
-from jsnnq.networks.network import Seen, Synapse
+from jsnnq.networks.network import Network, Seen, Synapse
 from jsnnq.networks.neurons import Neuron, steady_drive
 from jsnnq.networks.resnet import (
     Block,
     ResidualNetwork,
     Size,
+    convolution,
     max_pool,
     sized,
 )
@@ -42,7 +44,7 @@ CONNECTS = ("add", "and", "iand")
 
 
 def join(connect: str, shortcut: Array, branch: Array) -> Array:
-    """The block's output g(A, S) (arXiv 2102.04159, Table 1)."""
+    """The block's output g(A, S), A the branch (arXiv 2102.04159, Table 1)."""
     if connect == "add":
         return shortcut + branch
     if connect == "and":
@@ -51,7 +53,15 @@ def join(connect: str, shortcut: Array, branch: Array) -> Array:
 
 
 class SEWBlock(Block):
-    """A spike-element-wise block, with the fields of its `SEWResNet`."""
+    """A spike-element-wise block.
+
+    Attributes:
+        connect: `add`, `and` or `iand`.
+        neuron: the neurons' equations.
+        membranes: quantizers of the membranes.
+        zero_init: whether the branch starts silent (AND: firing), so that the block
+            starts as its shortcut.
+    """
 
     connect: str
     neuron: Neuron
@@ -73,14 +83,14 @@ class SEWBlock(Block):
         if self.plan.shortcut == "convolution":
             shortcut = self._fire(self.plan.downsample, x, train, seen)
         joined = join(self.connect, shortcut, branch)
-        seen.joins[self.path_of("join")] = joined
+        seen.joins[f"{self.plan.name}/join"] = joined
         return joined
 
     def _fire(self, unit, x, train, seen, start=(1.0, 0.0)):
-        convolve, normalise = self.convolution(unit, start)
-        name = self.name_of("sn", unit)
-        path = self.path_of(name)
-        spike = Spiking(self.membranes(path), self.neuron, name=name)
+        quantizer = self.weights(self.plan.path_of("conv", unit))
+        convolve, normalise = convolution(unit, quantizer, self.dtype, start)
+        path = self.plan.path_of("sn", unit)
+        spike = Spiking(self.membranes(path), self.neuron, name=unit.layer("sn"))
         current = fold(lambda y: normalise(convolve(y, train), train), x)
         seen.spikes[path] = spike(current, train, shared_state(convolve))
         return seen.spikes[path]
@@ -126,7 +136,8 @@ class SEWResNet(ResidualNetwork):
                 `batch_stats` and `quant` must be mutable.
         """
         seen = Seen()
-        convolve, normalise = self.entrance()
+        unit, quantizer = self.stem_unit(), self.weights("conv1")
+        convolve, normalise = convolution(unit, quantizer, self.dtype)
         if x.ndim == 4:
             # The running variance is that of T equal currents.
             current = normalise(convolve(x, train), train, self.timesteps)
@@ -166,6 +177,29 @@ class SEWResNet(ResidualNetwork):
         return found
 
 
+def neurons_of(kernel: str) -> str:
+    """The neurons behind a kernel."""
+    return re.sub(r"conv(\d?)$", r"sn\1", kernel)
+
+
+def check_quantizers(network: Network) -> None:
+    """Refuses quantizers that cannot work together, and warns of missing levels.
+
+    Raises:
+        InputError: membranes share the scale of a kernel that has none (MINT).
+    """
+    if not isinstance(network, SEWResNet):
+        return
+    for kernel in network.kernel_layers()[:-1]:
+        layer = neurons_of(kernel)
+        if network.membranes(layer).shared and not network.weights(kernel).trainable:
+            raise InputError(
+                f"the membranes of {layer} share MINT's scale with {kernel}, whose "
+                "weights are not quantized by MINT: quantize both, or use shared=False"
+            )
+    warn_of_missing_levels(network)
+
+
 def warn_of_missing_levels(network: SEWResNet) -> None:
     """Warns where the neurons' resting value is no level of a membrane quantizer.
 
@@ -190,7 +224,17 @@ def warn_of_missing_levels(network: SEWResNet) -> None:
 def init_state(
     network: SEWResNet, variables: dict, frame: Float[Array, "B H W C"]
 ) -> dict:
-    """Membranes at rest `B H W C`, by neuron layer, for `stream` on such frames."""
+    """Membranes at rest, for `stream` on frames shaped like `frame`.
+
+    Args:
+        network: the network.
+        variables: its parameters and collections; nothing is computed with them.
+        frame: the input of one timestep.
+
+    Returns:
+        A tree of membranes `B H W C`, one leaf for each neuron layer.
+    """
+    # A call makes its membranes by itself; only their shapes are asked for.
     _, state = jax.eval_shape(
         lambda: network.apply(variables, frame[None], mutable=["membrane"])
     )

@@ -68,11 +68,26 @@ class Quantizer(abc.ABC):
 
     @abc.abstractmethod
     def init(self, key: jax.Array, x: Any) -> State:
-        """The state to start from; a shape `x` is enough unless it `needs_values`."""
+        """The state to start from.
+
+        Args:
+            key: for what is random.
+            x: a kernel `H W I O` or values between kernels `... C`; unless the
+                quantizer `needs_values`, a `jax.ShapeDtypeStruct` is enough.
+        """
 
     @abc.abstractmethod
     def apply(self, x: Array, state: State, train: bool) -> tuple[Array, State]:
-        """The quantized values, and the state of the next step."""
+        """Maps values onto the grid of the state.
+
+        Args:
+            x: values, channels last.
+            state: from `init` or the step before.
+            train: whether the state follows the values; else it comes back as it is.
+
+        Returns:
+            The quantized values, shaped and typed as `x`; the state of the next step.
+        """
 
     def __str__(self) -> str:
         """The settings that are not the usual ones."""
@@ -94,9 +109,11 @@ class Quantizer(abc.ABC):
         return None
 
     def placed(self, place: str, threshold: float | None = None) -> "Quantizer":
-        """The quantizer for one of `PLACES`, with the settings that were left to it.
+        """The quantizer for a place, with the settings that were left to the place.
 
-        For membranes, `threshold` is that of the neurons.
+        Args:
+            place: one of `PLACES`.
+            threshold: that of the neurons, for membranes.
 
         Raises:
             InputError: it has no meaning there.
@@ -144,7 +161,13 @@ identity = Identity()
 
 
 def storage_bits(quantizer: Quantizer, size: int, state: State) -> int:
-    """Bits that `size` quantized values take, with the scales or bases of `state`."""
+    """Bits that quantized values take, with their scales or bases.
+
+    Args:
+        quantizer: how the values are stored.
+        size: how many values.
+        state: the quantizer's state for them.
+    """
     return size * quantizer.bits + 32 * quantizer.stored_numbers(state)
 
 
@@ -192,6 +215,7 @@ def sample(key: Any, x: Float[Array, "*N"]) -> Float[Array, "*M"]:
     """The values, or where there are more than `ENOUGH`, so many drawn at random."""
     if x.size <= ENOUGH:
         return x
+    # With replacement: a permutation of millions would be sorted for it.
     drawn = jax.random.randint(key, (ENOUGH,), 0, x.size, jnp.int32)
     return x.reshape(-1)[drawn]
 

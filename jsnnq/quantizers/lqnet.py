@@ -47,7 +47,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from jsnnq.errors import InputError, check_number, choose
@@ -56,10 +55,8 @@ from jsnnq.quantizers.primitives import nearest, round_to_level
 from jsnnq.runtime import cpu, parallel
 from jsnnq.runtime.precision import accumulation, at_least_float32
 
-AVERAGE = 0.9  # Weight of the past in the moving average of the basis.
 RIDGE = 1e-4
 NORMAL_QUARTILE = 0.6745  # Of the standard normal, in the authors' start values.
-_MOST_ITERATIONS = 200
 
 
 class LQNetState(NamedTuple):
@@ -102,7 +99,7 @@ class LQNet(Quantizer):
     clip: float | None = None
     start: str = "qem"
     debias: bool = True
-    average: float = AVERAGE
+    average: float = 0.9
     ridge: float = RIDGE
     follow: str = "step"
     codes: str | None = None
@@ -145,14 +142,9 @@ class LQNet(Quantizer):
     @property
     def representative(self):
         """The number of bits is a shape, and the clip is in the state."""
-        return LQNet(
-            bits=8,
-            clip=1.0,
-            average=float(self.average),
-            ridge=float(self.ridge),
-            follow=self.follow,
-            codes="signed" if self._signed else "unsigned",
-        )
+        codes = "signed" if self._signed else "unsigned"
+        usual = {"bits": 8, "clip": 1.0, "start": "qem", "debias": True}
+        return dataclasses.replace(self, codes=codes, **usual)
 
     def init(self, key, x):
         """A basis for the values; of many membranes, for a random part of them."""
@@ -166,9 +158,8 @@ class LQNet(Quantizer):
     def apply(self, x, state, train):
         """The nearest levels; in training, the basis takes a step to the values."""
         levels, _ = sorted_levels(state.basis, self._signed)
-        if self._signed:
-            low, high = -state.clip, state.clip
-        else:
+        low, high = -state.clip, state.clip
+        if not self._signed:
             levels = levels[:, 0]
             # Above the largest level the gradient is zero; clipping changes no value.
             high = jnp.minimum(state.clip, levels[-1])
@@ -190,17 +181,13 @@ class LQNet(Quantizer):
 lqnet = LQNet  # The name in `jsnnq`, that of a function.
 
 
-def code_words(bits: int, signed: bool) -> Float[np.ndarray, "L K"]:
-    """All 2^K codes, one per row."""
-    alphabet = (-1.0, 1.0) if signed else (0.0, 1.0)
-    return np.array(list(itertools.product(alphabet, repeat=bits)), np.float32)
-
-
 def sorted_levels(
     basis: Float[Array, "K G"], signed: bool
 ) -> tuple[Float[Array, "L G"], Float[Array, "L K G"]]:
     """The levels in ascending order and the code behind each (section 3.1)."""
-    words = jnp.asarray(code_words(len(basis), signed), basis.dtype)
+    alphabet = (-1, 1) if signed else (0, 1)
+    codes = list(itertools.product(alphabet, repeat=len(basis)))
+    words = jnp.asarray(codes, basis.dtype)
     levels = jnp.sum(words[:, :, None] * basis[None], axis=1)
     order = jnp.argsort(levels, axis=0)
     return jnp.take_along_axis(levels, order, axis=0), words[order].swapaxes(1, 2)
@@ -212,12 +199,16 @@ def refit(
     signed: bool,
     ridge: float = RIDGE,
 ) -> Float[Array, "K G"]:
-    """One QEM iteration: encode with `basis`, then solve for the best one."""
+    """One QEM iteration on clipped values: encode, then solve for the best basis.
+
+    Codes are -1 and 1 if `signed`, else 0 and 1.
+    """
     levels, codes = sorted_levels(basis, signed)
     # Each code as a number whose j-th bit says whether e_j is +1: no array of all
     # codes of all values is ever formed.
     places = 2 ** jnp.arange(len(basis))[None, :, None]
     numbers = jnp.sum((codes > 0) * places, axis=1, dtype=jnp.int32)
+    # Eight bits at most: a byte is what is kept of a value while sums are taken.
     word = nearest(x, levels, numbers).astype(jnp.uint8)
     terms = functools.partial(_terms, bits=len(basis), signed=signed)
     sums = cpu.column_sums(terms, word, x - nearest(x, levels, levels))
@@ -256,7 +247,8 @@ def minimise(
     x: Float[Array, "N G"], basis: Float[Array, "K G"], signed: bool
 ) -> Float[Array, "K G"]:
     """QEM iterated until the basis stands still (or 200 times)."""
-    moving = lambda carry: (carry[1] > 1e-6) & (carry[2] < _MOST_ITERATIONS)
+    # Relative to the basis; float32 moves about its last digits for ever.
+    moving = lambda carry: (carry[1] > 1e-6) & (carry[2] < 200)
 
     def iterate(carry):
         basis, _, iteration = carry

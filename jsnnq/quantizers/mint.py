@@ -32,6 +32,7 @@ tanh bends by more than half a step. `squash=False` leaves the tanh out.
 """
 
 import dataclasses
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -105,7 +106,9 @@ class Mint(Quantizer):
     def apply(self, x, state, train):
         """Values on the grid; alpha is trained by gradient, not here."""
         values = jnp.tanh(x) if self.squash else x
-        return round_to_scale(values, state.alpha, self._count), state
+        # Counted here: the backward pass runs outside of `parallel.whole`.
+        size = x.size * parallel.parts()
+        return round_to_scale(values, state.alpha, self._count, size), state
 
     def stored_numbers(self, state):
         """The scale, unless it is stored with the kernel."""
@@ -126,21 +129,24 @@ def least_error(x: Float[Array, "N"], n: Float[Array, ""]) -> Float[Array, ""]:
     reach = jnp.max(jnp.abs(x))
     shares = jnp.exp2(-jnp.arange(128, dtype=x.dtype) / 16)
     alphas = jnp.where(reach > 0, reach, 1) * shares
-    error = lambda alpha: jnp.sum(jnp.square(x - _on_scale(x, alpha, n, x.size)))
+    error = lambda alpha: jnp.sum(jnp.square(x - _on_scale(x, alpha, n)))
+    # One after the other: all at once would take 128 times the memory of the values.
     return alphas[jnp.argmin(jax.lax.map(error, alphas))]
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def round_to_scale(
-    x: Float[Array, "..."], alpha: Float[Array, ""], n: int
+    x: Float[Array, "..."], alpha: Float[Array, ""], n: int, size: Any
 ) -> Float[Array, "..."]:
     """q = (a / n) round(n y), y = clip(x / a, -1, 1), a = |alpha|, by MINT's gradients.
 
     Straight-through for x inside [-a, a], zero outside. For alpha, sign(alpha) times
     dq/da = round(n y) / n - y 1[inside], summed and scaled by 1 / sqrt(N n). The sign
-    of 0 is +1, so that alpha leaves it.
+    of 0 is +1, so that alpha leaves it. N is `size`, the number of values on all
+    devices, which may be a symbol (`jax.export`).
     """
-    # Counted here: the backward pass runs outside of `parallel.whole`.
-    return _round_to_scale(x, alpha, n, x.size * parallel.parts())
+    del size  # Only the backward pass needs it.
+    return _on_scale(x, alpha, n)
 
 
 def _inside_scale(x, alpha):
@@ -149,17 +155,13 @@ def _inside_scale(x, alpha):
     return a, jnp.clip(x / jnp.maximum(a, jnp.finfo(a.dtype).tiny), -1, 1)
 
 
-def _on_scale(x: Array, alpha: Array, n: Array | int, size: Any) -> Array:
-    del size  # Only the backward pass needs it.
+def _on_scale(x: Array, alpha: Array, n: Array | int) -> Array:
     a, y = _inside_scale(x, alpha)
     return (a * share_of(jnp.round(n * y), n)).astype(x.dtype)
 
 
-_round_to_scale = jax.custom_vjp(_on_scale, nondiff_argnums=(2, 3))
-
-
 def _round_to_scale_forward(x, alpha, n, size):
-    return _on_scale(x, alpha, n, size), (x, alpha)
+    return round_to_scale(x, alpha, n, size), (x, alpha)
 
 
 def _round_to_scale_backward(n, size, residual, gradient):
@@ -167,10 +169,10 @@ def _round_to_scale_backward(n, size, residual, gradient):
     a, y = _inside_scale(x, alpha)
     inside = jnp.abs(x) <= a
     for_a = jnp.sum(gradient * (jnp.round(n * y) / n - jnp.where(inside, y, 0)))
-    # The size may be a symbol (`jax.export`), of which `math` knows no root.
+    # `math` knows no root of a symbol.
     root = jnp.sqrt(jnp.asarray(size * n, for_a.dtype))
     for_alpha = jnp.where(alpha < 0, -for_a, for_a) / root
     return jnp.where(inside, gradient, 0), for_alpha
 
 
-_round_to_scale.defvjp(_round_to_scale_forward, _round_to_scale_backward)
+round_to_scale.defvjp(_round_to_scale_forward, _round_to_scale_backward)

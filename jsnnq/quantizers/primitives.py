@@ -53,14 +53,12 @@ def round_to_grid(
 
     Args:
         x: values, channels last where the grid has one number per channel.
+        grid: the grid.
         outside: gradient outside the clip, 0 or 1; inside, ends included, it is 1.
     """
     del outside  # Only the backward pass needs it.
-    return _on_grid(x, grid)
-
-
-def _on_grid(x, grid):
     low, high, origin, span, count = (like(x, number) for number in grid)
+    # Multiplied first: a step span / count is a rounded number, and halves would move.
     steps = jnp.round(count * (jnp.clip(x, low, high) - origin) / span)
     return (origin + span * share_of(steps, count)).astype(x.dtype)
 
@@ -82,7 +80,7 @@ def _inside(x, low, high):
 
 def _round_to_grid_forward(x, grid, outside):
     inside = _inside(x, grid.low, grid.high)
-    return _on_grid(x, grid), (inside, grid)
+    return round_to_grid(x, grid, outside), (inside, grid)
 
 
 def _round_to_grid_backward(outside, residual, gradient):
@@ -161,6 +159,7 @@ SURROGATES = ("none", "identity", "clipped")
 """What passes back through a hard sign: nothing, everything, or where |u| < 1."""
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def freeze(
     u: Float[Array, "..."],
     frozen: Bool[Array, "..."],
@@ -181,27 +180,20 @@ def freeze(
         scale: magnitudes of the signs per channel (last axis), a constant for the
             gradient; by default 1.
     """
-    return _freeze(u, like(u, frozen), scale, surrogate)
-
-
-def _mixed(u: Array, frozen: Array, scale: Array | None, surrogate: str) -> Array:
     del surrogate  # Only the backward pass needs it.
     # What is no number stays none.
     sign = jnp.where(u >= 0, 1, jnp.where(u < 0, -1, u)).astype(u.dtype)
     if scale is not None:
         sign = sign * like(u, scale).astype(u.dtype)
-    return jnp.where(frozen, sign, jnp.clip(u, -1, 1))
+    return jnp.where(like(u, frozen), sign, jnp.clip(u, -1, 1))
 
 
-_freeze = jax.custom_vjp(_mixed, nondiff_argnums=(3,))
-
-
-def _freeze_forward(u, frozen, scale, surrogate):
+def _freeze_forward(u, frozen, surrogate, scale):
     smooth = jnp.abs(u) < 1
     hard = {"none": False, "identity": True, "clipped": smooth}[surrogate]
     # One bit of memory per entry is enough where signs have no scale.
-    passes = jnp.where(frozen, hard, smooth)
-    return _mixed(u, frozen, scale, surrogate), (passes, frozen, scale)
+    passes = jnp.where(like(u, frozen), hard, smooth)
+    return freeze(u, frozen, surrogate, scale), (passes, frozen, scale)
 
 
 def _freeze_backward(surrogate, residual, gradient):
@@ -211,10 +203,11 @@ def _freeze_backward(surrogate, residual, gradient):
     if scale is None:
         return passed, None, None
     slope = like(passed, scale).astype(passed.dtype)
-    return jnp.where(frozen, passed * slope, passed), None, jnp.zeros_like(scale)
+    passed = jnp.where(like(passed, frozen), passed * slope, passed)
+    return passed, None, jnp.zeros_like(scale)
 
 
-_freeze.defvjp(_freeze_forward, _freeze_backward)
+freeze.defvjp(_freeze_forward, _freeze_backward)
 
 
 def mean_magnitude(x: Float[Array, "*N C"]) -> Float[Array, "C"]:

@@ -16,8 +16,6 @@ from jsnnq.errors import choose
 from jsnnq.quantizers.base import SignQuantizer
 from jsnnq.quantizers.primitives import freeze, mean_magnitude
 
-GRADIENTS = ("identity", "clipped")
-
 
 class Signs(NamedTuple):
     """What signs remember: their magnitude as of the last training step, or None."""
@@ -42,7 +40,7 @@ class STE(SignQuantizer):
     scaled: bool = False
 
     def __post_init__(self):
-        choose("gradient", self.gradient, GRADIENTS)
+        choose("gradient", self.gradient, ("identity", "clipped"))
 
     def init(self, key, x):
         """The magnitudes of the values; nothing is random here."""

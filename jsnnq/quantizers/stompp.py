@@ -191,6 +191,7 @@ class StoMPP(SignQuantizer):
             return freeze(x, frozen, "none", scale), state
         mask = _advance(self.schedule, self.law, _mask_shape(x, self._masks), state)
         kept = mask if self.law == "bernoulli" else None
+        # Drawn whole on every device, so that their number changes no mask.
         mask = parallel.own(mask) if self._masks == "sample" else mask
         state = state._replace(step=state.step + 1, mask=kept, scale=scale)
         return freeze(x, mask, self.surrogate, scale), state
@@ -242,7 +243,10 @@ def windows(
 
 
 def bernoulli_lag(schedule: str, refresh: int, length: int) -> float:
-    """The expected share that is not frozen when a window of `bernoulli` masks ends."""
+    """The expected share that is not frozen when a window of `bernoulli` masks ends.
+
+    Schedule and refresh are those of `StoMPP`; the window has `length` steps.
+    """
     share = 0.0
     for p in np.asarray(SCHEDULES[schedule](jnp.arange(length) / length), np.float64):
         share += (float(p) - share) / refresh

@@ -35,8 +35,6 @@ from jsnnq.quantizers.primitives import Grid, round_to_grid
 from jsnnq.runtime import parallel
 from jsnnq.runtime.precision import accumulation, at_least_float32
 
-GRIDS = ("even", "symmetric", "unsigned")
-
 
 @dataclasses.dataclass(frozen=True)
 class Uniform(Quantizer):
@@ -64,7 +62,7 @@ class Uniform(Quantizer):
 
     def __post_init__(self):
         if self.grid is not None:
-            choose("grid", self.grid, GRIDS)
+            choose("grid", self.grid, ("even", "symmetric", "unsigned"))
         least = 2 if self.grid == "symmetric" else 1
         check_bits(f"uniform ({self._grid})", self.bits, least=least)
         if isinstance(self.clip, str):
@@ -119,7 +117,12 @@ class Uniform(Quantizer):
         """The numbers of the grid; nothing is random here."""
         dtype = accumulation(x.dtype)
         clip = self._measure(x) if self.needs_values else jnp.asarray(self.clip, dtype)
-        return make_grid(self.bits, clip, self._grid)
+        symmetric = self._grid == "symmetric"
+        steps = 2 ** (self.bits - 1) - 1 if symmetric else 2**self.bits - 1
+        zero, count = jnp.zeros_like(clip), jnp.asarray(steps, clip.dtype)
+        if self._grid == "even":
+            return Grid(-clip, clip, -clip, 2 * clip, count)
+        return Grid(-clip if symmetric else zero, clip, zero, clip, count)
 
     def apply(self, x, state, train):
         """Values on the grid; in training one that follows them, if it is to."""
@@ -156,12 +159,3 @@ def _percentile(values: Float[Array, "N *C"], share: float) -> Float[Array, "*C"
 
 
 uniform = Uniform  # The name in `jsnnq`, that of a function.
-
-
-def make_grid(bits: int, clip: Float[Array, "*C"], grid: str) -> Grid:
-    """The numbers of a grid of `bits` bits on the range that `clip` spans."""
-    steps = 2 ** (bits - 1) - 1 if grid == "symmetric" else 2**bits - 1
-    zero, count = jnp.zeros_like(clip), jnp.asarray(steps, clip.dtype)
-    if grid == "even":
-        return Grid(-clip, clip, -clip, 2 * clip, count)
-    return Grid(zero if grid == "unsigned" else -clip, clip, zero, clip, count)

@@ -135,6 +135,7 @@ def _name_networks(groups: Sequence[Group]) -> list[Group]:
 
 
 def _order(group: Group) -> tuple:
+    # Quantizers of a user are in none of the lists, and stand behind ours.
     last = lambda one, known: known.index(one) if one in known else len(known)
     kind, method = KINDS.index(group.kind), group.method
     place = last(group.place, _PLACES)

@@ -19,7 +19,6 @@ from jsnnq.analysis.firing import Counts
 from jsnnq.config import Run
 from jsnnq.report import summary, tables
 from jsnnq.report.numbers import distance, percent
-from jsnnq.report.plots import gallery, heatmap, histograms, style
 from jsnnq.report.results import Results, is_synthetic, read
 from jsnnq.runtime import files
 
@@ -49,6 +48,8 @@ def write(
     Raises:
         InputError: `results` is of another schema, or `out` cannot be written.
     """
+    from jsnnq.report.plots import gallery  # Only what draws loads matplotlib.
+
     study = read(results, firing, curves, looks)
     drawn = gallery.draw(study)
     contents = {"results.csv": tables.as_csv(study).encode()}
@@ -98,17 +99,15 @@ def layer_table(found: Mapping[str, Any], names: tuple[str, str]) -> rich.table.
         f"dead {percent(row['dead'])} %, saturated {percent(row['saturated'])} %"
         for name, row in zip(_letter(names), found["rows"], strict=True)
     )
-    synthetic = is_synthetic(dataset)
-    title = summary.say("heading", "Two networks", dataset, synthetic)
+    title = summary.say("heading", "Two networks", dataset, is_synthetic(dataset))
     made = tables.empty(title, described)
     made.add_column("Layer", overflow="fold")
     for heading in ("Rate A", "Rate B", "EMD", "Matched"):
         made.add_column(heading, justify="right")
+    rates = [record.rates() for record in found["firing"]]
     for layer in found["emd"]["layers"]:
-        both = []
-        for record in found["firing"]:
-            both.append(float(record.rates()[layer].mean()))
-        numbers = [*both, *(each["layers"][layer] for each in measured)]
+        numbers = [float(each[layer].mean()) for each in rates]
+        numbers += [each["layers"][layer] for each in measured]
         made.add_row(rich.text.Text(layer), *map(distance, numbers))
     made.add_section()
     for key, words in _SUMMARY.items():
@@ -159,15 +158,16 @@ def write_comparison(
     Raises:
         InputError: `out` cannot be written.
     """
+    from jsnnq.report.plots import heatmap, histograms, style
+
     known = {key: value for key, value in found.items() if key != "firing"}
     text = json.dumps({"names": names, **known}, indent=1) + "\n"
     contents = {"comparison.json": text.encode()}
     dataset = str(found.get("dataset", ""))
-    plots = {
-        "emd_layers.png": heatmap.draw_distances,
-        "firing.png": histograms.draw_two,
-    }
-    for name, draw in plots.items():
+    for name, draw in (
+        ("emd_layers.png", heatmap.draw_distances),
+        ("firing.png", histograms.draw_two),
+    ):
         with style.style():
             figure = draw(found, _letter(names))
             style.sign(figure, dataset, is_synthetic(dataset))
@@ -190,9 +190,8 @@ def _publish(out: Path, contents: Mapping[str, bytes]) -> list[Path]:
 
 def _provenance(study: Results) -> dict[str, str]:
     known = dict(study.results.get("provenance") or {})
-    made = [
-        row["made"] for group in study.groups for row in group.rows if "made" in row
-    ]
+    rows = (row for group in study.groups for row in group.rows)
+    made = [row["made"] for row in rows if "made" in row]
     silent = sum(not one.get("command") for one in made)
     if 0 < silent < len(made):
         known["not recorded"] = f"commit and command of {silent} of {len(made)} runs"
@@ -216,4 +215,5 @@ def _markdown(study: Results, plots: Mapping[str, str], undrawn: Sequence[str]) 
     text = _written(
         "report.md.jinja", study, undrawn, plots=plots, table=tables.markdown(study)
     )
+    # What the template leaves out leaves its empty lines behind.
     return re.sub(r" *\n{2,}", "\n\n", text).strip() + "\n"

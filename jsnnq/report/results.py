@@ -149,10 +149,11 @@ class Results:
 
     methods = property(lambda self: [group.method for group in self.groups])
 
-    @property
-    def quantized(self) -> list[Group]:
-        """The groups of quantized networks."""
-        return [group for group in self.groups if group.kind == "quantized"]
+    def of_kind(self, kind: str) -> list[Group]:
+        """The groups of float networks, controls or quantized networks."""
+        return [group for group in self.groups if group.kind == kind]
+
+    quantized = property(lambda self: self.of_kind("quantized"))
 
     def paper(self, group: Group) -> Mapping[str, Any]:
         """What was published for this row: `accuracy`, `emd`, `grade`, `of`."""
@@ -161,7 +162,7 @@ class Results:
     @property
     def float_accuracies(self) -> list[float]:
         """Of the float networks trained from scratch, one per seed."""
-        floats = (group for group in self.groups if group.kind == "float")
+        floats = self.of_kind("float")
         return [value for group in floats for value in group.values("accuracy")]
 
     @property
@@ -179,8 +180,8 @@ class Results:
         kinds = ("control", "float") if start == "checkpoint" else ("float",)
         wanted = set(seeds)
         for kind in kinds:
-            alike = [group for group in self.groups if group.kind == kind]
-            known = [pair for g in alike for pair in g.by_seed("accuracy").items()]
+            alike = [group.by_seed("accuracy") for group in self.of_kind(kind)]
+            known = [pair for accuracies in alike for pair in accuracies.items()]
             paired = [accuracy for seed, accuracy in known if seed in wanted]
             if known:
                 return statistics.fmean(paired or [accuracy for _, accuracy in known])
@@ -224,9 +225,8 @@ class Results:
         """The same network in full precision, under the same recipe if there is one."""
         floats = [
             other
-            for other in self.groups
-            if (other.kind, other.network) == ("float", group.network)
-            and other.name != group.name
+            for other in self.of_kind("float")
+            if other.network == group.network and other.name != group.name
         ]
         alike = [other for other in floats if other.recipe == group.recipe]
         return next(iter(alike or floats), None)
@@ -262,11 +262,11 @@ class Results:
         configs = {key: group.config for key, group in groups.items()}
         for run, config in self.diverged.items():
             # Of results that do not say how a run was made the name has to do.
-            alike = [key for key in groups if key[0] == run.name]
-            key = (run.name, config.start) if config else next(iter(alike), None)
-            if key and (config is None or config.kind == "quantized"):
-                lost.setdefault(key, []).append(run.seed)
-                configs.setdefault(key, config or groups[key].config)
+            alike = (one.config for one in groups.values() if one.name == run.name)
+            made = config or next(alike, None)
+            if made and made.kind == "quantized":
+                lost.setdefault((run.name, made.start), []).append(run.seed)
+                configs.setdefault((run.name, made.start), made)
         found = []
         for key, config in configs.items():
             group, gone = groups.get(key), lost.get(key, [])

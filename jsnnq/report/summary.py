@@ -55,7 +55,7 @@ def finding(study: Results) -> Finding:
     seeds = {tuple(group.seeds) for group in judged}
     # Groups of several sets of seeds have as many controls.
     base = study.base(start, seeds.pop() if len(seeds) == 1 else ())
-    tuned = any(group.kind == "control" for group in study.groups)
+    tuned = bool(study.of_kind("control"))
     kept = {group.start for group in silent or same}
     return Finding(judged, silent, same, start, base, tuned, kept)
 

@@ -8,13 +8,13 @@ import csv
 import dataclasses
 import html
 import io
-import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import rich.box
 import rich.table
 import rich.text
+from flax.traverse_util import flatten_dict
 
 from jsnnq.report import meaning
 from jsnnq.report.groups import Group
@@ -30,16 +30,18 @@ class Cell(NamedTuple):
     spread: str = ""
 
 
+_Cells = Callable[[Results, Group], Cell]
+
+
 class Column(NamedTuple):
     """A heading, what it means, and the cell of a network."""
 
     title: str
     help: str
-    cell: Callable[[Results, Group], Cell]
+    cell: _Cells
     is_text: bool = False
 
 
-_Cells = Callable[[Results, Group], Cell]
 _EMPTY = Cell("–", "")
 
 
@@ -47,18 +49,39 @@ def _text(say: Callable[[Results, Group], str]) -> _Cells:
     return lambda *of: Cell(words, words) if (words := say(*of)) else _EMPTY
 
 
-def _number(path: str, show: Callable[[float], str], spread: bool = False) -> _Cells:
-    """Cells with the mean over seeds, and their range where asked for."""
-
-    def cell(study: Results, group: Group) -> Cell:
-        values = group.values(path)
-        if not values:
-            return _EMPTY
-        mean, ends = statistics.fmean(values), [show(min(values)), show(max(values))]
-        differ = spread and ends[0] != ends[1]
-        return Cell(show(mean), mean, "–".join(ends) if differ else "")
+def _number(
+    value: Callable[[Results, Group], float | None],
+    show: Callable[[float], str],
+    spread: Callable[[Results, Group], str] = lambda *of: "",
+) -> _Cells:
+    def cell(*of: Any) -> Cell:
+        number = value(*of)
+        return _EMPTY if number is None else Cell(show(number), number, spread(*of))
 
     return cell
+
+
+def _mean(path: str, show: Callable[[float], str], spread: bool = False) -> _Cells:
+    """Cells with the mean over seeds, and their range where asked for."""
+
+    def ends(study: Results, group: Group) -> str:
+        values = group.values(path)
+        low, high = show(min(values)), show(max(values))
+        return f"{low}–{high}" if spread and low != high else ""
+
+    return _number(lambda _, group: group.mean(path), show, ends)
+
+
+def _published(part: str, show: Callable[[float], str]) -> _Cells:
+    """Cells with a value of the paper, what it was published for and its grade."""
+
+    def origin(study: Results, group: Group) -> str:
+        known = study.paper(group)
+        grade = known.get(f"{part}_grade") or known.get("grade")
+        said = filter(None, [known.get("of"), grade, known.get("note")])
+        return ", ".join(map(str, said))
+
+    return _number(lambda study, group: study.paper(group).get(part), show, origin)
 
 
 def _ratio(study: Results, group: Group) -> Cell:
@@ -66,28 +89,6 @@ def _ratio(study: Results, group: Group) -> Cell:
     if ratio is None or control is None:
         return _EMPTY
     return Cell(f"{times(ratio)} {control.word}", ratio)
-
-
-def _points(difference: Callable[[Results, Group], float | None]) -> _Cells:
-    def cell(study: Results, group: Group) -> Cell:
-        number = difference(study, group)
-        return _EMPTY if number is None else Cell(points(number), number)
-
-    return cell
-
-
-def _published(part: str, show: Callable[[float], str]) -> _Cells:
-    """Cells with a value of the paper, what it was published for and its grade."""
-
-    def cell(study: Results, group: Group) -> Cell:
-        known = study.paper(group)
-        if known.get(part) is None:
-            return _EMPTY
-        grade = known.get(f"{part}_grade") or known.get("grade")
-        said = map(str, filter(None, [known.get("of"), grade, known.get("note")]))
-        return Cell(show(known[part]), known[part], ", ".join(said))
-
-    return cell
 
 
 _OF_PAPER = {
@@ -102,12 +103,12 @@ _OF_PAPER = {
 _family = lambda study, group: group.family
 _reading = lambda study, group: study.reading(group).words
 _spread = lambda study, group: _ACCURACY.cell(study, group).spread
-_ACCURACY = Column("Acc. %", "held-out accuracy", _number("accuracy", percent, True))
+_ACCURACY = Column("Acc. %", "held-out accuracy", _mean("accuracy", percent, True))
 _COST = (
-    Column("ACs", "accumulates per image", _number("cost.acs", amount)),
-    Column("MACs", "multiply-accumulates per image", _number("cost.macs", amount)),
-    Column("Weights KiB", "scales included", _number("cost.weight_bits", kib)),
-    Column("Time s", "wall clock", _number("wall_s", "{:.1f}".format)),
+    Column("ACs", "accumulates per image", _mean("cost.acs", amount)),
+    Column("MACs", "multiply-accumulates per image", _mean("cost.macs", amount)),
+    Column("Weights KiB", "scales included", _mean("cost.weight_bits", kib)),
+    Column("Time s", "wall clock", _mean("wall_s", "{:.1f}".format)),
 )
 _NAME = Column("Network", "row of the study", _text(lambda _, g: g.name), True)
 _SEEDS = Column(
@@ -117,7 +118,7 @@ _BITS = "bits of a weight or membrane potential"
 _SPIKING = (
     _NAME,
     _ACCURACY,
-    Column("EMD", "mean over layers", _number("emd.mean", distance, True)),
+    Column("EMD", "mean over layers", _mean("emd.mean", distance, True)),
     Column("Against", "EMD as a multiple of its control", _ratio),
     Column("Reading", "accuracy and EMD together", _text(_reading), True),
     Column("Family", "what is quantized, and how", _text(_family), True),
@@ -125,25 +126,25 @@ _SPIKING = (
     Column("Clip", "largest magnitude", _text(lambda _, g: meaning.clip(g.config))),
     Column("Start", "what training began from", _text(lambda _, g: g.start), True),
     _SEEDS,
-    Column("Weighted", "EMD weighted by neurons", _number("emd.weighted", distance)),
-    Column("Max", "EMD of the worst layer", _number("emd.max", distance)),
-    Column("Pooled", "EMD of all neurons at once", _number("emd.pooled", distance)),
-    Column("Matched", "neuron by neuron", _number("matched.mean", distance)),
-    Column("Rate", "mean firing rate", _number("mean_rate", distance)),
-    Column("Dead %", "rate below 0.05", _number("dead", percent)),
-    Column("Satur. %", "rate above 0.95", _number("saturated", percent)),
+    Column("Weighted", "EMD weighted by neurons", _mean("emd.weighted", distance)),
+    Column("Max", "EMD of the worst layer", _mean("emd.max", distance)),
+    Column("Pooled", "EMD of all neurons at once", _mean("emd.pooled", distance)),
+    Column("Matched", "neuron by neuron", _mean("matched.mean", distance)),
+    Column("Rate", "mean firing rate", _mean("mean_rate", distance)),
+    Column("Dead %", "rate below 0.05", _mean("dead", percent)),
+    Column("Satur. %", "rate above 0.95", _mean("saturated", percent)),
     *_COST[:2],
-    Column("Events", "per image", _number("cost.events", amount)),
+    Column("Events", "per image", _mean("cost.events", amount)),
     _COST[2],
-    Column("State KiB", "membrane potentials", _number("cost.state_bits", kib)),
+    Column("State KiB", "membrane potentials", _mean("cost.state_bits", kib)),
     _COST[3],
     *(_OF_PAPER[part] for part in ("accuracy", "emd", "dead")),
 )
 _BINARY = (
     _NAME,
     _ACCURACY,
-    Column("On STE", "points above straight-through", _points(Results.gain)),
-    Column("To float", "points above full precision", _points(Results.gap)),
+    Column("On STE", "points above straight-through", _number(Results.gain, points)),
+    Column("To float", "points above full precision", _number(Results.gap, points)),
     *(_OF_PAPER[part] for part in ("accuracy", "gain")),
     _SEEDS,
     Column("Family", "what is binary, and how", _text(_family), True),
@@ -181,7 +182,7 @@ def terminal(study: Results, title: str, caption: str) -> rich.table.Table:
         shown.insert(2, _RANGE)  # Other forms write it beside the accuracy.
     for column in shown:
         side = "left" if column.is_text else "right"
-        heading = column.title.replace(" ", "\n")
+        heading = column.title.replace(" ", "\n")  # two lines are narrower than one
         made.add_column(heading, justify=side, overflow="fold")
     styles = {"silent": "bold yellow", "drowned": "red"}
     for group in study.groups:
@@ -212,13 +213,14 @@ def escape(text: str) -> str:
 
 
 def as_csv(study: Results) -> str:
-    """One line per row and seed; nested keys become dotted columns."""
+    """One line per row and seed; nested keys become dotted columns, if not None."""
     lines = []
     for group in study.groups:
         for row in group.rows:
             alone = dataclasses.replace(group, rows=(row,))
             told = {"dataset": study.dataset, **row, **_read(study, alone)}
-            lines.append(_flat({**told, "paper": study.paper(group)}))
+            flat = flatten_dict({**told, "paper": study.paper(group)}, sep=".")
+            lines.append({key: x for key, x in flat.items() if x is not None})
     columns = list(dict.fromkeys(key for line in lines for key in line))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -235,14 +237,3 @@ def _read(study: Results, alone: Group) -> dict[str, Any]:
     reading = study.reading(alone).words if alone.kind == "quantized" else None
     word = control.word if control else None
     return {"control": word, "ratio": study.ratio(alone), "reading": reading}
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` becomes `{"a.b": 1}`; what is None has no column."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        elif value is not None:
-            flat[prefix + key] = value
-    return flat

@@ -101,14 +101,10 @@ def restore(
             named).
     """
     path = Path(path).absolute()
-    step = _newest(path)
-    manifest = _read_manifest(step)
+    step, manifest = _newest(path)
     if like is not None:
         _check_fit(path, manifest["leaves"], like)
-    _verify_files(step, manifest["files"])
-    plain = _readable_arrays(step)
-    if difference := _difference(manifest["leaves"], plain):
-        raise _damaged(step / _TREE, difference)
+    plain = _verified_arrays(step, manifest)
     return (plain if like is None else _fill(like, plain)), manifest["metadata"]
 
 
@@ -124,7 +120,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         InputError: there is no complete checkpoint, or its manifest is damaged.
     """
-    return _read_manifest(_newest(Path(path).absolute()))["metadata"]
+    return _newest(Path(path).absolute())[1]["metadata"]
 
 
 # The tree in plain form: what Orbax is given and what the manifest describes.
@@ -205,14 +201,6 @@ def _read_manifest(step: Path) -> dict[str, Any]:
     return content
 
 
-def _verify_files(step: Path, digests: dict[str, str]) -> None:
-    for name, digest in digests.items():
-        with _reading(step / name):
-            found = _digest_of_file(step / name)
-        if found != digest:
-            raise _damaged(step / name, "its content")
-
-
 def _difference(leaves: Any, plain: Any) -> str:
     """What is not as it was when it was given to Orbax, or nothing."""
     found = _plain(plain, _fingerprint)
@@ -278,13 +266,16 @@ def _finished(path: Path) -> list[tuple[int, Path]]:
     return sorted((int(digits), step) for digits, step in steps if digits.isdecimal())
 
 
-def _newest(path: Path) -> Path:
-    if steps := _finished(path):
-        return steps[-1][1]
-    raise InputError(
-        f"there is no complete checkpoint at {path}: give a directory in which "
-        "jsnnq saved one"
-    )
+def _newest(path: Path) -> tuple[Path, dict[str, Any]]:
+    """The newest step and its manifest."""
+    steps = _finished(path)
+    if not steps:
+        raise InputError(
+            f"there is no complete checkpoint at {path}: give a directory in which "
+            "jsnnq saved one"
+        )
+    step = steps[-1][1]
+    return step, _read_manifest(step)
 
 
 def _replace(path: Path, plain: Any, content: dict[str, Any]) -> None:
@@ -309,13 +300,24 @@ def _replace(path: Path, plain: Any, content: dict[str, Any]) -> None:
 
 
 def _write_step(step: Path, plain: Any, content: dict[str, Any]) -> None:
+    import orbax.checkpoint as ocp
+
     step.mkdir(parents=True)
     # Asks the disk for the room. It answers with an OSError; asked by Orbax, with the
     # tracebacks of a dozen threads, which no caller can keep from the terminal.
     trial = step / "trial"
     trial.write_bytes(bytes(_room(plain)))
     trial.unlink()
-    _write_arrays(step, plain)
+    # Orbax begins another file once one holds as much as it was told; the pieces of
+    # the last array may still be under way by then.
+    piece = ocp.SaveArgs(chunk_byte_size=FILE_BYTES // 8)
+    arguments = ocp.args.PyTreeSave(
+        plain,
+        save_args=jax.tree.map(lambda _: piece, plain),
+        ocdbt_target_data_file_size=FILE_BYTES // 2,
+    )
+    with _orbax(step) as (checkpointer, place):
+        checkpointer.save(place, args=arguments)
     if difference := _difference(content["leaves"], _read_arrays(step)):
         raise InputError(
             f"cannot write the checkpoint {step}: {difference} does not come back as "
@@ -350,29 +352,20 @@ def _orbax(step: Path) -> Iterator[tuple[Any, Path]]:
         yield checkpointer, place / _TREE
 
 
-def _write_arrays(step: Path, plain: Any) -> None:
-    import orbax.checkpoint as ocp
-
-    # Orbax begins another file once one holds as much as it was told; the pieces of
-    # the last array may still be under way by then.
-    piece = FILE_BYTES // 8
-    pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=piece), plain)
-    arguments = ocp.args.PyTreeSave(
-        plain, save_args=pieces, ocdbt_target_data_file_size=FILE_BYTES // 2
-    )
-    with _orbax(step) as (checkpointer, place):
-        checkpointer.save(place, args=arguments)
-
-
 def _read_arrays(step: Path) -> Any:
     with _orbax(step) as (checkpointer, place):
         return checkpointer.restore(place)
 
 
-def _readable_arrays(step: Path) -> Any:
-    """The arrays of a step whose files are as they were saved."""
+def _verified_arrays(step: Path, manifest: dict[str, Any]) -> Any:
+    """The arrays of a step whose files, and then whose leaves, are as they were."""
+    for name, digest in manifest["files"].items():
+        with _reading(step / name):
+            found = _digest_of_file(step / name)
+        if found != digest:
+            raise _damaged(step / name, "its content")
     try:
-        return _read_arrays(step)
+        plain = _read_arrays(step)
     except InputError:
         raise
     # Before it read back what it wrote, jsnnq kept what Orbax had left unmerged.
@@ -382,6 +375,9 @@ def _readable_arrays(step: Path) -> Any:
             f"the checkpoint {step} was not written whole, Orbax cannot read it "
             f"({reason}): delete the checkpoint and make it again"
         ) from error
+    if difference := _difference(manifest["leaves"], plain):
+        raise _damaged(step / _TREE, difference)
+    return plain
 
 
 def _system_reason(error: Exception) -> str | None:

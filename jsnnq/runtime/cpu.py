@@ -22,20 +22,19 @@ beside that of the gradient, normal data), those of the plain convolution by 0.2
 whole channel or image without a gradient stays without; single pixels and numbers of a
 kernel may get that little from their neighbours.
 
-Sources: Lavin and Gray, *Fast Algorithms for Convolutional Neural Networks* (arXiv
-1509.09308), sections 4.1 for F(2x2, 3x3) and 4.3 for F(4x4, 3x3); the gradient of a
-kernel is the transposed form, summed over tiles (section 4.2: F(3x3, 2x2)). Barabasz et
-al., *Error Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural
-Networks* (arXiv 1803.10986), for how much the points of F(4x4, 3x3) matter.
+Source: Lavin and Gray, *Fast Algorithms for Convolutional Neural Networks* (arXiv
+1509.09308), section 4; the gradient of a kernel is the transposed form, summed over
+tiles (section 4.2: F(3x3, 2x2)). The matrices stand in `winograd`.
 """
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from jsnnq.runtime.winograd import F2, F4, Form, transposed
 
 _CACHE = 9 * 2**18
 """Bytes of pixel tiles or patches at a time. Of 1 to 64 images at 64, 128 and 256
@@ -212,74 +211,6 @@ def correlate_patches(
     return total.reshape(3, 3, x.shape[-1], g.shape[-1])
 
 
-Matrix = Sequence[Sequence[float]]
-
-
-class Form(NamedTuple):
-    """Minimal filtering F(m, 3) along one axis: m outputs of m + 2 pixels.
-
-    outputs = A^T ((G kernel) * (B^T pixels)), in the names of Lavin and Gray.
-
-    Attributes:
-        pixels: B^T, of m + 2 rows.
-        kernel: G, of m + 2 rows for the 3 numbers of a kernel.
-        outputs: A^T, of m rows.
-    """
-
-    pixels: Matrix
-    kernel: Matrix
-    outputs: Matrix
-
-    @property
-    def step(self) -> int:
-        """m, the pixels from one tile to the next."""
-        return len(self.outputs)
-
-
-F2 = Form(
-    pixels=((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
-    kernel=((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)),
-    outputs=((1, 1, 1, 0), (0, 1, -1, -1)),
-)
-"""F(2, 3) as in Lavin and Gray, section 4.1: exact on small integers."""
-
-
-def _transposed(matrix):
-    return tuple(zip(*matrix, strict=True))
-
-
-def _form_of_points(a: float, b: float) -> Form:
-    """F(4, 3) by Toom and Cook, from values at 0, a, -a, b, -b and infinity.
-
-    A row of B^T holds the coefficients of the product of x - point over all points but
-    its own, that of G the powers of its point over the value of that product there. At
-    infinity stand the product over all points, and the last number of the kernel.
-    """
-    aa, bb = a * a, b * b
-    others = (a, bb), (-a, bb), (b, aa), (-b, aa)
-    # Each point, the square of the other, and the value of the point's own product.
-    points = [(p, other, 2 * p * p * (p * p - other)) for p, other in others]
-    powers = [(1, p, p * p, p * p * p) for p, _, _ in points]
-    return Form(
-        pixels=(
-            (aa * bb, 0, -aa - bb, 0, 1, 0),
-            *((0, -p * other, -other, p, 1, 0) for p, other, _ in points),
-            (0, aa * bb, 0, -aa - bb, 0, 1),
-        ),
-        kernel=(
-            (1 / (aa * bb), 0, 0),
-            *((1 / value, p / value, p * p / value) for p, _, value in points),
-            (0, 0, 1),
-        ),
-        outputs=_transposed([(1, 0, 0, 0), *powers, (0, 0, 0, 1)]),
-    )
-
-
-F4 = _form_of_points(5 / 8, 3 / 2)
-"""F(4, 3). Of fourteen pairs of points between 1/2 and 2 these came nearest to double
-precision: the largest error is a fourth of that with Lavin and Gray's 1 and 2."""
-
-
 def _form_of_gradients(x, kernel):
     count, height, width, _ = x.shape
     tiles = count * height * width // 16
@@ -330,12 +261,12 @@ def correlate_tiles(
     step, size = form.step, form.step + 2
 
     def product(x, g):
-        outputs = _tiles(_transposed(form.outputs), g, step, step)
+        outputs = _tiles(transposed(form.outputs), g, step, step)
         return _products(_pixel_tiles(x, form), outputs, (1, 1))
 
     total = _summed_over_parts(product, _tile_parts(x, form), x, g)
     total = total.reshape(size, size, *total.shape[1:])
-    total = _transformed(_transposed(form.kernel), total)
+    total = _transformed(transposed(form.kernel), total)
     return total.reshape(3, 3, *total.shape[1:])
 
 

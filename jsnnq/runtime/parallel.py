@@ -25,7 +25,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
-from jsnnq.errors import check_compiler
+from jsnnq.errors import InputError, check_compiler
 
 # Everything that trains, evaluates or quantizes comes past here.
 check_compiler()
@@ -60,6 +60,28 @@ def threads(count: int) -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if count > 1 and _TERMINATES not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --{_TERMINATES}={PATIENCE}".strip()
+
+
+def chosen(wanted: int | None) -> Devices:
+    """So many devices; by default all there are, but of a CPU one.
+
+    There sharing changes the order of sums, and the cores may be those of several
+    people.
+
+    Raises:
+        InputError: there are not so many.
+    """
+    with contextlib.suppress(RuntimeError):  # JAX was in use before.
+        threads(max(1, wanted or 1))
+    found = jax.devices()
+    if wanted is None:
+        wanted = 1 if jax.default_backend() == "cpu" else len(found)
+    if not 1 <= wanted <= len(found):
+        raise InputError(
+            f"devices is {wanted}: there are {len(found)} here, of which at least one "
+            "is needed"
+        )
+    return found[:wanted]
 
 
 def mesh(devices: Devices, batch: int) -> Mesh | None:

@@ -7,13 +7,6 @@ from collections.abc import Callable
 
 from jsnnq.errors import InputError
 
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
-
-
-def _kept_back(seconds: float) -> float:
-    """Of a budget, for what follows training: writing its state, and the report."""
-    return min(30.0, max(5.0, seconds / 20), seconds / 4)
-
 
 class OutOfTime(Exception):
     """The time was spent before a row was done; what was done of it is kept."""
@@ -25,12 +18,10 @@ def seconds(text: str) -> float:
     Raises:
         InputError: it is none, or not above zero.
     """
-    found = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s?)?", text.strip())
-    try:
-        parts = [float(part or 0) for part in found.groups()] if found else [0.0]
-    except ValueError:
-        parts = [0.0]
-    total = sum(x * unit for x, unit in zip(parts, _UNITS.values(), strict=False))
+    number = r"(\d+\.?\d*|\.\d+)"
+    found = re.fullmatch(rf"(?:{number}h)?(?:{number}m)?(?:{number}s?)?", text.strip())
+    hours, minutes, rest = map(float, found.groups("0") if found else (0, 0, 0))
+    total = 3600 * hours + 60 * minutes + rest
     if not total > 0:
         raise InputError(
             f"the budget {text!r} is no duration: give one such as 9m, 1h30m or 90s"
@@ -51,7 +42,9 @@ class Budget:
     ):
         self.whole = seconds
         self._clock = clock
-        self._end = clock() + seconds - _kept_back(seconds)
+        # Writing the state and the report takes time after training, too.
+        kept_back = min(30.0, max(5.0, seconds / 20), seconds / 4)
+        self._end = clock() + seconds - kept_back
 
     @property
     def left(self) -> float:

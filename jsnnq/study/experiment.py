@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jsnnq.config import STARTS, Config
+from jsnnq.config import STARTS, BinaryNetworkConfig, Config, NetworkConfig
 from jsnnq.errors import InputError
 from jsnnq.report.comparisons import Claims
 
@@ -152,18 +152,14 @@ def _check_controls(rows: Mapping[str, Config]) -> None:
 
 def parent(rows: Mapping[str, Config], row: Config) -> str | None:
     """Name of the float row a row is compared with: same data, same network."""
-    for name, other in rows.items():
-        if other.kind == "float" and _same_network(other, row):
-            return name
-    return None
+    floats = (name for name, other in rows.items() if other.kind == "float")
+    return next((n for n in floats if _network(rows[n]) == _network(row)), None)
 
 
-def _same_network(one: Config, other: Config) -> bool:
-    def without_placement(config):
-        network = config.network
-        if config.spikes:
-            neuron = dataclasses.replace(network.neuron, placement="stored")
-            network = dataclasses.replace(network, neuron=neuron)
-        return config.data, network
-
-    return without_placement(one) == without_placement(other)
+def _network(row: Config) -> tuple[str, NetworkConfig | BinaryNetworkConfig]:
+    """Data and network, wherever a membrane quantizer acts."""
+    network = row.network
+    if isinstance(network, NetworkConfig):
+        neuron = dataclasses.replace(network.neuron, placement="stored")
+        network = dataclasses.replace(network, neuron=neuron)
+    return row.data, network

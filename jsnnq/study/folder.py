@@ -10,10 +10,11 @@ The rows on disk are the study: whatever was asked for last, all of them are in 
 results, and none is ever written over.
 """
 
+import functools
 import itertools
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from jsnnq.analysis import emd
@@ -47,45 +48,34 @@ class StudyFolder:
 
     def __init__(self, out: Path):
         self.out = out
-        self._rows: dict[Path, dict[str, Any]] = {}
-        self._apart: dict[tuple[Path, Path], dict[str, Any]] = {}
+        # What is on disk never changes, and is asked for after every row.
+        self._read = functools.cache(_row)
+        self._apart = functools.cache(
+            lambda *pair: emd.compare(*map(Counts.load, pair)).as_data()
+        )
 
-    def folder(self, name: str, seed: int) -> Path:
+    def folder(self, run: Run) -> Path:
         """Where a run is kept."""
-        return self.out / "runs" / f"{name}-seed{seed}"
+        return self.out / "runs" / f"{run.name}-seed{run.seed}"
 
-    def has(self, job: Job) -> bool:
+    def has(self, run: Run) -> bool:
         """Whether a row is done."""
-        return (self.folder(job.name, job.seed) / ROW).exists()
+        return (self.folder(run) / ROW).exists()
+
+    def has_diverged(self, run: Run) -> bool:
+        """Whether a run was left because its numbers were not finite."""
+        return (self.folder(run) / "last_good").is_dir() and not self.has(run)
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Writes down a row that is done."""
-        files.write_json(self.folder(row["name"], row["seed"]) / ROW, row)
+        files.write_json(self.folder(run_of(row)) / ROW, row)
 
     def rows(self) -> list[dict[str, Any]]:
         """All rows that are done: by kind, then seed by seed as the study has them."""
         found = [self._read(path) for path in self.out.glob(f"runs/*/{ROW}")]
-        names = list(identity_of(self.out)["rows"])
-        return sorted(
-            found,
-            key=lambda row: (
-                KINDS.index(row["kind"]),
-                row["seed"],
-                names.index(row["name"]),
-            ),
-        )
-
-    def _read(self, path: Path) -> dict[str, Any]:
-        if path not in self._rows:
-            row = files.read_json(path)
-            if not isinstance(row, dict) or row.get("kind") not in KINDS:
-                raise InputError(
-                    f"{str(path)!r} is no row of a study: remove its folder, and type "
-                    "the same command again"
-                )
-            # Rows that were made before this was written down have no provenance.
-            self._rows[path] = {"made": dict.fromkeys(_PROVENANCE), **row}
-        return self._rows[path]
+        kind, name = KINDS.index, list(identity_of(self.out)["rows"]).index
+        place = lambda row: (kind(row["kind"]), row["seed"], name(row["name"]))
+        return sorted(found, key=place)
 
     def expected(self, job: Job, device: str) -> float | None:
         """Seconds that are left of a row, from what rows like it took on this device.
@@ -101,7 +91,7 @@ class StudyFolder:
         if not alike:
             return None
         left = max(row["wall_s"] for row in alike)
-        partial = self.folder(job.name, job.seed) / "partial"
+        partial = self.folder(job.run) / "partial"
         if partial.is_dir():
             left -= checkpoint.read_metadata(partial)["wall_s"]
         return left if left > 0 else None
@@ -124,9 +114,8 @@ class StudyFolder:
             claims: what the experiment claims, to be held against the rows.
         """
         rows, planned = self.rows(), list(planned)
-        done = {Run(row["name"], row["seed"]) for row in rows}
         lost = {run for run in planned if self.has_diverged(run)} | set(diverged)
-        lost -= done
+        lost -= set(map(run_of, rows))
         configs = identity_of(self.out)["rows"] if lost else {}
         drifts = [row["emd"] for row in rows if row["kind"] == "control" and row["emd"]]
         floor, floor_range = _summarise(self._between_floats(rows))
@@ -154,25 +143,31 @@ class StudyFolder:
         }
         return held(results, claims)
 
-    def has_diverged(self, run: Run) -> bool:
-        """Whether a run was left because its numbers were not finite."""
-        folder = self.folder(*run)
-        return (folder / "last_good").is_dir() and not (folder / ROW).exists()
-
     def _between_floats(self, rows: Iterable[Mapping[str, Any]]):
         """The distances between float networks of different seeds, all pairs."""
         floats: dict[str, list[Path]] = {}
         for row in rows:
-            path = self.folder(row["name"], row["seed"]) / "firing.npz"
+            path = self.folder(run_of(row)) / "firing.npz"
             if row["kind"] == "float" and path.exists():
                 floats.setdefault(row["name"], []).append(path)
-        pairs = [
-            pair for same in floats.values() for pair in itertools.combinations(same, 2)
-        ]
-        for pair in pairs:
-            if pair not in self._apart:
-                self._apart[pair] = emd.compare(*map(Counts.load, pair)).as_data()
-        return [self._apart[pair] for pair in pairs]
+        pairs = (itertools.combinations(same, 2) for same in floats.values())
+        return [self._apart(*pair) for pair in itertools.chain(*pairs)]
+
+
+def _row(path: Path) -> dict[str, Any]:
+    row = files.read_json(path)
+    if not isinstance(row, dict) or row.get("kind") not in KINDS:
+        raise InputError(
+            f"{str(path)!r} is no row of a study: remove its folder, and type "
+            "the same command again"
+        )
+    # Rows that were made before this was written down have no provenance.
+    return {"made": dict.fromkeys(_PROVENANCE), **row}
+
+
+def run_of(row: Mapping[str, Any]) -> Run:
+    """The run whose row it is."""
+    return Run(row["name"], row["seed"])
 
 
 def claim(out: Path, rows: Mapping[str, Any], hold_out: int = 0) -> StudyFolder:
@@ -233,18 +228,12 @@ def _summarise(found: list[dict[str, Any]]) -> tuple[Any, Any]:
     if not found:
         return None, None
     keys = ("mean", "weighted", "max", "pooled")
-    mean: dict[str, Any] = {
-        key: math.fsum(one[key] for one in found) / len(found) for key in keys
-    }
+    each = {key: [one[key] for one in found] for key in keys}
+    mean: dict[str, Any] = {key: fmean(values) for key, values in each.items()}
     mean["layers"] = {
-        name: math.fsum(one["layers"][name] for one in found) / len(found)
-        for name in found[0]["layers"]
+        name: fmean(one["layers"][name] for one in found) for name in found[0]["layers"]
     }
-    span = {
-        key: [min(one[key] for one in found), max(one[key] for one in found)]
-        for key in keys
-    }
-    return mean, span
+    return mean, {key: [min(values), max(values)] for key, values in each.items()}
 
 
 def held(results: dict[str, Any], claims: comparisons.Claims) -> dict[str, Any]:
@@ -280,14 +269,16 @@ def write_report(out: Path, claims: comparisons.Claims | None = None) -> list[Pa
         results = held(results, claims)
         files.write_json(path, results)
     known = StudyFolder(out)
-    records, curves, looks = {}, {}, {}
-    for row in results["rows"]:
-        folder = known.folder(row["name"], row["seed"])
-        run = Run(row["name"], row["seed"])
-        if (folder / "firing.npz").exists():
-            records[run] = Counts.load(folder / "firing.npz")
-        if (folder / "log.jsonl").exists():
-            curves[run] = read_curve(folder / "log.jsonl")
-        if (folder / "looks.jsonl").exists():
-            looks[run] = probe.read_looks(folder / "looks.jsonl")
-    return page.write(out, results, firing=records, curves=curves, looks=looks)
+    folders = {run: known.folder(run) for run in map(run_of, results["rows"])}
+
+    def each(name, load):
+        paths = {run: folder / name for run, folder in folders.items()}
+        return {run: load(path) for run, path in paths.items() if path.exists()}
+
+    return page.write(
+        out,
+        results,
+        firing=each("firing.npz", Counts.load),
+        curves=each("log.jsonl", read_curve),
+        looks=each("looks.jsonl", probe.read_looks),
+    )

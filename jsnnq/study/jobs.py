@@ -32,6 +32,11 @@ class Job:
         """Its name and seed."""
         return Run(self.name, self.seed)
 
+    @property
+    def origin(self) -> Run | None:
+        """The run of that float row, which has the same seed."""
+        return Run(self.parent, self.seed) if self.parent else None
+
 
 def plan(rows: Mapping[str, Config], seeds: int, row_seeds: int) -> list[Job]:
     """Every job in the order it is done: float networks, controls, quantized rows.
@@ -100,6 +105,5 @@ def select(jobs: Iterable[Job], pattern: str | None) -> list[Job]:
         raise InputError(
             f"--rows {pattern!r} matches no row: there are {', '.join(names)}"
         )
-    wanted = {(job.name, job.seed) for job in chosen}
-    wanted |= {(job.parent, job.seed) for job in chosen}
-    return [job for job in jobs if (job.name, job.seed) in wanted]
+    wanted = {run for job in chosen for run in (job.run, job.origin)}
+    return [job for job in jobs if job.run in wanted]

@@ -10,7 +10,7 @@ from jsnnq.errors import InputError
 from jsnnq.report.results import read
 from jsnnq.runtime import files
 from jsnnq.study.experiment import check_rows
-from jsnnq.study.folder import MARKER, ROW, StudyFolder, claim, identity, identity_of
+from jsnnq.study.folder import MARKER, ROW, claim, identity_of
 
 
 def merge(
@@ -48,17 +48,14 @@ def merge(
             "test images: merge those that are tested on the same"
         )
     check_rows({name: from_dict(config) for name, config in rows.items()})
-    if (out / MARKER).exists():
-        files.write_json(out / MARKER, identity(rows, *held_out))
-    else:
-        claim(out, rows, *held_out)
+    target = claim(out, rows, *held_out)
     with files.held(out):
         for source in sources:
             for path in sorted(source.glob(f"runs/*/{ROW}")):
                 _bring(path.parent, out / "runs" / path.parent.name, say)
     paths = [folder / "results.json" for folder in known]
     before = [read(files.read_json(path)) for path in paths if path.is_file()]
-    results = StudyFolder(out).results(
+    results = target.results(
         dict.fromkeys(run for one in before for run in one.planned),
         {k: x for one in before for k, x in one.results.get("paper", {}).items()},
         diverged=[run for one in before for run in one.diverged],

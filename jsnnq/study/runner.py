@@ -1,22 +1,18 @@
 """A grid of rows, run one after the other into a folder; resumes.
 
 `jsnnq.study.jobs` says what there is to do, `jsnnq.study.folder` what is done and where
-it lies; here the next row is chosen and run.
-
-**What a row is read against.** Every row names its start. A row from a checkpoint is
-read against the `drift`: the distance to its parent of the float network that is
-fine-tuned with the same steps, rate and data order. A row from scratch is read against
-the `floor`: the distance between float networks of different seeds. A post-training
-row trains nothing and has neither. Without its control an EMD says nothing.
+it lies, `jsnnq.report.results` what a row is read against; here the next row is chosen
+and run.
 """
 
+import contextlib
 import dataclasses
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 
@@ -117,10 +113,8 @@ class Study:
         names = sorted({config.data for config in self._configs.values()})
         self._datasets = {name: sets.load(name, data_dir=data_dir) for name in names}
         if hold_out:
-            self._datasets = {
-                name: sets.hold_out(one, hold_out)
-                for name, one in self._datasets.items()
-            }
+            for name, one in self._datasets.items():
+                self._datasets[name] = sets.hold_out(one, hold_out)
         # Every row is built before the first is trained, so that what is wrong with
         # the last one is known now.
         self._programs = {
@@ -147,17 +141,13 @@ class Study:
                 first, and the next call tries them again. Within a limited budget
                 `diverged` says so instead.
         """
-        with files.held(self.out):
-            return self._run()
-
-    def _run(self) -> dict[str, Any]:
-        for job in self.jobs:
-            if self._folder.has(job):  # Stopped before it was tidied, perhaps.
-                tidy(self._folder.folder(job.name, job.seed))
-        lost = []
-        waiting, begun = self._to_do(), False
-        limited = self._choice.budget.is_limited
-        with _Ahead(self._compile_ahead, patient=not limited) as ahead:
+        limited, lost = self._choice.budget.is_limited, []
+        ahead = _Ahead(self._compile_ahead, patient=not limited)
+        with files.held(self.out), ahead:
+            for job in self.jobs:
+                if self._folder.has(job.run):  # Stopped before it was tidied, perhaps.
+                    tidy(self._folder.folder(job.run))
+            waiting, begun = self._to_do(), False
             while (job := self._next(waiting, begun)) is not None:
                 waiting.remove(job)
                 coming = [other for other in waiting if self._has_time_for(other)]
@@ -182,9 +172,9 @@ class Study:
                     )
                     files.write_json(self.out / "results.json", self.results())
                 self._forget(job, waiting)
-        results = self.results()
-        files.write_json(self.out / "results.json", results)
-        folder.write_report(self.out)
+            results = self.results()
+            files.write_json(self.out / "results.json", results)
+            folder.write_report(self.out)
         if lost and not limited:
             raise lost[0]
         return results
@@ -192,7 +182,7 @@ class Study:
     def decisions(self) -> dict[str, list[tuple[str, str, str]]]:
         """What the rules gave each layer of each quantized row; see `build`."""
         return {
-            name: build.decisions(config, self._programs[name].network)
+            name: build.decisions(config, cast(Any, self._programs[name].network))
             for name, config in self._configs.items()
             if config.kind == "quantized"
         }
@@ -205,13 +195,13 @@ class Study:
     @property
     def blocked(self) -> list[Job]:
         """Those that cannot begin, because their float network diverged."""
-        lost = {(job.name, job.seed) for job in self.diverged}
-        return [job for job in self.unfinished if (job.parent, job.seed) in lost]
+        lost = {job.run for job in self.diverged}
+        return [job for job in self.unfinished if job.origin in lost]
 
     @property
     def unfinished(self) -> list[Job]:
         """The jobs that are not done, of those that were asked for."""
-        return [job for job in self.jobs if not self._folder.has(job)]
+        return [job for job in self.jobs if not self._folder.has(job.run)]
 
     def results(self) -> dict[str, Any]:
         """The contents of `results.json` from the rows that are done."""
@@ -222,21 +212,18 @@ class Study:
 
     def _to_do(self) -> list[Job]:
         """What is not done; time that is short is not spent on what diverged before."""
-        limited = self._choice.budget.is_limited
-        to_do = [
-            job
-            for job in self.unfinished
-            if not (limited and self._folder.has_diverged(job.run))
-        ]
+        lost = self.diverged if self._choice.budget.is_limited else []
+        to_do = [job for job in self.unfinished if job not in lost]
+        # Now, since a folder may have been brought here without its large files.
         for job in to_do:
             self._check_parent(job)
         return to_do
 
     def _check_parent(self, job: Job) -> None:
         """Refuses a folder from which what a row starts from was taken away."""
-        if not job.parent or not self._folder.has(self._parent(job)):
+        if job.origin is None or not self._folder.has(job.origin):
             return
-        origin = self._folder.folder(job.parent, job.seed)
+        origin = self._folder.folder(job.origin)
         needed = ["checkpoint"] if job.config.start != "scratch" else []
         needed += ["firing.npz"] if job.config.spikes else []
         for path in (origin / name for name in needed):
@@ -255,7 +242,7 @@ class Study:
             job
             for job in waiting
             # Else its float network diverged, or there was no time for it.
-            if not job.parent or self._folder.has(self._parent(job))
+            if job.origin is None or self._folder.has(job.origin)
         ]
         timely = (job for job in ready if self._has_time_for(job))
         return next(timely, ready[0] if ready and not begun else None)
@@ -268,17 +255,10 @@ class Study:
         expected = self._folder.expected(job, _device())
         return budget.admits(None if expected is None else max(0.0, expected - spent))
 
-    def _parent(self, job: Job) -> Job:
-        return next(
-            other
-            for other in self.jobs
-            if (other.name, other.seed) == (job.parent, job.seed)
-        )
-
     def _execute(self, job: Job, waited: float) -> dict[str, Any]:
         """Runs a row, for whose compilation was waited so many seconds."""
-        at = self._folder.folder(job.name, job.seed)
-        origin = self._folder.folder(job.parent, job.seed) if job.parent else None
+        at = self._folder.folder(job.run)
+        origin = job.origin and self._folder.folder(job.origin)
         dataset = self._datasets[job.config.data]
         row, evaluation = execute(
             self._programs[job.name],
@@ -330,7 +310,7 @@ def _device() -> str:
     return jax.devices()[0].device_kind
 
 
-class _Ahead:
+class _Ahead(contextlib.AbstractContextManager):
     """Compiles what this row and the next ones need, on threads beside the present one.
 
     Compiling takes as long as the training of a small row, uses one core, and cannot
@@ -341,9 +321,6 @@ class _Ahead:
         self._compile_one, self._patient = compile_one, patient
         self._pool = ThreadPoolExecutor(_AHEAD, "jsnnq-compile")
         self._begun: dict[str, Future] = {}
-
-    def __enter__(self):
-        return self
 
     def __exit__(self, kind, *exception):
         # After Ctrl-C, or with little time, nobody waits for what will not be used.

@@ -9,9 +9,6 @@ from collections.abc import Mapping
 
 from jsnnq.config import Config, NetworkConfig, StoMPP
 
-_EPOCHS = 2
-"""One to freeze in, and one with all masks closed."""
-
 
 def shrink(rows: Mapping[str, Config]) -> dict[str, Config]:
     """The rows of an experiment with tiny networks, two epochs each, on digits."""
@@ -28,7 +25,7 @@ def _shrunk(row: Config) -> Config:
         network = dataclasses.replace(row.network, name=name, width=1.0, stem="cifar")
     training = dataclasses.replace(
         row.training,
-        epochs=_EPOCHS,
+        epochs=2,  # One to freeze in, and one with all masks closed.
         batch=64,
         warmup=0.0,
         looks=min(row.training.looks, 2),

@@ -37,11 +37,9 @@ def explain(
     """Replays a step once and says in which layer numbers stopped being finite.
 
     Args:
-        program: what was trained.
-        state: before the step.
+        program, state, key: of `step.train_step`.
         images: of the step, as stored, not augmented.
         labels: their classes.
-        key: the run's augmentation stream.
 
     Returns:
         The exception to raise.
@@ -67,7 +65,7 @@ def explain(
 
 def _first_bad_output(program, state, images):
     found: Any = program.network.apply(
-        state.variables(),
+        state.variables,
         program.inputs(images),
         True,
         mutable=["batch_stats", "quant", "intermediates"],

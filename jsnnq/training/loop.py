@@ -27,9 +27,8 @@ def compile_ahead(
     """Compiles what `fit` will call step by step, so that it finds it done.
 
     Args:
-        program: what will be trained.
+        program, split: of `fit`.
         state: shapes and dtypes are enough.
-        split: the training images.
     """
     if isinstance(split, Records) or jax.default_backend() != "cpu":
         return  # Batches from the host and whole epochs are compiled when they come.
@@ -66,7 +65,8 @@ def fit(
         monitor: is told of every step.
         on_epoch: called with the state after each epoch.
         look: called with the state before the first step, then `looks` times in
-            every epoch, the last time at its end.
+            every epoch, evenly and the last time at its end; after every step where
+            an epoch has fewer.
         looks: at least 1.
         enough: asked after every step (every scan where an epoch is one); once it
             says so training stops, and the state says where.
@@ -79,8 +79,10 @@ def fit(
     """
     monitor = monitor or Monitor(quiet=True)
     per_epoch = batches.steps_per_epoch(len(split), program.batch)
-    # Rounded up: with the one at its end an epoch has no more than `looks`.
-    stretch = per_epoch if look is None else -(-per_epoch // looks)
+    # Each place is rounded up on its own, so that none is lost where none falls on a
+    # whole step.
+    parts = 1 if look is None else min(looks, per_epoch)
+    ends = [-(-per_epoch * k // parts) for k in range(1, parts + 1)]
     if scan is None:
         scan = jax.default_backend() != "cpu"
     first, last = int(state.step), epochs * per_epoch
@@ -89,7 +91,7 @@ def fit(
     if look is not None and first == 0:
         look(state)
     state = parallel.everywhere(state, program.mesh)
-    made = _steps(program, split, seed, state, stretch=stretch, scan=scan)
+    made = _steps(program, split, seed, state, ends=ends, scan=scan)
     waiting = None
     while first < last:
         # One step is always under way while the numbers of the last are read.
@@ -97,13 +99,13 @@ def fit(
         if waiting is not None:
             _settle(waiting, monitor)
         waiting, state, first = under_way, under_way.after, under_way.reached
-        inside, stops = first % per_epoch, enough()
-        if stops or inside % stretch == 0:
+        inside, stops = (first - 1) % per_epoch + 1, enough()
+        if stops or inside in ends:
             _settle(waiting, monitor)
             waiting = None
-            if look is not None and inside % stretch == 0:
+            if look is not None and inside in ends:
                 look(home(state))
-            if inside == 0:
+            if inside == per_epoch:
                 on_epoch(home(state))
         if stops:
             break
@@ -111,7 +113,7 @@ def fit(
 
 
 class _Steps(NamedTuple):
-    """Steps that were dispatched: one, or the scan of a whole stretch."""
+    """Steps that were dispatched: one, or the scan of several up to a look."""
 
     reached: int  # The number of steps behind the last of them.
     after: TrainState
@@ -120,7 +122,7 @@ class _Steps(NamedTuple):
     replay: Callable[[int], divergence.Diverged]
 
 
-def _steps(program, split, seed, state, *, stretch, scan) -> Iterator[_Steps]:
+def _steps(program, split, seed, state, *, ends, scan) -> Iterator[_Steps]:
     """Makes step after step without end, and waits for none of them."""
     done, per_epoch = int(state.step), len(split) // program.batch
     functions, key = jitted(program), keys(seed).augment
@@ -132,8 +134,7 @@ def _steps(program, split, seed, state, *, stretch, scan) -> Iterator[_Steps]:
         data = parallel.everywhere(arrays, program.mesh)
     while True:
         number, inside = divmod(done, per_epoch)
-        # Up to the next look or the end of the epoch, whichever comes first.
-        length = min(stretch - inside % stretch, per_epoch - inside)
+        length = next(end for end in ends if end > inside) - inside
         order = batches.epoch_order(keys(seed).order, number, len(split))
         order = parallel.everywhere(order, program.mesh)
 

@@ -9,7 +9,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,15 +23,22 @@ class Monitor:
     Args:
         label: what is being trained, shown before the bar.
         directory: where `log.jsonl` and the event file go; `None` keeps nothing.
+        on_step: called with the number of each step, its loss and its accuracy.
         quiet: show no bar; neither is one shown where nobody watches (no terminal).
     """
 
     def __init__(
-        self, label: str = "", directory: Path | None = None, quiet: bool = False
+        self,
+        label: str = "",
+        directory: Path | None = None,
+        quiet: bool = False,
+        on_step: Callable[[int, float, float], None] | None = None,
     ):
+        self._on_step = on_step
         self._label = label
         self._directory = directory
         self._quiet = quiet
+        self._after = contextlib.ExitStack()
         self._bar: Any = None
         self._lines: Any = None
         self._events: Any = None
@@ -41,25 +48,22 @@ class Monitor:
         """Opens the bar and the files."""
         bar = _bar()
         if not self._quiet and bar.console.is_terminal:
-            self._bar = bar
-            bar.start()
+            self._bar = self._after.enter_context(bar)
         if self._directory is not None:
             from tensorboardX import SummaryWriter
 
             self._directory.mkdir(parents=True, exist_ok=True)
-            self._lines = appended(self._directory / "log.jsonl")
+            lines = appended(self._directory / "log.jsonl")
+            self._lines = self._after.enter_context(lines)
             # A relative path that begins with gs: or s3: would be taken for a server.
             place = str(self._directory.absolute())
-            self._events = SummaryWriter(place, write_to_disk=True)
+            events = SummaryWriter(place, write_to_disk=True)
+            self._events = self._after.enter_context(events)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Closes both, whatever happened."""
-        if self._bar is not None:
-            self._bar.stop()
-        if self._lines is not None:
-            self._lines.close()
-            self._events.close()
+        self._after.close()
 
     def begin(self, step: int, steps: int, steps_per_epoch: int, batch: int) -> None:
         """Says where training starts and ends."""
@@ -73,6 +77,8 @@ class Monitor:
 
     def step(self, step: int, loss: float, accuracy: float) -> None:
         """Takes the numbers of one finished step, counted from 1."""
+        if self._on_step is not None:
+            self._on_step(step, loss, accuracy)
         sums = self._sums
         sums[0] += loss
         sums[1] += accuracy
@@ -150,19 +156,16 @@ def _bar(numbers: bool = True) -> Any:
     )
 
 
-class Transfer:
+class Transfer(contextlib.AbstractContextManager):
     """A progress bar for what is downloaded or written; a context manager.
 
-    Called as `transfer(what, done, total)`.
+    Called as `transfer(what, done, total)`. Before that it shows nothing: what is
+    refused at once needs no bar.
     """
 
     def __init__(self):
         self._bar: Any = None
         self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> "Transfer":
-        """Shows nothing yet: what is refused at once needs no bar."""
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Closes the bar, whatever happened."""

@@ -1,12 +1,15 @@
-"""A trained network over a data set: what it gets right, how it fires, what it costs."""
+"""A trained network over a data set: what it gets right, how it fires, its cost."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from jsnnq.analysis import evaluate as observed
+from jsnnq.analysis.cost import POLICIES
+from jsnnq.analysis.describe import deployment
 from jsnnq.analysis.evaluate import BATCH, Evaluation
 from jsnnq.data.arrays import DataSet
-from jsnnq.errors import InputError
+from jsnnq.errors import InputError, choose
 from jsnnq.networks.network import Network, check_network
 from jsnnq.runtime import parallel
 from jsnnq.workflow.state import State
@@ -41,3 +44,29 @@ def evaluate(
     Raises:
         InputError: there is no such split, or the network is another.
     """
+    check_network(net)
+    choose("policy", policy, POLICIES)
+    if isinstance(state, State):
+        check_shape(state, data)
+        mean, std, _ = state.preprocessing
+        data, variables = dataclasses.replace(data, mean=mean, std=std), state.variables
+    else:
+        variables = {"batch_stats": {}, "quant": {}, **state}
+    mesh = parallel.mesh(devices, batch) if len(devices) > 1 else None
+    seen = observed.evaluate(net, variables, data, split=split, batch=batch, mesh=mesh)
+    return seen._replace(
+        cost=deployment(net, variables, seen, data.image_shape, policy)
+    )
+
+
+def check_shape(state: State, data: DataSet) -> None:
+    """Refuses data whose images have another shape than those of the training.
+
+    Raises:
+        InputError: they have.
+    """
+    if tuple(state.image_shape) != tuple(data.image_shape):
+        raise InputError(
+            f"the network was trained on images of {tuple(state.image_shape)} and "
+            f"{data.name} has {tuple(data.image_shape)}: give data of the same shape"
+        )

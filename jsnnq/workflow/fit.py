@@ -9,14 +9,15 @@ from jax.sharding import Mesh
 
 from jsnnq.data import batches
 from jsnnq.data.arrays import DataSet
-from jsnnq.errors import check_integer
-from jsnnq.networks.network import Network, check_network
+from jsnnq.errors import check_integer, check_seed
+from jsnnq.networks.network import Network, check_network, input_shape
 from jsnnq.runtime import files, parallel
 from jsnnq.training import step
 from jsnnq.training.monitor import Monitor
 from jsnnq.training.resume import train
 from jsnnq.training.step import Program
 from jsnnq.workflow.freezing import scheduled
+from jsnnq.workflow.quantize import check_matches, rules_of
 from jsnnq.workflow.specification import specify
 from jsnnq.workflow.state import State
 from jsnnq.workflow.state import start as first_variables
@@ -74,12 +75,16 @@ def fit(
     """
     check_network(net)
     check_integer("epochs", epochs)
-    check_integer("seed", seed, least=0, most=2**32 - 1)
-    steps_per_epoch = batches.steps_per_epoch(len(data.train), check_integer("batch", batch))
-    as_state = lambda training: State(
-        training, net, data.preprocessing, data.input_shape
+    check_seed(seed)
+    steps_per_epoch = batches.steps_per_epoch(
+        len(data.train), check_integer("batch", batch)
     )
-    placed = scheduled(net, data.input_shape, epochs, steps_per_epoch)
+    as_state = lambda training: State(
+        training, net, data.preprocessing, data.image_shape
+    )
+    layers = net.layers(input_shape(data.image_shape))
+    check_matches(rules_of(net), layers)
+    placed = scheduled(net, layers, epochs, steps_per_epoch)
     program = Program(
         network=placed,
         optimizer=optimizer,
@@ -87,14 +92,22 @@ def fit(
         preprocessing=data.preprocessing,
         pad=data.pad,
         flip=data.flip,
-        mesh=shared_by(devices, batch, data.input_shape),
+        mesh=shared_by(devices, batch, data.image_shape),
     )
     folder = None if resume is None else Path(resume)
     if folder is not None:
-        files.claim(folder, "fit.json", {
-            "network": specify(net), "data": data.note, "epochs": epochs,
-            "batch": batch, "seed": seed, "calibration": calibration,
-        })
+        files.claim(
+            folder,
+            "fit.json",
+            {
+                "network": specify(net),
+                "data": data.note,
+                "epochs": epochs,
+                "batch": batch,
+                "seed": seed,
+                "calibration": calibration,
+            },
+        )
     variables = first_variables(
         placed, data, seed=seed, given=start, calibration=calibration
     )
@@ -103,7 +116,9 @@ def fit(
         announce = lambda training: on_epoch(
             int(training.step) // steps_per_epoch, as_state(training)
         )
-    with Monitor("" if folder is None else folder.name, folder, quiet, on_step) as monitor:
+    with Monitor(
+        "" if folder is None else folder.name, folder, quiet, on_step
+    ) as monitor:
         trained, _ = train(
             program,
             step.start(program, variables),
@@ -118,8 +133,10 @@ def fit(
     return as_state(trained)
 
 
-def shared_by(devices: parallel.Devices, batch: int, image_shape: tuple[int, ...]) -> Mesh | None:
-    """Those of the devices that share a batch: as many as divide it and are worth it."""
+def shared_by(
+    devices: parallel.Devices, batch: int, image_shape: tuple[int, ...]
+) -> Mesh | None:
+    """Those devices that share a batch: as many as divide it and are worth it."""
     *_, height, width, _ = image_shape
     most = min(len(devices), batch * height * width // _WORTH_SHARING)
     return parallel.mesh(devices[:most], batch) if most > 1 else None

@@ -3,6 +3,8 @@
 import dataclasses
 import re
 import warnings
+from collections.abc import Mapping
+from typing import TypeVar
 
 from jsnnq.errors import InputError
 from jsnnq.networks.layers import Rules
@@ -13,22 +15,19 @@ from jsnnq.quantizers.stompp import bernoulli_lag, windows
 Window = tuple[int, int]
 """First step and number of steps in which a layer is frozen."""
 
+Net = TypeVar("Net", bound=Network)
+
 _FREEZES = ("weights", "activations")
 
 
 def scheduled(
-    net: Network, layers: Layers, epochs: int, steps_per_epoch: int
-) -> Network:
+    net: Net, layers: Layers, epochs: int, steps_per_epoch: int | None
+) -> Net:
     """The network with a window for every layer that StoMPP freezes.
 
     Args:
-        net: a network, of which a StoMPP may have left its window to the training.
-        layers: the layers of the network.
-        epochs: of the training.
-        steps_per_epoch: of the training.
-
-    Raises:
-        InputError: the order is no order of these layers, or too few steps are left.
+        net, layers, epochs, steps_per_epoch: of `freezing`, which also says what is
+            refused.
     """
     found = freezing(net, layers, epochs, steps_per_epoch)
     placed = {}
@@ -36,16 +35,16 @@ def scheduled(
         rules = getattr(net, place)
         # Each of these layers has a window of its own, and so a rule.
         own = tuple(
-            (re.escape(path), dataclasses.replace(one, window=found[kernel_of(path)]))
+            (re.escape(path), dataclasses.replace(one, window=_of(found, path)))
             for path in layers[place]
             if isinstance(one := rules(path), StoMPP)
         )
         placed[place] = Rules((*own, *rules.rules))
-    return net.clone(**placed)
+    return net.with_rules(placed)
 
 
 def freezing(
-    net: Network, layers: Layers, epochs: int, steps_per_epoch: int
+    net: Network, layers: Layers, epochs: int, steps_per_epoch: int | None
 ) -> dict[str, Window]:
     """When each layer of a network is frozen: its window under the kernel's path.
 
@@ -54,9 +53,10 @@ def freezing(
 
     Args:
         net: without StoMPP among its rules nothing is frozen.
-        layers: the layers of the network.
+        layers: the network's layers.
         epochs: of the training.
-        steps_per_epoch: of the training.
+        steps_per_epoch: of the training; without it, windows are of one step and mean
+            nothing.
 
     Raises:
         InputError: the order is no order of these layers, or too few steps are left.
@@ -65,9 +65,11 @@ def freezing(
     for place in _FREEZES:
         for path in layers[place]:
             if isinstance(one := getattr(net, place)(path), StoMPP):
-                # Masks differ between the two places, the windows do not.
+                # Masks differ between the two places, windows do not.
                 by_kernel[kernel_of(path)] = dataclasses.replace(one, masks=None)
     frozen = [path for path in layers["weights"] if path in by_kernel]
+    if steps_per_epoch is None:
+        return {path: by_kernel[path].window or (0, 1) for path in frozen}
     placed = {
         one: _placed(one, len(frozen), epochs * steps_per_epoch, steps_per_epoch)
         for one in set(by_kernel.values())
@@ -79,14 +81,17 @@ def freezing(
     }
 
 
+def _of(found: Mapping[str, Window], path: str) -> Window:
+    # What no kernel of a block reads closes with nothing, and so at once.
+    return found.get(kernel_of(path), (0, 1))
+
+
 def kernel_of(path: str) -> str:
     """The kernel that reads an activation; a kernel's path stays as it is."""
     return re.sub(r"/act(\d)$", r"/conv\1", path)
 
 
-def _placed(
-    one: StoMPP, layers: int, steps: int, steps_per_epoch: int
-) -> list[Window]:
+def _placed(one: StoMPP, layers: int, steps: int, steps_per_epoch: int) -> list[Window]:
     """The windows of all layers between warm-up and tail."""
     warmup = round(one.warmup * steps_per_epoch)
     if one.tail is None:

@@ -7,8 +7,8 @@ from typing import Any
 from jsnnq.data.arrays import DataSet
 from jsnnq.errors import InputError, check_integer
 from jsnnq.networks.layers import Rules
-from jsnnq.networks.network import Layers, Network, check_network
-from jsnnq.networks.sew import SEWResNet, warn_of_missing_levels
+from jsnnq.networks.network import Layers, Network, check_network, input_shape
+from jsnnq.networks.sew import check_quantizers
 from jsnnq.quantizers import Quantizer, identity
 from jsnnq.quantizers.base import PLACES
 from jsnnq.workflow.state import State, start, untrained
@@ -60,9 +60,8 @@ def quantize(
     }
     if (layers := net.known_layers()) is not None:
         check_matches(rules, layers)
-    quantized = net.clone(**rules)
-    if isinstance(quantized, SEWResNet):
-        warn_of_missing_levels(quantized)
+    quantized = net.with_rules(rules)
+    check_quantizers(quantized)
     return quantized
 
 
@@ -106,7 +105,9 @@ def check_matches(rules: Mapping[str, Rules], layers: Layers) -> None:
             if not matches:
                 known = ", ".join(layers[place])
                 there = f"there are {known}" if known else "there are none"
-                raise InputError(f"the {place} rule {pattern!r} matches no layer: {there}")
+                raise InputError(
+                    f"the {place} rule {pattern!r} matches no layer: {there}"
+                )
 
 
 def rules_of(net: Network) -> dict[str, Rules]:
@@ -139,6 +140,8 @@ def calibrate(
             quantizer cannot start without training (StoMPP).
     """
     check_network(net)
-    check_matches(rules_of(net), net.layers(data.network_shape))
+    check_matches(rules_of(net), net.layers(input_shape(data.image_shape)))
     check_integer("images", images)
-    return untrained(net, start(net, data, seed=seed, given=state, calibration=images), data)
+    return untrained(
+        net, start(net, data, seed=seed, given=state, calibration=images), data
+    )

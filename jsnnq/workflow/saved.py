@@ -1,13 +1,14 @@
 """Networks on disk: a folder with everything that is needed to use one.
 
-The checkpoint holds the variables and, as metadata, the network's settings, how it sees
-pixels and the shape of an image. No data set is needed to read it, and no code is in it.
+The checkpoint holds the variables and, as metadata, the network's settings, how it
+sees pixels and the shape of an image. No data set is needed to read it, and no code is
+in it.
 """
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -21,20 +22,6 @@ from jsnnq.workflow.state import State, abstract_variables
 
 FORMAT = 1
 """Of the metadata; a file of a newer one is refused."""
-
-
-class Saved(NamedTuple):
-    """A network and its numbers, as they were saved.
-
-    Attributes:
-        network: with its quantizers.
-        state: its variables, and how it sees pixels.
-        about: whatever else was written beside it.
-    """
-
-    network: Network
-    state: State
-    about: dict[str, Any]
 
 
 def save(
@@ -88,15 +75,7 @@ def load(
         InputError: there is no network, it is damaged or of a newer version, or one of
             your own is needed and not given, or is another.
     """
-    found = read(folder, network=network)
-    return found.network, found.state
-
-
-def read(folder: str | os.PathLike[str], *, network: Network | None = None) -> Saved:
-    """What `load` reads, with what was written beside it."""
-    path = Path(folder)
-    if (path / "checkpoint").is_dir():
-        path = path / "checkpoint"
+    path = folder_of(folder)
     metadata = checkpoint.read_metadata(path)
     if "network" not in metadata:
         raise InputError(
@@ -110,21 +89,27 @@ def read(folder: str | os.PathLike[str], *, network: Network | None = None) -> S
         )
     net = _network(folder, metadata["network"], network)
     shape = tuple(metadata["image_shape"])
-    variables, about = checkpoint.restore(path, abstract_variables(net, shape))
+    variables, _ = checkpoint.restore(path, abstract_variables(net, shape))
     seen = metadata["preprocessing"]
     preprocessing = Preprocessing(
         tuple(seen["mean"]), tuple(seen["std"]), seen["scale"]
     )
     training = TrainState(jnp.int32(0), **variables, opt_state=())
-    return Saved(net, State(training, net, preprocessing, shape), about)
+    return net, State(training, net, preprocessing, shape)
+
+
+def folder_of(folder: str | os.PathLike[str]) -> Path:
+    """Where the checkpoint lies: there, or inside the folder of a run."""
+    path = Path(folder)
+    return path / "checkpoint" if (path / "checkpoint").is_dir() else path
 
 
 def _network(folder, written, given):
     own = specification.own_parts(written)
     if given is None and own:
         raise InputError(
-            f"{str(folder)!r} holds a network with {' and '.join(own)}, which jsnnq has "
-            "not and never stores: give the network, as load(FOLDER, network=net)"
+            f"{str(folder)!r} holds a network with {' and '.join(own)}, which jsnnq "
+            "has not and never stores: give the network, as load(FOLDER, network=net)"
         )
     if given is None:
         return specification.build(written)

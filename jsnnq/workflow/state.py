@@ -1,9 +1,9 @@
-"""What training, calibrating and loading return: a network's variables, ready to use."""
+"""What training, calibrating and loading return: variables that are ready to use."""
 
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from jsnnq.data.arrays import DataSet
 from jsnnq.data.batches import Preprocessing
 from jsnnq.errors import InputError
 from jsnnq.networks import quantize
-from jsnnq.networks.network import Network
+from jsnnq.networks.network import Network, input_shape
 from jsnnq.runtime.compiling import once
 from jsnnq.training import step
 from jsnnq.training.step import TrainState
@@ -63,9 +63,7 @@ class State:
         return self.preprocessing(jnp.asarray(images), self.network.dtype)
 
 
-def untrained(
-    net: Network, variables: Mapping[str, Any], data: DataSet
-) -> State:
+def untrained(net: Network, variables: Mapping[str, Any], data: DataSet) -> State:
     """Variables that no training has touched, as a state.
 
     Args:
@@ -80,25 +78,17 @@ def untrained(
         variables.get("quant", {}),
         (),
     )
-    return State(bare, net, data.preprocessing, data.input_shape)
-
-
-def input_shape(image_shape: tuple[int, ...], batch: int = 1) -> tuple[int, ...]:
-    """The shape of what a network reads: `B H W C`, or `T B H W C` for frames."""
-    *time, height, width, channels = image_shape
-    return (*time, batch, height, width, channels)
+    return State(bare, net, data.preprocessing, data.image_shape)
 
 
 def initial_variables(
     net: Network, key: jax.Array, image_shape: tuple[int, ...]
 ) -> dict[str, Any]:
     """Parameters and running statistics of a network without its quantizers."""
-    return _initializer(net.bare, input_shape(image_shape))(key)
+    return _initializer(cast(Any, net.bare), input_shape(image_shape))(key)
 
 
-def abstract_variables(
-    net: Network, image_shape: tuple[int, ...]
-) -> dict[str, Any]:
+def abstract_variables(net: Network, image_shape: tuple[int, ...]) -> dict[str, Any]:
     """Shapes and dtypes of a network's variables, its quantizers' states included."""
     shape = input_shape(image_shape)
     key = jax.random.key(0)
@@ -140,10 +130,10 @@ def start(
     """
     streams = step.keys(seed)
     if given is None:
-        variables = initial_variables(net, streams.init, data.input_shape)
+        variables = initial_variables(net, streams.init, data.image_shape)
     else:
         variables = given.variables if isinstance(given, State) else given
-        _check_architecture(net, variables, data.input_shape)
+        _check_architecture(net, variables, data.image_shape)
     if net == net.bare:
         return {**variables, "quant": {}}
     before = given.network if isinstance(given, State) else None
@@ -177,8 +167,8 @@ def _check_architecture(net, variables, image_shape):
         functools.partial(_initialize, net.bare, shape), jax.random.key(0)
     )
     for collection in ("params", "batch_stats"):
-        wanted = flatten_dict(needed.get(collection, {}), sep="/")
-        known = flatten_dict(dict(variables).get(collection, {}), sep="/")
+        wanted: Any = flatten_dict(needed.get(collection, {}), sep="/")
+        known: Any = flatten_dict(dict(variables).get(collection, {}), sep="/")
         for path, leaf in wanted.items():
             found = known.get(path)
             if found is None or jnp.shape(found) != leaf.shape:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jsnnq.analysis import cost
 from jsnnq.analysis.cost import Activity
 from jsnnq.errors import InputError
-from jsnnq.networks.resnet import Synapse
+from jsnnq.networks.network import Synapse
 
 _SPIKES, _TERNARY, _GRADED = (0, 1), (-1, 0, 1), (0, 1, 2)
 
@@ -53,12 +53,17 @@ def _activity(x):
 
 def _alone(x, kernel, stride, padding, groups=1):
     """Operations of one convolution fed by `T B H W C`."""
+    return _counted(_activity(x), kernel, *x.shape[:2], stride, padding, groups)
+
+
+def _counted(activity, kernel, timesteps, images, *connection):
+    """Operations of one kernel, of what was counted of its source."""
     return cost.synaptic_operations(
-        [Synapse("conv", "source", stride, padding, groups)],
+        [Synapse("conv", "source", *(connection or (1, 0)))],
         {"conv": kernel},
-        {"source": _activity(x)},
-        timesteps=x.shape[0],
-        images=x.shape[1],
+        {"source": activity},
+        timesteps=timesteps,
+        images=images,
         image_shape=(1, 1, 1),
     )
 
@@ -114,14 +119,8 @@ def test_oblong_kernels_are_not_transposed():
 def test_a_classifier_multiplies_every_feature_with_its_nonzero_weights():
     features = np.array([[[0.25, 0.0, 1.0], [0.0, 0.0, 0.5]]])  # T B C
     kernel = np.array([[1.0, 0.0], [1.0, 1.0], [-1.0, 2.0]])
-    found = cost.synaptic_operations(
-        [Synapse("fc", "features", 1, 0)],
-        {"fc": kernel},
-        {"features": Activity(np.count_nonzero(features, axis=(0, 1)), None, True)},
-        timesteps=1,
-        images=2,
-        image_shape=(1, 1, 1),
-    )
+    nonzero = np.count_nonzero(features, axis=(0, 1))
+    found = _counted(Activity(nonzero, None, True), kernel, 1, 2)
     by_hand = ((features[0] != 0).astype(int) @ (kernel != 0)).sum() / 2
     assert by_hand == (1 + 2 + 2) / 2
     assert found == (0.0, by_hand, 6.0)
@@ -130,14 +129,7 @@ def test_a_classifier_multiplies_every_feature_with_its_nonzero_weights():
 def test_counts_beyond_float32_stay_exact():
     """2^24 + 1 spikes at one position, as a float32 sum would lose one."""
     count = np.array([[[2**24 + 1]]])
-    found = cost.synaptic_operations(
-        [Synapse("conv", "sn", 1, 0)],
-        {"conv": np.ones((1, 1, 1, 3))},
-        {"sn": Activity(count, count, False)},
-        timesteps=2**25,
-        images=1,
-        image_shape=(1, 1, 1),
-    )
+    found = _counted(Activity(count, count, False), np.ones((1, 1, 1, 3)), 2**25, 1)
     assert found.acs == 3 * (2**24 + 1)
     assert found.dense == 3 * 2**25
 
@@ -319,78 +311,68 @@ def test_unknown_policy_is_refused():
 # NeuroBench itself, side by side.
 
 
-def _torch_layer(torch, kernel, stride, padding):
-    rows, columns, inputs, outputs = kernel.shape
-    layer = torch.nn.Conv2d(inputs, outputs, (rows, columns), stride, padding)
-    weight = torch.tensor(kernel.transpose(3, 2, 0, 1), dtype=torch.float32)
-    layer.weight = torch.nn.Parameter(weight)
-    return layer
-
-
-def _neurobench(metric, layer, steps):
-    """The metric after `layer` has seen the tensors of all timesteps."""
+@pytest.fixture
+def neurobench():
+    """What a metric of NeuroBench says after a layer has seen `T B H W C`."""
     torch = pytest.importorskip("torch")
     models = pytest.importorskip("neurobench.models")
-    model = models.TorchModel(torch.nn.Sequential(layer))
-    model.register_hooks()
-    with torch.no_grad():
-        for step in steps:
-            model(step)
-        return metric(model, None, (steps[0], None))
+    workload = pytest.importorskip("neurobench.metrics.workload")
+
+    def layer(kernel, stride, padding):
+        rows, columns, inputs, outputs = kernel.shape
+        made = torch.nn.Conv2d(inputs, outputs, (rows, columns), stride, padding)
+        weight = torch.tensor(kernel.transpose(3, 2, 0, 1), dtype=torch.float32)
+        made.weight = torch.nn.Parameter(weight)
+        return made
+
+    def measured(metric, x, *convolution):
+        made = layer(*convolution) if convolution else torch.nn.ReLU()
+        model = models.TorchModel(torch.nn.Sequential(made))
+        model.register_hooks()
+        steps = [torch.tensor(s.transpose(0, 3, 1, 2)).float() for s in x]
+        with torch.no_grad():
+            for step in steps:
+                model(step)
+            return getattr(workload, metric)()(model, None, (steps[0], None))
+
+    return measured
+
+
+NAMES = ("Effective_ACs", "Effective_MACs", "Dense")
 
 
 @pytest.mark.parametrize("values", [_SPIKES, _TERNARY, _GRADED, (0, 2), (0,)])
 @pytest.mark.parametrize(
     ("side", "stride", "padding"), [(3, 1, 1), (3, 2, 1), (1, 2, 0), (3, 2, 0)]
 )
-def test_convolutions_cost_what_neurobench_says(values, side, stride, padding):
-    pytest.importorskip("neurobench")
-    import torch
-    from neurobench.metrics.workload import SynapticOperations
-
+def test_convolutions_cost_what_neurobench_says(
+    values, side, stride, padding, neurobench
+):
     x = _draw((_T, _B, 6, 5, 2), values, 0)
-    kernel = _sparse_kernel((side, side, 2, 3), 1)
-    steps = [torch.tensor(s.transpose(0, 3, 1, 2), dtype=torch.float32) for s in x]
-    layer = _torch_layer(torch, kernel, stride, padding)
-    theirs = _neurobench(SynapticOperations(), layer, steps)
-    ours = _alone(x, kernel, stride, padding)
-    assert ours.acs == theirs["Effective_ACs"]
-    assert ours.macs == theirs["Effective_MACs"]
-    assert ours.dense == theirs["Dense"]
+    convolution = _sparse_kernel((side, side, 2, 3), 1), stride, padding
+    theirs = neurobench("SynapticOperations", x, *convolution)
+    assert _alone(x, *convolution) == tuple(theirs[name] for name in NAMES)
 
 
-def test_a_network_costs_what_neurobench_says():
+def test_a_network_costs_what_neurobench_says(neurobench):
     """Layer by layer, the still image shown T times, the features per step."""
-    pytest.importorskip("neurobench")
-    import torch
-    from neurobench.metrics.workload import SynapticOperations
-
     network = _network()
     image = np.random.default_rng(0).normal(size=(_B, 6, 6, 3))
     values = {"image": np.stack([image] * _T), **network.values}
-    acs = macs = dense = 0
+    expected = np.zeros(3)
     for synapse in network.synapses:
         x, kernel = values[synapse.source], network.kernels[synapse.name]
         if kernel.ndim == 2:
             x, kernel = x[:, :, None, None, :], kernel[None, None]
-        steps = [torch.tensor(s.transpose(0, 3, 1, 2)).float() for s in x]
-        layer = _torch_layer(torch, kernel, synapse.stride, synapse.padding)
-        theirs = _neurobench(SynapticOperations(), layer, steps)
-        acs += theirs["Effective_ACs"]
-        macs += theirs["Effective_MACs"]
-        dense += theirs["Dense"]
+        convolution = kernel, synapse.stride, synapse.padding
+        theirs = neurobench("SynapticOperations", x, *convolution)
+        expected += [theirs[name] for name in NAMES]
     ours = _cost(network, "neurobench")
-    np.testing.assert_allclose((ours.acs, ours.macs, ours.dense), (acs, macs, dense))
+    np.testing.assert_allclose((ours.acs, ours.macs, ours.dense), expected)
 
 
-def test_sparsity_is_neurobenchs():
-    pytest.importorskip("neurobench")
-    import torch
-    from neurobench.metrics.workload import ActivationSparsity
-
+def test_sparsity_is_neurobenchs(neurobench):
     spikes = _draw((_T, _B, 6, 5, 2), _SPIKES, 0)
-    theirs = _neurobench(
-        ActivationSparsity(), torch.nn.ReLU(), list(torch.tensor(spikes).float())
-    )
+    theirs = neurobench("ActivationSparsity", spikes)
     counts = {"sn": spikes.sum(axis=(0, 1))}
     assert math.isclose(cost.sparsity(counts, timesteps=_T, images=_B), theirs)

@@ -1,10 +1,9 @@
-"""Spike counts to disk and back, and compared with SciPy."""
+"""Spike counts to disk and back, and compared."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from jsnnq.analysis import emd, firing
 from jsnnq.analysis.firing import Counts
@@ -31,17 +30,6 @@ def test_counts_are_read_as_it_was_written(tmp_path):
         np.testing.assert_array_equal(found[name], counts)
 
 
-def test_distances_are_those_of_rates_whatever_was_counted():
-    # B saw more images for longer, so counts must become rates before they compare.
-    a, b = counted(0), counted(1, timesteps=4, images=5)
-    found = emd.compare(a, b).as_data()
-    for name, counts in a.items():
-        expected = stats.wasserstein_distance(counts.ravel() / 6, b[name].ravel() / 20)
-        assert found["layers"][name] == pytest.approx(expected, abs=1e-6)
-    assert found["mean"] == pytest.approx(np.mean(list(found["layers"].values())))
-    assert found["max"] == max(found["layers"].values())
-
-
 def test_counts_on_a_full_disk_leave_nothing_half_written(tmp_path, monkeypatch):
     counted().save(tmp_path / "firing.npz")
     before = (tmp_path / "firing.npz").read_bytes()
@@ -60,11 +48,12 @@ def test_counts_on_a_full_disk_leave_nothing_half_written(tmp_path, monkeypatch)
 
 
 def test_a_mapping_needs_what_its_counts_are_out_of():
-    a, b = counted(0), counted(1)
+    # B saw more images for longer, so counts must become rates before they compare.
+    a, b = counted(0), counted(1, timesteps=4, images=5)
     expected = emd.compare(a, b)
     for measure in (emd.compare, emd.compare_matched):
-        plain = measure(a.layers, b.layers, a_total=6, b_total=6)
-        assert plain == measure(a, b) == measure(a, b.layers, b_total=6)
+        plain = measure(a.layers, b.layers, a_total=6, b_total=20)
+        assert plain == measure(a, b) == measure(a, b.layers, b_total=20)
         with pytest.raises(InputError, match="b is a mapping .* or b_total"):
             measure(a, b.layers)
     assert expected.as_data()["layers"] == expected.layers

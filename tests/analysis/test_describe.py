@@ -8,25 +8,17 @@ import pytest
 
 from jsnnq.analysis import describe
 from jsnnq.config import LQNet, Mint, SnnTorch, Uniform, kernels, neurons
-from tests.study.test_build import (
-    HIDDEN,
-    KERNELS,
-    NEURONS,
-    SHARED,
-    at,
-    kernel,
-    quantized,
-    with_,
-)
-from tests.training.test_loop import SMALL
+from jsnnq.networks import quantize
+from tests import tiny
+from tests.tiny import HIDDEN, KERNELS, NEURONS, SMALL, with_
 
 
 def test_uniform_kernels_are_the_formula():
-    net, variables = quantized(with_(weights=kernels(Uniform(2, clip=0.3))))
+    net, variables = tiny.quantized(with_(weights=kernels(Uniform(2, clip=0.3))))
     found = describe.kernels(net, variables)
     assert list(found) == list(KERNELS)
     for path in KERNELS:
-        w = kernel(path)
+        w = tiny.kernel(path)
         if path in HIDDEN:
             step = 2 * 0.3 / 3
             w = -0.3 + step * np.round((np.clip(w, -0.3, 0.3) + 0.3) / step)
@@ -34,26 +26,13 @@ def test_uniform_kernels_are_the_formula():
         np.testing.assert_allclose(found[path], w, atol=1e-6)
 
 
-def test_lqnet_kernels_are_the_nearest_levels():
-    net, variables = quantized(with_(weights=kernels(LQNet(2))))
-    for path in HIDDEN:
-        basis = np.asarray(at(variables["quant"], path)["quantizer"].basis)
-        signs = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]])
-        levels = signs @ basis  # L G
-        w = kernel(path).reshape(-1, levels.shape[1])
-        nearest = np.abs(w[None] - levels[:, None]).min(axis=0)
-        found = np.asarray(describe.kernels(net, variables)[path]).reshape(w.shape)
-        np.testing.assert_allclose(np.abs(w - found), nearest, atol=1e-6)
-        assert all(len(np.unique(column)) <= 4 for column in found.T)
-
-
 def test_mint_kernels_use_the_alpha_among_the_parameters():
-    net, variables = quantized(with_(weights=kernels(Mint(4, start="published"))))
+    net, variables = tiny.quantized(with_(weights=kernels(Mint(4, start="published"))))
     assert variables["quant"] == {}
     for path in HIDDEN:
-        w = kernel(path)
+        w = tiny.kernel(path)
         alpha = 2 * np.abs(w).mean() / math.sqrt(7)
-        state = at(variables["params"], path)["quantizer"]
+        state = quantize.at(variables["params"], path)["quantizer"]
         np.testing.assert_allclose(state.alpha, alpha, rtol=1e-5)
         alpha = np.float64(state.alpha)
         expected = alpha / 7 * np.round(7 * np.clip(np.tanh(w) / alpha, -1, 1))
@@ -61,11 +40,11 @@ def test_mint_kernels_use_the_alpha_among_the_parameters():
         # A value on the edge between two levels may go either way in float32.
         assert np.mean(np.abs(found - expected) > 1e-6) < 0.01
     stem = variables["params"]["conv1"]["kernel"]
-    np.testing.assert_array_equal(stem, kernel("conv1"))
+    np.testing.assert_array_equal(stem, tiny.kernel("conv1"))
 
 
 def bits_of(config):
-    net, variables = quantized(config)
+    net, variables = tiny.quantized(config)
     weights = describe.weight_bits(net, variables)
     membranes = describe.state_bits(net, variables, NEURONS)
     assert list(weights) == list(KERNELS)
@@ -122,11 +101,13 @@ def test_bits_of_membranes(quantizer, bits, numbers):
     assert states == {path: bits * n + 32 * numbers for path, n in NEURONS.items()}
 
 
-# MINT shares one scale between a kernel and the membranes it feeds.
+# MINT shares one scale between a tiny.kernel and the membranes it feeds.
 
 
 def test_mint_shares_the_scale_of_its_kernel():
-    net, variables = quantized(with_(weights=kernels(Mint(4)), membranes=SHARED))
+    net, variables = tiny.quantized(
+        with_(weights=kernels(Mint(4)), membranes=tiny.SHARED)
+    )
     assert all(net.membranes(path).shared for path in NEURONS if path != "sn1")
     assert variables["quant"] == {}
     leaves = jax.tree_util.tree_leaves_with_path(variables["params"])

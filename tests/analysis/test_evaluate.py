@@ -16,8 +16,9 @@ from jsnnq.config import STE
 from jsnnq.data import sets, streams
 from jsnnq.data.batches import Preprocessing
 from jsnnq.errors import InputError
-from jsnnq.networks.resnet import Seen, observe
+from jsnnq.networks.network import Seen, observe
 from jsnnq.study import build, run
+from jsnnq.workflow.state import initial_variables
 from tests.training.test_loop import BINARY, SMALL, digits
 
 
@@ -29,7 +30,7 @@ def network():
 @functools.cache
 def variables():
     """A start with larger currents, so that every layer fires and joins reach 2."""
-    started = build.initial_variables(network(), jax.random.key(3), (8, 8, 1))
+    started = initial_variables(network(), jax.random.key(3), (8, 8, 1))
     louder = jax.tree_util.tree_map_with_path(
         lambda path, leaf: 3 * leaf if path[-1].key == "scale" else leaf,
         started["params"],
@@ -135,14 +136,6 @@ def test_the_training_split_can_be_evaluated():
     assert_counts(train.counts, found().counts)
 
 
-class Memory(streams.Records):
-    """Records whose images are the digits as they are."""
-
-    def read(self, indices, seed=0):
-        del seed
-        return digits().test.read(indices)
-
-
 class Source:
     def __len__(self):
         return 360
@@ -151,29 +144,25 @@ class Source:
         raise AssertionError("the fake reads nothing from its source")
 
 
-def test_records_on_disk_are_evaluated_like_arrays():
-    streamed = dataclasses.replace(digits(), test=Memory(Source(), False, "memory"))
-    again = evaluate(network(), variables(), streamed)
-    assert_counts(again.counts, found().counts)
-    assert again.accuracy == found().accuracy
-
-
-class Together(Memory):
-    """Batches of which none is read before seven others are being read."""
+class Together(streams.Records):
+    """The digits as records, of which no batch is read before seven others are."""
 
     meeting = threading.Barrier(8)
 
     def read(self, indices, seed=0):
         self.meeting.wait(timeout=60)
-        return super().read(indices, seed)
+        return digits().test.read(indices)
 
 
-def test_records_are_read_as_many_batches_at_once_as_there_are_cores(monkeypatch):
-    """As in training."""
+def test_records_on_disk_are_evaluated_like_arrays_on_as_many_cores_as_there_are(
+    monkeypatch,
+):
+    """As in training: batches are read at once."""
     monkeypatch.setattr(streams.os, "cpu_count", lambda: 8)
     streamed = dataclasses.replace(digits(), test=Together(Source(), False, "memory"))
-    again = evaluate(network(), variables(), streamed, batch=45)
+    again = evaluate(network(), variables(), streamed, batch=46)
     assert_counts(again.counts, found().counts)
+    assert again.accuracy == found().accuracy
 
 
 # Values that are no signs.
@@ -186,7 +175,7 @@ def half_binary():
         BINARY, weights=(), activations=((".*/act1", STE()),), training=SMALL.training
     )
     program = build.program(config, digits())
-    return program.network, run.start(program, config, digits(), seed=0).variables()
+    return program.network, run.start(program, config, digits(), seed=0).variables
 
 
 def test_an_activation_with_values_that_are_no_signs_is_graded():

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jax import export
 
 from jsnnq.analysis import firing
 from jsnnq.errors import InputError
@@ -53,33 +52,7 @@ def test_graded_joins_count_events_and_nonzero_entries():
     assert (np.asarray(events) > np.asarray(nonzero)).any()
 
 
-def test_count_nonzero_equals_count_for_spikes():
-    spikes, valid = jnp.asarray(spikes_of((4, 3, 2, 2, 5))), jnp.ones(3, bool)
-    np.testing.assert_array_equal(
-        firing.count_nonzero(spikes, valid), firing.count(spikes, valid)
-    )
-
-
-def test_counts_of_batches_add_up_to_the_counts_of_the_whole_set():
-    spikes = spikes_of((2, 10, 4))
-    padded = np.pad(spikes, ((0, 0), (0, 2), (0, 0)), constant_values=1)
-    total = sum(
-        firing.count(
-            jnp.asarray(padded[:, start : start + 4]),
-            jnp.arange(start, start + 4) < 10,
-        )
-        for start in (0, 4, 8)
-    )
-    np.testing.assert_array_equal(total, spikes.sum(axis=(0, 1)))
-
-
 # Rates.
-
-
-def test_rates_divide_by_timesteps_and_images():
-    counts = np.array([[[0, 5], [10, 20]]], np.int32)
-    rates = firing.rates(counts, timesteps=4, images=5)
-    np.testing.assert_array_equal(rates, [0, 0.25, 0.5, 1])
 
 
 def test_channel_rates_average_over_positions():
@@ -93,8 +66,9 @@ def test_channel_rates_average_over_positions():
 @given(st.integers(1, 8), st.integers(1, 10_000), st.data())
 def test_rates_are_correctly_rounded_and_between_0_and_1(timesteps, images, data):
     total = timesteps * images
-    counts = data.draw(st.lists(st.integers(0, total), min_size=3, max_size=3))
-    rates = firing.rates(np.array(counts), timesteps=timesteps, images=images)
+    counts = data.draw(st.lists(st.integers(0, total), min_size=4, max_size=4))
+    layer = np.array(counts).reshape(1, 2, 2)
+    rates = firing.rates(layer, timesteps=timesteps, images=images)
     assert list(rates) == [count / total for count in counts]
     assert rates.min() >= 0
     assert rates.max() <= 1
@@ -104,15 +78,16 @@ def test_shares_are_strict_at_their_limits():
     # 2,000 of 40,000 is 0.05 exactly, but not as XLA divides, 2,000 * (1/40,000).
     counts = np.array([0, 1999, 2000, 2001, 37_999, 38_000, 38_001, 40_000])
     rates = firing.rates(counts, timesteps=4, images=10_000)
-    assert firing.dead_share(rates) == 2 / 8
-    assert firing.saturated_share(rates) == 2 / 8
-    assert firing.dead_share(rates, below=0.5) == 4 / 8
-    assert firing.saturated_share(rates, above=0.5) == 4 / 8
+    shares = firing.shares(rates)
+    assert shares.dead == 2 / 8
+    assert shares.saturated == 2 / 8
+    assert firing.shares(rates, dead_below=0.5).dead == 4 / 8
+    assert firing.shares(rates, saturated_above=0.5).saturated == 4 / 8
 
 
 def test_mean_rate_is_the_mean():
-    assert firing.mean_rate(np.array([0.0, 0.5, 1.0])) == 0.5
-    assert firing.mean_rate(jnp.array([[0.25], [0.75]])) == 0.5
+    assert firing.shares(np.array([0.0, 0.5, 1.0])).mean_rate == 0.5
+    assert firing.shares(jnp.array([[0.25], [0.75]])).mean_rate == 0.5
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -125,20 +100,21 @@ def test_histogram_puts_every_rate_of_the_grid_into_its_bin(bins, dtype):
     np.testing.assert_array_equal(firing.histogram(rates, bins=bins), expected)
 
 
-def test_summary_pools_neurons_and_keeps_layers():
+@pytest.mark.parametrize(
+    ("unit", "mean", "dead", "saturated", "b"),
+    [
+        ("neuron", (0 + 1 + 0.5 + 0.5 + 0 + 0.5) / 6, 2 / 6, 1 / 6, (0.375, 0.25, 0)),
+        ("channel", (0 + 1 + 0.25 + 0.5) / 4, 1 / 4, 1 / 4, (0.375, 0, 0)),
+    ],
+)
+def test_summary_pools_neurons_or_channels_and_keeps_layers(
+    unit, mean, dead, saturated, b
+):
     counts = {"a": np.array([[[0, 20]]]), "b": np.array([[[10, 10], [0, 10]]])}
-    summary = firing.summary(counts, timesteps=4, images=5)
-    assert summary.mean_rate == (0 + 1 + 0.5 + 0.5 + 0 + 0.5) / 6
-    assert summary.dead == 2 / 6
-    assert summary.saturated == 1 / 6
-    assert summary.layers == {"a": (0.5, 0.5, 0.5), "b": (0.375, 0.25, 0.0)}
-
-
-def test_summary_by_channel_pools_channels():
-    counts = {"a": np.array([[[0, 20]]]), "b": np.array([[[10, 10], [0, 10]]])}
-    summary = firing.summary(counts, timesteps=4, images=5, unit="channel")
-    assert summary.mean_rate == (0 + 1 + 0.25 + 0.5) / 4
-    assert summary.dead == 1 / 4
+    summary = firing.summary(counts, timesteps=4, images=5, unit=unit)
+    assert summary.mean_rate == mean
+    assert (summary.dead, summary.saturated) == (dead, saturated)
+    assert summary.layers == {"a": (0.5, 0.5, 0.5), "b": b}
 
 
 # Bad input.
@@ -173,10 +149,7 @@ def test_rates_refuse_what_cannot_be_counts(counts, options, message):
         ([1, 2], "rates are int64"),
     ],
 )
-@pytest.mark.parametrize(
-    "measure",
-    [firing.mean_rate, firing.dead_share, firing.saturated_share, firing.histogram],
-)
+@pytest.mark.parametrize("measure", [firing.shares, firing.histogram])
 def test_measures_refuse_what_cannot_be_rates(measure, rates, message):
     with pytest.raises(InputError, match=message):
         measure(np.asarray(rates))
@@ -190,15 +163,3 @@ def test_histogram_refuses_no_bins():
 def test_summary_refuses_no_layers():
     with pytest.raises(InputError, match="no layer"):
         firing.summary({}, timesteps=4, images=5)
-
-
-def test_a_batch_whose_size_is_a_symbol_counts_its_valid_images():
-    shape = export.symbolic_shape("b")
-    spikes = jax.ShapeDtypeStruct((3, *shape, 2, 5), jnp.float32)
-    valid = jax.ShapeDtypeStruct(shape, bool)
-    program = export.export(jax.jit(firing.count))(spikes, valid)
-    x = np.random.default_rng(0).integers(0, 3, (3, 4, 2, 5)).astype(np.float32)
-    some = np.array([True, False, True, False])
-    found = program.call(x, some)
-    np.testing.assert_array_equal(found, x[:, some].sum((0, 1)))
-    assert found.dtype == np.int32

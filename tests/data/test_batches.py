@@ -97,7 +97,7 @@ def test_normalised_pixels():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 17, (3, 4, 4, 2), dtype=np.uint8)
     mean, std = (0.3, 0.5), (0.2, 0.25)
-    result = batches.normalise(jnp.asarray(images), mean, std, 16.0)
+    result = batches.Preprocessing(mean, std, 16.0)(jnp.asarray(images))
     expected = (images / 16.0 - np.array(mean)) / np.array(std)
     assert result.dtype == jnp.float32
     np.testing.assert_allclose(result, expected, rtol=1e-6, atol=1e-6)

@@ -8,19 +8,10 @@ import pytest
 from PIL import Image
 
 from jsnnq.data import sets
+from jsnnq.data.arrays import in_memory
 from jsnnq.data.prepare import prepare
 from jsnnq.errors import InputError
 from tests.data.test_prepare import small_archive
-
-
-@pytest.fixture(autouse=True)
-def _offline(monkeypatch):
-    def refuse(*args, **kwargs):
-        raise AssertionError("a test went to the network")
-
-    monkeypatch.setattr("socket.socket.connect", refuse)
-    monkeypatch.setattr("socket.getaddrinfo", refuse)
-    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
 
 
 def multiset(images, labels):
@@ -88,14 +79,27 @@ def test_synthetic_images_are_called_so_and_follow_the_seed():
 # A directory of arrays.
 
 
+def save_arrays(folder, *shape):
+    """A few images and labels, as arrays."""
+    rng = np.random.default_rng(0)
+    for split, size in (("train", 12), ("test", 5)):
+        images = rng.integers(0, 256, (size, *shape), dtype=np.uint8)
+        np.save(folder / f"{split}_images.npy", images)
+        np.save(folder / f"{split}_labels.npy", np.arange(size) % 4)
+
+
 @pytest.fixture
 def arrays(tmp_path):
     """A good directory, to be spoilt."""
-    rng = np.random.default_rng(0)
-    for split, size in (("train", 12), ("test", 5)):
-        images = rng.integers(0, 256, (size, 4, 3, 2), dtype=np.uint8)
-        np.save(tmp_path / f"{split}_images.npy", images)
-        np.save(tmp_path / f"{split}_labels.npy", np.arange(size) % 4)
+    save_arrays(tmp_path, 4, 3, 2)
+    return tmp_path
+
+
+@pytest.fixture
+def packed(tmp_path):
+    """CIFAR-10 as arrays in the folder of its name; few of them."""
+    (tmp_path / "cifar10").mkdir()
+    save_arrays(tmp_path / "cifar10", 32, 32, 3)
     return tmp_path
 
 
@@ -110,18 +114,6 @@ def test_directory_of_arrays(arrays):
         np.testing.assert_array_equal(part.labels, np.arange(len(part)) % 4)
     assert (loaded.pad, loaded.flip) == (0, False)
     assert "12 train, 5 test" in loaded.note
-
-
-@pytest.fixture
-def packed(tmp_path):
-    """CIFAR-10 as arrays in the folder of its name; few of them."""
-    folder, rng = tmp_path / "cifar10", np.random.default_rng(0)
-    folder.mkdir()
-    for split, size in (("train", 12), ("test", 5)):
-        images = rng.integers(0, 256, (size, 32, 32, 3), dtype=np.uint8)
-        np.save(folder / f"{split}_images.npy", images)
-        np.save(folder / f"{split}_labels.npy", np.arange(size) % 4)
-    return tmp_path
 
 
 def test_cifar_may_be_given_as_arrays(packed, monkeypatch):
@@ -179,7 +171,7 @@ def test_a_channel_that_never_varies_is_divided_by_1_at_every_grey_level(scale):
     levels = np.arange(256, dtype=np.uint8)
     images = np.broadcast_to(levels, (7, 3, 5, 256))
     split = sets.Split(images, np.zeros(7, np.int32))
-    made = sets._arrays("grey", 1, split, split, source="", scale=scale)
+    made = in_memory("grey", 1, split, split, source="", scale=scale)
     assert made.std == (1.0,) * 256
     np.testing.assert_array_equal(made.mean, levels / scale)
 
@@ -190,7 +182,7 @@ def test_a_channel_that_varies_in_one_pixel_keeps_its_deviation(size, scale):
     images = np.broadcast_to(np.arange(256, dtype=np.uint8), (size, 4, 3, 256)).copy()
     images[size // 2, 1, 2] ^= 1  # by one grey level
     split = sets.Split(images, np.zeros(size, np.int32))
-    made = sets._arrays("grey", 1, split, split, source="", scale=scale)
+    made = in_memory("grey", 1, split, split, source="", scale=scale)
     one = images.reshape(-1, 256).astype(np.float64)
     np.testing.assert_allclose(made.mean, one.mean(axis=0) / scale, rtol=1e-12)
     np.testing.assert_allclose(made.std, one.std(axis=0) / scale, rtol=1e-9)
@@ -248,16 +240,19 @@ def test_missing_array_is_named(arrays):
 # Names, and sets that are not there.
 
 
-def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(InputError, match="'mnist': accepted are cifar10, cifar100, d"):
-        sets.load("mnist")
-
-
-def test_unknown_labels_are_refused():
-    with pytest.raises(InputError, match="'coarse', 'fine'"):
-        sets.load("cifar100", labels="super")
-    with pytest.raises(InputError, match="only cifar100 has"):
-        sets.load("digits", labels="coarse")
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("mnist", {}, "'mnist': accepted are cifar10, cifar100, d"),
+        ("cifar100", {"labels": "super"}, "'coarse', 'fine'"),
+        ("digits", {"labels": "coarse"}, "only cifar100 has"),
+        ("cifar100", {}, "--data-dir or TFDS_DATA_DIR"),
+        ("imagenet2012", {"data_dir": "x"}, "needs TensorFlow.*tfds build imagenet"),
+    ],
+)
+def test_sets_that_are_not_there_are_refused(name, options, says):
+    with pytest.raises(InputError, match=says):
+        sets.load(name, **options)
 
 
 @pytest.mark.parametrize("how", ["argument", "environment"])
@@ -281,16 +276,6 @@ def test_the_command_that_prepares_a_set_can_be_typed(tmp_path):
             sets.load(name, data_dir=folder)
         command = str(caught.value).split("`")[1].rpartition("&& ")[2]
         assert str(folder) in shlex.split(command)
-
-
-def test_unprepared_set_without_directory_names_the_option():
-    with pytest.raises(InputError, match="--data-dir or TFDS_DATA_DIR"):
-        sets.load("cifar100")
-
-
-def test_unprepared_imagenet_needs_tensorflow(tmp_path):
-    with pytest.raises(InputError, match="needs TensorFlow.*tfds build imagenet2012"):
-        sets.load("imagenet2012", data_dir=tmp_path)
 
 
 def test_set_that_is_being_written_is_not_prepared(tmp_path):
@@ -380,9 +365,6 @@ def test_set_prepared_in_another_format_is_refused(spoilt):
         sets.load("cifar10", data_dir=spoilt.parents[1])
 
 
-# Batches on the device.
-
-
 # Records that are decoded as they are read.
 
 
@@ -443,6 +425,3 @@ def test_damaged_imagenet_shard_is_refused(imagenet, tmp_path):
     loaded = sets.load("imagenet2012", data_dir=tmp_path)
     with pytest.raises(InputError, match="is damaged or incomplete"):
         loaded.train.read(range(6))
-
-
-# Reading ahead on the host.

@@ -66,14 +66,10 @@ def test_memory_grows_with_time_and_flops_are_linear_in_it():
     for count in (1, 4):
         config = ours.spiking(4, 1 / 16, count)
         network = build.network(config, 10)
-        variables = jax.eval_shape(
-            network.init, jax.random.key(0), jax.ShapeDtypeStruct((4, 32, 32, 3), float)
-        )
         images = jax.ShapeDtypeStruct((4, 32, 32, 3), np.float32)
-        lowered = jax.jit(lambda v, x, n=network: n.apply(v, x)[0]).lower(
-            variables, images
-        )
-        flops[count] = lowered.cost_analysis()["flops"]
+        variables = jax.eval_shape(network.init, jax.random.key(0), images)
+        logits = jax.jit(lambda v, x, n=network: n.apply(v, x)[0])
+        flops[count] = logits.lower(variables, images).cost_analysis()["flops"]
         memory[count] = ours.memory(config)
     # The stem is computed once, whatever T is.
     assert 3 < flops[4] / flops[1] < 4
@@ -90,11 +86,8 @@ def test_a_peer_that_is_not_here_is_skipped_with_its_reason(monkeypatch):
 
 def test_the_command_writes_results_and_a_table(tmp_path, monkeypatch, capsys):
     out = tmp_path / "cpu.json"
-    monkeypatch.setattr(
-        sys,
-        "argv",
-        ["benchmarks", "--only", "distances", "--rounds", "1", "--out", str(out)],
-    )
+    typed = ["benchmarks", "--only", "distances", "--rounds", "1", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", typed)
     monkeypatch.setattr(rows.peers, "missing", lambda *names: "not here")
     monkeypatch.setattr(jax.config, "update", lambda *arguments: None)
     command.main()
@@ -102,16 +95,8 @@ def test_the_command_writes_results_and_a_table(tmp_path, monkeypatch, capsys):
     assert {"device", "versions", "commit", "rows", "skipped"} <= found.keys()
     assert found["versions"]["jax"] == jax.__version__
     row = found["rows"][0]
-    assert row.keys() == {
-        "name",
-        "ours",
-        "peer",
-        "peer_name",
-        "unit",
-        "ratio",
-        "range",
-        "commit",
-    }
+    keys = {*("name", "ours", "peer", "peer_name", "unit", "ratio", "range", "commit")}
+    assert row.keys() == keys
     assert "| SciPy |" in capsys.readouterr().out
     # One group again takes the place of its rows and leaves the others.
     found["rows"][0]["ratio"] = 99.0
@@ -135,13 +120,8 @@ def test_the_host_is_told_apart_from_another(tmp_path):
 def test_the_page_shows_every_row_of_every_device(tmp_path):
     row = {"name": "a step", "ours": 10.0, "peer": 25.0, "peer_name": "SciPy"}
     row |= {"unit": "ms", "ratio": 2.5, "range": [2.0, 3.0], "commit": "0123456789abc"}
-    found = {
-        "device": "cpu",
-        "host": "some CPU",
-        "tunables": "glibc.malloc.hugetlb=1",
-        "versions": {"jax": "0.10"},
-        "rows": [row],
-    }
+    found = {"device": "cpu", "host": "some CPU", "versions": {"jax": "0.10"}}
+    found |= {"tunables": "glibc.malloc.hugetlb=1", "rows": [row]}
     found["skipped"] = [{"name": "another", "reason": "torch not installed"}]
     (tmp_path / "cpu.json").write_text(json.dumps(found))
     (tmp_path / "cpu.md").write_text("Why it is so.\n")

@@ -1,5 +1,7 @@
 """What the paper claims, on studies in which it shows, does not, or is open."""
 
+import copy
+
 import pytest
 
 from experiments.beyond_accuracy.claims import CLAIMS
@@ -8,7 +10,7 @@ from jsnnq.report.comparisons import FAILS, SHOWS, hold
 from jsnnq.report.comparisons import UNDECIDED as OPEN
 from jsnnq.report.results import read
 from tests import studies
-from tests.studies import SMALL, study
+from tests.studies import SMALL, exactly, study
 
 
 def claimed(results):
@@ -16,26 +18,23 @@ def claimed(results):
     return {answer.words: answer for answer in hold(read(results), CLAIMS)}
 
 
-def held(rows, diverged=(), seeds=2, **others):
+def held(rows, diverged=(), **options):
     """The answers to each claim, by its words.
 
-    Rows are (name, points of accuracy lost, EMD over drift), equal for both seeds;
-    `others` are the numbers of a row's second seed, by its name with _ for -. What
-    diverged is (name, seed).
+    Rows are (name, points of accuracy lost, EMD over drift), see `studies.exactly`;
+    what diverged is (name, seed).
     """
-    results, _, _ = study(rows, SMALL, seeds=seeds)
-    for row in results["rows"]:  # exactly as they are given
-        if row["kind"] == "quantized":
-            numbers = next(r[1:] for r in rows if r[0] == row["name"])
-            if row["seed"]:
-                numbers = others.get(row["name"].replace("-", "_"), numbers)
-            row["accuracy"] = 0.99 - numbers[0] / 100
-            row["emd"]["mean"] = numbers[1] * results["drift"]["mean"]
+    results = exactly(rows, **options)
     results["diverged"] = [
         {"name": name, "seed": seed, "config": to_dict(studies.SPIKING[name])}
         for name, seed in diverged
     ]
     return claimed(results)
+
+
+def of(pattern, numbers):
+    """Rows whose names have these values in them."""
+    return [(pattern.format(value), *known) for value, known in numbers.items()]
 
 
 def both_seeds(*names):
@@ -69,16 +68,28 @@ WIDE = "a wide clip moves the firing of uniform weights at equal accuracy"
 NEAR = "LQ-Net weights keep the firing at every width, whatever the clip"
 CLIPS = "LQ-Net weights are indifferent to the clip"
 BITS = "membranes need about 4 bits to keep the accuracy"
+UNIFORM_BITS, UNIFORM_CLIPS = (
+    "weights-uniform-clip1-{}bit",
+    "weights-uniform-clip{}-4bit",
+)
+LQNET_BITS, LQNET_CLIPS = "weights-lqnet-clip1-{}bit", "weights-lqnet-clip{}-2bit"
+SIGNED_BITS, GRIDS = "membrane-uniform-signed-{}bit", "membrane-uniform-{}-2bit"
 SIGNS = "unsigned membranes beat signed ones at 2 bits"
 LEARNED = "LQ-Net on the membrane is unstable, at 2 bits"
 ALONE = "one seed decides nothing"
 
 
-def test_nothing_is_said_of_rows_that_are_not_there():
-    assert held([]) == {}
-    assert set(held([("weights-uniform-clip1-2bit", 0, 1)])) == set()
-    assert set(held([("weights-lqnet-clip1-2bit", 0, 1)])) == {NEAR}
-    assert set(held([("membrane-lqnet-2bit", 0, 1)])) == {LEARNED}
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([], set()),
+        ([("weights-uniform-clip1-2bit", 0, 1)], set()),
+        ([("weights-lqnet-clip1-2bit", 0, 1)], {NEAR}),
+        ([("membrane-lqnet-2bit", 0, 1)], {LEARNED}),
+    ],
+)
+def test_nothing_is_said_of_rows_that_are_not_there(rows, words):
+    assert set(held(rows)) == words
 
 
 @pytest.mark.parametrize(
@@ -99,11 +110,7 @@ def test_nothing_is_said_of_rows_that_are_not_there():
 )
 def test_what_recovers_first_with_bits(two, four, six, reading):
     numbers = {2: two, 4: four, 6: six}
-    rows = [
-        (f"weights-uniform-clip1-{bits}bit", *values)
-        for bits, values in reversed(numbers.items())
-    ]
-    found = held(rows)[RECOVERY]
+    found = held(of(UNIFORM_BITS, dict(reversed(numbers.items()))))[RECOVERY]
     assert (found.reading, found.why) == (reading, "")
     assert sides(found) == [
         (f"{bits}-bit", [99 - lost] * 2, ratio)
@@ -121,32 +128,25 @@ def test_what_recovers_first_with_bits(two, four, six, reading):
     ],
 )
 def test_recovery_is_asked_of_everything_that_is_quantized(place, said):
-    rows = [(f"{place}-2bit", 5, 3), (f"{place}-4bit", 0, 2), (f"{place}-6bit", 0, 1)]
-    found = held(rows)
-    assert found[RECOVERY.replace("weights", said, 1)].reading == SHOWS
-    assert [words for words in found if "recovers" in words] == [
-        RECOVERY.replace("weights", said, 1)
-    ]
+    found = held(of(place + "-{}bit", {2: (5, 3), 4: (0, 2), 6: (0, 1)}))
+    (words,) = [words for words in found if "recovers" in words]
+    assert words == RECOVERY.replace("weights", said, 1)
+    assert found[words].reading == SHOWS
 
 
 def test_families_that_disagree_decide_nothing():
-    first = [("weights-uniform-clip1-2bit", 0, 3), ("weights-uniform-clip1-4bit", 0, 1)]
-    other = [("weights-lqnet-clip1-2bit", 5, 1), ("weights-lqnet-clip1-4bit", 0, 1)]
+    first = of(UNIFORM_BITS, {2: (0, 3), 4: (0, 1)})
+    other = of(LQNET_BITS, {2: (5, 1), 4: (0, 1)})
     assert held(first)[RECOVERY].reading == SHOWS
     assert held(other)[RECOVERY].reading == FAILS
     found = held(first + other)[RECOVERY]
     assert found.reading == OPEN
-    assert sorted(name for name, *_ in sides(found)) == [
-        "LQ-Net, 2-bit",
-        "LQ-Net, 4-bit",
-        "uniform, 2-bit",
-        "uniform, 4-bit",
-    ]
+    names = [f"{method}, {b}-bit" for method in ("LQ-Net", "uniform") for b in (2, 4)]
+    assert sorted(name for name, *_ in sides(found)) == names
 
 
 def test_one_seed_and_seeds_that_disagree_decide_nothing():
-    rows = [("weights-uniform-clip1-2bit", 5, 3), ("weights-uniform-clip1-4bit", 0, 2)]
-    rows += [("weights-uniform-clip1-6bit", 0, 1)]
+    rows = of(UNIFORM_BITS, {2: (5, 3), 4: (0, 2), 6: (0, 1)})
     assert held(rows)[RECOVERY].reading == SHOWS
     alone = held(rows, seeds=1)[RECOVERY]
     assert (alone.reading, alone.why) == (OPEN, ALONE)
@@ -169,7 +169,7 @@ def test_what_diverged_was_lost():
     found = held(rows, both_seeds("membrane-uniform-signed-2bit"))[BITS]
     assert found.reading == SHOWS
     assert sides(found) == [("2-bit", [None, None], None), ("4-bit", [99, 99], 1)]
-    rows = [("weights-lqnet-clip1-2bit", 0, 1), ("weights-lqnet-clip1-4bit", 0, 1)]
+    rows = of(LQNET_BITS, {2: (0, 1), 4: (0, 1)})
     assert held(rows)[NEAR].reading == SHOWS
     lost = both_seeds("weights-lqnet-clip10-2bit")
     assert held(rows, lost)[NEAR].reading == FAILS
@@ -177,12 +177,8 @@ def test_what_diverged_was_lost():
 
 def test_a_claim_on_every_width_is_open_where_one_width_is():
     """Alike at 4 bits; at 2 bits the seeds of the wide clip lie on both sides."""
-    rows = [
-        ("weights-lqnet-clip1-2bit", 0.0, 1.0),
-        ("weights-lqnet-clip10-2bit", 0.0, 3.0),
-        ("weights-lqnet-clip1-4bit", 0.0, 1.0),
-        ("weights-lqnet-clip10-4bit", 0.0, 1.0),
-    ]
+    rows = of(LQNET_CLIPS, {1: (0, 1), 10: (0, 3)})
+    rows += of("weights-lqnet-clip{}-4bit", {1: (0, 1), 10: (0, 1)})
     split = held(rows, weights_lqnet_clip10_2bit=(0.0, 0.9))
     assert split[CLIPS].reading == OPEN
     assert held(rows)[CLIPS].reading == FAILS
@@ -190,10 +186,7 @@ def test_a_claim_on_every_width_is_open_where_one_width_is():
 
 
 def test_clips_that_both_diverged_are_not_alike():
-    rows = [
-        ("weights-lqnet-clip1-2bit", 0.0, 1.0),
-        ("weights-lqnet-clip10-2bit", 0.0, 1.0),
-    ]
+    rows = of(LQNET_CLIPS, {1: (0, 1), 10: (0, 1)})
     assert held(rows)[CLIPS].reading == SHOWS
     assert held(rows, [(name, 2) for name, *_ in rows])[CLIPS].reading == OPEN
     # One that diverged is not known to be another either.
@@ -202,64 +195,39 @@ def test_clips_that_both_diverged_are_not_alike():
 
 
 def test_some_width_is_enough_for_a_wide_clip_and_all_have_to_deny_it():
-    shows = [
-        ("weights-uniform-clip1-2bit", 0.0, 1.0),
-        ("weights-uniform-clip10-2bit", 0.0, 3.0),
-    ]
-    fails = [
-        ("weights-uniform-clip1-4bit", 0.0, 1.0),
-        ("weights-uniform-clip10-4bit", 0.0, 1.0),
-    ]
+    shows = of("weights-uniform-clip{}-2bit", {1: (0, 1), 10: (0, 3)})
+    fails = of(UNIFORM_CLIPS, {1: (0, 1), 10: (0, 1)})
     assert held(shows + fails)[WIDE].reading == SHOWS
     assert held(fails)[WIDE].reading == FAILS
     split = held(shows + fails, weights_uniform_clip10_2bit=(0.0, 0.9))
     assert split[WIDE].reading == OPEN
 
 
-def test_rows_that_a_claim_does_not_use_do_not_keep_it_open():
-    rows = [
-        ("membrane-uniform-signed-2bit", 3.0, 2.0),
-        ("membrane-uniform-signed-4bit", 0.0, 2.0),
-        ("membrane-uniform-signed-6bit", 0.0, 1.0),
-        ("membrane-lqnet-slow-2bit", 0.0, 1.0),
-    ]
-    results, _, _ = study(rows, SMALL, seeds=2)
-    results["rows"] = results["rows"][:-1]  # of the last one seed is missing
-    for row in results["rows"]:
-        if row["kind"] == "quantized":
-            lost, ratio = next(r[1:] for r in rows if r[0] == row["name"])
-            row["accuracy"] = 0.99 - lost / 100
-            row["emd"]["mean"] = ratio * results["drift"]["mean"]
-    found = claimed(results)
-    assert found[RECOVERY.replace("weights", "membranes")].reading == SHOWS
-
-
-def test_clips_of_unequal_accuracy_do_not_keep_it_open_with_one_seed():
-    rows = [
-        ("weights-uniform-clip1-4bit", 0.0, 1.0),
-        ("weights-uniform-clip10-4bit", 0.0, 3.0),
-    ]
-    other = [
-        ("weights-uniform-clip1-2bit", 0.0, 1.0),
-        ("weights-uniform-clip10-2bit", 20.0, 3.0),
-    ]
-    results, _, _ = study(rows + other, SMALL, seeds=2)
+@pytest.mark.parametrize(
+    ("rows", "unused", "words"),
+    [
+        (
+            of(SIGNED_BITS, {2: (3, 2), 4: (0, 2), 6: (0, 1)}),
+            [("membrane-lqnet-slow-2bit", 0, 1)],
+            RECOVERY.replace("weights", "membranes"),
+        ),
+        (
+            of(UNIFORM_CLIPS, {1: (0, 1), 10: (0, 3)}),
+            of("weights-uniform-clip{}-2bit", {1: (0, 1), 10: (20, 3)}),
+            WIDE,
+        ),
+    ],
+    ids=["another method", "clips of unequal accuracy"],
+)
+def test_rows_that_a_claim_does_not_use_do_not_keep_it_open(rows, unused, words):
+    results = exactly(rows + unused)
     results["rows"] = results["rows"][:-1]  # the last one's second seed
-    for row in results["rows"]:
-        if row["kind"] == "quantized":
-            lost, ratio = next(r[1:] for r in rows + other if r[0] == row["name"])
-            row["accuracy"] = 0.99 - lost / 100
-            row["emd"]["mean"] = ratio * results["drift"]["mean"]
-    assert held(rows)[WIDE].reading == SHOWS
-    assert claimed(results)[WIDE].reading == SHOWS
+    assert held(rows)[words].reading == SHOWS
+    assert claimed(results)[words].reading == SHOWS
 
 
 def test_a_clip_that_is_no_number_is_left_out():
-    rows = [
-        ("weights-uniform-clip1-4bit", 0, 1),
-        ("weights-uniform-clipmax-4bit", 0, 2),
-    ]
-    assert WIDE not in held(rows)
+    assert WIDE not in held(of(UNIFORM_CLIPS, {1: (0, 1), "max": (0, 2)}))
 
 
 @pytest.mark.parametrize(
@@ -272,11 +240,7 @@ def test_a_clip_that_is_no_number_is_left_out():
     ],
 )
 def test_a_wide_clip(narrow, wide, reading):
-    rows = [
-        ("weights-uniform-clip10-4bit", *wide),
-        ("weights-uniform-clip1-4bit", *narrow),
-    ]
-    found = held(rows)[WIDE]
+    found = held(of(UNIFORM_CLIPS, {10: wide, 1: narrow}))[WIDE]
     assert found.reading == reading
     assert sides(found) == [
         ("clip 1", [99 - narrow[0]] * 2, narrow[1]),
@@ -292,22 +256,15 @@ def test_a_seed_that_diverged_elsewhere_and_is_measured_counts_as_measured():
 
 def test_accuracies_of_rows_that_diverged_are_not_equal():
     """They say nothing of the firing, whatever the other widths say."""
-    rows = [
-        ("weights-uniform-clip1-4bit", 0.2, 1.0),
-        ("weights-uniform-clip10-4bit", 0.2, 1.0),
-    ]
+    rows = of(UNIFORM_CLIPS, {1: (0.2, 1), 10: (0.2, 1)})
     lost = both_seeds("weights-uniform-clip1-2bit", "weights-uniform-clip10-2bit")
     assert held(rows)[WIDE].reading == FAILS
     assert held(rows, lost)[WIDE].reading == FAILS
 
 
 def test_lqnet_near_the_float_network_and_indifferent():
-    rows = [
-        ("weights-lqnet-clip1-2bit", 0.2, 1.0),
-        ("weights-lqnet-clip10-2bit", 0.3, 1.05),
-        ("weights-uniform-clip1-2bit", 0.3, 2.0),
-        ("weights-uniform-clip10-2bit", 0.3, 0.9),
-    ]
+    rows = of(LQNET_CLIPS, {1: (0.2, 1), 10: (0.3, 1.05)})
+    rows += of("weights-uniform-clip{}-2bit", {1: (0.3, 2), 10: (0.3, 0.9)})
     wider = ("weights-lqnet-clip10-4bit", 0.3, 1.0)
     found = held([*rows, wider])
     assert found[NEAR].reading == SHOWS
@@ -339,28 +296,21 @@ def test_a_single_row_of_lqnet_is_asked_too(ratio, reading):
     [(3.0, 0.5, SHOWS), (0.5, 0.2, FAILS), (3.0, 2.0, FAILS)],
 )
 def test_membranes_and_their_bits(two, four, reading):
-    rows = [
-        ("membrane-uniform-signed-2bit", two, 2.0),
-        ("membrane-uniform-signed-4bit", four, 1.0),
-    ]
-    assert held(rows)[BITS].reading == reading
+    found = held(of(SIGNED_BITS, {2: (two, 2), 4: (four, 1)}))
+    assert found[BITS].reading == reading
 
 
-def test_widths_on_one_side_of_four_bits_decide_nothing():
-    for bits in ((2, 3), (4, 6)):
-        rows = [(f"membrane-uniform-signed-{b}bit", 3.0, 2.0) for b in bits]
-        assert held(rows)[BITS].reading == OPEN
+@pytest.mark.parametrize("bits", [(2, 3), (4, 6)])
+def test_widths_on_one_side_of_four_bits_decide_nothing(bits):
+    found = held(of(SIGNED_BITS, dict.fromkeys(bits, (3, 2))))
+    assert found[BITS].reading == OPEN
 
 
 def test_one_kind_of_membranes_that_needs_no_bits_speaks_against_it():
-    rows = [
-        ("membrane-uniform-signed-2bit", 3.0, 2.0),
-        ("membrane-uniform-signed-4bit", 0.0, 1.0),
-        ("membrane-uniform-unsigned-2bit", 0.1, 1.0),
-        ("membrane-uniform-unsigned-4bit", 0.0, 1.0),
-    ]
-    assert held(rows[:2])[BITS].reading == SHOWS
-    assert held(rows)[BITS].reading == OPEN
+    needs = of(SIGNED_BITS, {2: (3, 2), 4: (0, 1)})
+    other = of("membrane-uniform-unsigned-{}bit", {2: (0.1, 1), 4: (0, 1)})
+    assert held(needs)[BITS].reading == SHOWS
+    assert held(needs + other)[BITS].reading == OPEN
 
 
 @pytest.mark.parametrize(
@@ -373,11 +323,7 @@ def test_one_kind_of_membranes_that_needs_no_bits_speaks_against_it():
     ],
 )
 def test_signs_of_membranes(unsigned, signed, reading):
-    rows = [
-        ("membrane-uniform-unsigned-2bit", *unsigned),
-        ("membrane-uniform-signed-2bit", *signed),
-    ]
-    found = held(rows)[SIGNS]
+    found = held(of(GRIDS, {"unsigned": unsigned, "signed": signed}))[SIGNS]
     assert found.reading == reading
     assert sides(found) == [
         ("grid symmetric", [99 - signed[0]] * 2, signed[1]),
@@ -385,32 +331,11 @@ def test_signs_of_membranes(unsigned, signed, reading):
     ]
 
 
-@pytest.mark.parametrize(
-    ("other_seed", "wide", "signs", "clips"),
-    [
-        ((0.0, 3.0), SHOWS, FAILS, FAILS),
-        ((0.0, 1.0), OPEN, OPEN, OPEN),  # the seeds lie on both sides
-    ],
-)
-def test_seeds_on_both_sides_decide_nothing(other_seed, wide, signs, clips):
-    """Rows of one seed at 3 times the drift, beside rows of both at 1.2 times."""
-    near, far = (0.0, 1.2), (0.0, 3.0)
-    rows = [
-        ("weights-uniform-clip1-4bit", *near),
-        ("weights-uniform-clip10-4bit", *far),
-        ("weights-lqnet-clip1-4bit", *near),
-        ("weights-lqnet-clip10-4bit", *far),
-        ("membrane-uniform-signed-2bit", 0.1, 1.2),
-        ("membrane-uniform-unsigned-2bit", *far),
-    ]
-    changed = (
-        "weights_uniform_clip10_4bit",
-        "weights_lqnet_clip10_4bit",
-        "membrane_uniform_unsigned_2bit",
-    )
-    found = held(rows, **dict.fromkeys(changed, other_seed))
-    said = [found[words].reading for words in (WIDE, SIGNS, CLIPS)]
-    assert said == [wide, signs, clips]
+def test_seeds_on_both_sides_decide_nothing_about_signs():
+    rows = of(GRIDS, {"signed": (0.1, 1.2), "unsigned": (0, 3)})
+    assert held(rows)[SIGNS].reading == FAILS
+    split = held(rows, membrane_uniform_unsigned_2bit=(0, 1))
+    assert split[SIGNS].reading == OPEN
 
 
 def test_a_seed_is_held_against_the_control_of_its_own():
@@ -430,24 +355,14 @@ def test_a_seed_is_held_against_the_control_of_its_own():
 
 
 def test_rows_of_several_starts_are_judged_apart():
-    results, _, _ = study([("weights-lqnet-2bit", 0, 1)], SMALL, seeds=2)
-    for row in results["rows"]:
-        if row["kind"] == "quantized":
-            row["emd"]["mean"] = results["drift"]["mean"]
+    results = exactly([("weights-lqnet-2bit", 0, 1)])
     results["rows"] += also(results, "weights-lqnet-4bit")
-    fresh = [
-        {
-            **row,
-            "name": row["name"].replace("lqnet", "lqnet-fresh"),
-            "config": dict(row["config"]),
-            "emd": {**row["emd"], "mean": 1.0},
-        }
-        for row in results["rows"]
-        if row["kind"] == "quantized"
-    ]
-    for row in fresh:
-        studies.restart(row, "scratch")
-    results["rows"] += fresh
+    for name in ("weights-lqnet-2bit", "weights-lqnet-4bit"):
+        for row in [row for row in results["rows"] if row["name"] == name]:
+            fresh = copy.deepcopy(row) | {"name": f"{name}-fresh"}
+            studies.restart(fresh, "scratch")
+            fresh["emd"]["mean"] = 1.0
+            results["rows"].append(fresh)
     found = claimed(results)
     assert found[f"{NEAR}, from checkpoint"].reading == SHOWS
     assert found[f"{NEAR}, from scratch"].reading == FAILS
@@ -461,27 +376,21 @@ def test_rows_of_several_starts_are_judged_apart():
 
 
 def test_firing_that_membranes_keep_is_a_claim_of_its_own():
-    rows = [
-        ("membrane-uniform-signed-2bit", 0.0, 2.0),
-        ("membrane-uniform-signed-4bit", 0.0, 1.0),
-    ]
-    found = held(rows)
+    found = held(of(SIGNED_BITS, {2: (0, 2), 4: (0, 1)}))
     assert found[BITS].reading == FAILS
     assert found[BITS.replace("accuracy", "firing")].reading == SHOWS
 
 
 def test_learned_membranes_collapse_or_diverge():
-    name = "membrane-lqnet-2bit"
+    name, said = "membrane-lqnet-2bit", "membranes, LQ-Net, 2-bit, clip 1"
     found = held([(name, 1.5, 1.2)])[LEARNED]
     assert found.reading == FAILS
-    said = "membranes, LQ-Net, 2-bit, clip 1"
     assert sides(found) == [(said, [97.5, 97.5], 1.2)]
     assert held([(name, 30.0, 9.0)])[LEARNED].reading == SHOWS
     # A training that goes wrong sometimes is unstable.
     split = held([(name, 1.5, 1.2)], membrane_lqnet_2bit=(30.0, 9.0))
     assert split[LEARNED].reading == SHOWS
-    other = [("weights-lqnet-clip1-2bit", 0, 1)]
-    found = held(other, both_seeds(name))[LEARNED]
+    found = held([("weights-lqnet-clip1-2bit", 0, 1)], both_seeds(name))[LEARNED]
     assert found.reading == SHOWS
     assert sides(found) == [(said, [None, None], None)]
 

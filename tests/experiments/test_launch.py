@@ -22,6 +22,18 @@ from jsnnq.study.jobs import plan, select
 from tests.data import test_prepare
 
 ROOT = Path(__file__).parents[2]
+# Python is the one that runs the tests.
+PATH = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
+ENVIRONMENT = os.environ | {"PATH": PATH, "PYTHONPATH": str(ROOT)}
+
+
+def launch(script, *typed, env=ENVIRONMENT, **options):
+    """A launch script, run to its end."""
+    path = ROOT / "experiments" / "launch" / f"{script}.sh"
+    command = ["bash", str(path), *map(str, typed)]
+    return subprocess.run(command, env=env, capture_output=True, text=True, **options)
+
+
 EXPERIMENT = '''\
 """One row that draws masks, learns a basis and counts spikes: two steps."""
 
@@ -56,27 +68,16 @@ def launched(script, folder, data_dir, devices):
     """What a launch script leaves: its run's folder, and the losses of its steps."""
     (folder / "experiment.py").write_text(EXPERIMENT)
     out = folder / f"{script}-{devices}"
-    bin_folder = str(Path(sys.executable).parent)
-    environment = os.environ | {
-        "PATH": bin_folder + os.pathsep + os.environ["PATH"],
-        "PYTHONPATH": str(ROOT),
+    environment = ENVIRONMENT | {
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        # Flags of a GPU's compiler are unknown to one that was built without it.
+        "XLA_FLAGS": "",
     }
-    # Flags of a GPU's compiler are unknown to one that was built without it.
-    environment["XLA_FLAGS"] = ""
-    subprocess.run(
-        [
-            *("bash", str(ROOT / "experiments" / "launch" / f"{script}.sh")),
-            *("experiment.py", "--data-dir", str(data_dir), "--out", str(out)),
-            *("--seeds", "1", "--devices", str(devices), "--quiet"),
-        ],
-        cwd=folder,
-        env=environment,
-        check=True,
-        capture_output=True,
-    )
+    typed = ("experiment.py", "--data-dir", data_dir, "--out", out, "--quiet")
+    typed += ("--seeds", 1, "--devices", devices)
+    launch(script, *typed, cwd=folder, env=environment, check=True)
     folder = out / "runs" / "weights-stompp-1bit-seed0"
     lines = (folder / "log.jsonl").read_text().splitlines()
     return folder, [json.loads(line)["loss"] for line in lines]
@@ -115,16 +116,8 @@ def test_eight_devices_do_what_one_does(script, tmp_path, data_dir):
 @pytest.mark.parametrize("script", ["gpu", "tpu"])
 def test_without_an_accelerator_nothing_is_started(script, tmp_path):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
-    environment["PATH"] = (
-        str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
-    )
-    found = subprocess.run(
-        ["bash", str(ROOT / "experiments" / "launch" / f"{script}.sh"), "x.py"],
-        cwd=tmp_path,
-        env=environment | {"HOME": str(tmp_path), "XLA_FLAGS": ""},
-        capture_output=True,
-        text=True,
-    )
+    environment |= {"PATH": PATH, "HOME": str(tmp_path), "XLA_FLAGS": ""}
+    found = launch(script, "x.py", cwd=tmp_path, env=environment)
     assert found.returncode == 2
     assert found.stderr.startswith(f"{script}.sh: JAX finds no")
     assert "Traceback" not in found.stderr
@@ -146,14 +139,14 @@ def test_tables_are_done_in_the_order_of_what_they_say(tmp_path, second, last, s
     fake, log = tmp_path / "fake.sh", tmp_path / "log"
     fake.write_text(FAKE)
     fake.chmod(0o755)
-    said = {"LAUNCH": str(fake), "LOG": str(log), "SECOND": str(second)}
-    path = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
-    said |= {"LAST": str(last), "PATH": path, "PYTHONPATH": str(ROOT)}
-    tables = ROOT / "experiments" / "launch" / "tables.sh"
-    found = subprocess.run(
-        ["bash", str(tables), "DATA", "out", "2h"], env=os.environ | said, cwd=tmp_path
-    )
-    assert found.returncode == status
+
+    def tables(second, last):
+        said = {"LAUNCH": str(fake), "LOG": str(log)}
+        said |= {"SECOND": str(second), "LAST": str(last)}
+        typed = ("DATA", "out", "2h")
+        return launch("tables", *typed, env=ENVIRONMENT | said, cwd=tmp_path)
+
+    assert tables(second, last).returncode == status
     calls = [line.split() for line in log.read_text().splitlines()]
     for call in calls:
         assert Path(call[0]).is_file()
@@ -182,11 +175,7 @@ def test_tables_are_done_in_the_order_of_what_they_say(tmp_path, second, last, s
     assert {name.split()[0] for name in first} == every
     # What is done is not begun again, what is left is.
     log.unlink()
-    said |= {"SECOND": "0", "LAST": "0"}
-    again = subprocess.run(
-        ["bash", str(tables), "DATA", "out", "2h"], env=os.environ | said, cwd=tmp_path
-    )
-    assert again.returncode == 0
+    assert tables(0, 0).returncode == 0
     count = len(log.read_text().splitlines()) if log.exists() else 0
     assert count == 3 * bool(second) + 3 * bool(last)
 
@@ -200,13 +189,7 @@ def test_tables_are_done_in_the_order_of_what_they_say(tmp_path, second, last, s
     ],
 )
 def test_what_tables_need_is_one_sentence(typed, says):
-    path = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
-    found = subprocess.run(
-        ["bash", str(ROOT / "experiments" / "launch" / "tables.sh"), *typed],
-        env=os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    found = launch("tables", *typed)
     assert found.returncode == 2
     assert found.stderr.startswith(says)
     assert found.stderr.count("\n") == 1

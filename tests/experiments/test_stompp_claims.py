@@ -6,9 +6,10 @@ from experiments.stompp.claims import CLAIMS
 from jsnnq.report.comparisons import FAILS, SHOWS, hold
 from jsnnq.report.comparisons import UNDECIDED as OPEN
 from jsnnq.report.results import read
-from tests.studies import KNOWN_BINARY, binary, find
+from tests.studies import DEEP, KNOWN_BINARY, binary, find
 
 ALONE = "one seed decides nothing"
+OVERLAP = "the seeds of {} and {} overlap".format
 
 
 def answers(accuracies, diverged=(), **options):
@@ -44,6 +45,9 @@ def order(forward, other_global, reverse, place="bnn"):
     return held(rows)[ORDER[place]]
 
 
+MISSING = "orders other than forward and reverse are missing"
+
+
 def sides(answer):
     """What it is decided by: percent, or points, of every seed."""
     return {
@@ -55,35 +59,27 @@ def sides(answer):
 def test_an_order_shows_if_every_seed_lies_above_every_seed():
     found = order([0.7, 0.8], [0.5, 0.6], [0.2, 0.4])
     assert (found.reading, found.why) == (SHOWS, "")
+    values = {"forward": [0.7, 0.8], "global": [0.5, 0.6], "reverse": [0.2, 0.4]}
     assert found.evidence == [
-        {"name": "forward", "values": [0.7, 0.8], "unit": "%", "ratio": None},
-        {"name": "global", "values": [0.5, 0.6], "unit": "%", "ratio": None},
-        {"name": "reverse", "values": [0.2, 0.4], "unit": "%", "ratio": None},
+        {"name": name, "values": seeds, "unit": "%", "ratio": None}
+        for name, seeds in values.items()
     ]
 
 
 @pytest.mark.parametrize(
     ("rows", "reading", "why"),
     [
-        (
-            ([0.5, 0.6], [0.7, 0.8], [0.1, 0.2]),
-            FAILS,
-            "global lies above forward",
-        ),
-        (
-            ([0.5, 0.6], [0.59, 0.7], [0.1, 0.2]),
-            OPEN,
-            "the seeds of forward and global overlap",
-        ),
+        (([0.5, 0.6], [0.7, 0.8], [0.1, 0.2]), FAILS, "global lies above forward"),
+        (([0.5, 0.6], [0.59, 0.7], [0.1, 0.2]), OPEN, OVERLAP("forward", "global")),
         (([0.7, 0.8], [0.6], [0.2, 0.4]), OPEN, ALONE),
         (([0.7], [0.6], [0.2]), OPEN, ALONE),
+        (([0.7, 0.8], [], [0.2, 0.4]), OPEN, MISSING),
+        (([0.3, 0.4], [], [0.5, 0.6]), FAILS, "reverse lies above forward"),
+        # Orders of which one has one seed, where others are exchanged.
+        (([0.3, 0.4], [0.35], [0.5, 0.6]), FAILS, "reverse lies above forward"),
+        # Forward overlaps with global, global with reverse, and yet reverse leads.
         (
-            ([0.7, 0.8], [], [0.2, 0.4]),
-            OPEN,
-            "orders other than forward and reverse are missing",
-        ),
-        (
-            ([0.3, 0.4], [], [0.5, 0.6]),
+            ([0.50, 0.52], [0.51, 0.56], [0.53, 0.55]),
             FAILS,
             "reverse lies above forward",
         ),
@@ -94,18 +90,8 @@ def test_an_order_that_fails_or_is_open_says_why(rows, reading, why):
     assert (found.reading, found.why) == (reading, why)
 
 
-def test_orders_of_which_one_has_one_seed_fail_where_others_are_exchanged():
-    assert order([0.3, 0.4], [0.35], [0.5, 0.6]).reading == FAILS
-
-
 def test_nothing_is_said_of_rows_that_are_not_there():
     assert held({"bnn-stompp-r18": [0.5, 0.6], "bnn-stompp-r50": [0.5, 0.6]}) == {}
-
-
-def test_an_order_of_three_fails_where_the_ends_are_exchanged():
-    """Forward overlaps with global, global with reverse, and yet reverse leads."""
-    found = order([0.50, 0.52], [0.51, 0.56], [0.53, 0.55])
-    assert (found.reading, found.why) == (FAILS, "reverse lies above forward")
 
 
 @pytest.mark.parametrize(
@@ -113,18 +99,10 @@ def test_an_order_of_three_fails_where_the_ends_are_exchanged():
     [
         ([0.900, 0.905], [0.895, 0.900], SHOWS, ""),
         ([0.90, 0.90], [0.89, 0.89], SHOWS, ""),
-        (
-            [0.90, 0.92],
-            [0.89, 0.91],
-            OPEN,
-            "the seeds of forward and reverse overlap",
-        ),
-        (
-            [0.90, 0.95],
-            [0.905, 0.946],
-            OPEN,
-            "the seeds of reverse and forward overlap",
-        ),
+        ([0.90, 0.92], [0.89, 0.91], OPEN, OVERLAP("forward", "reverse")),
+        ([0.90, 0.95], [0.905, 0.946], OPEN, OVERLAP("reverse", "forward")),
+        # Means that are equal do not make seeds agree.
+        ([0.90, 0.95], [0.905, 0.945], OPEN, OVERLAP("reverse", "forward")),
         (
             [0.904, 0.910],
             [0.898, 0.903],
@@ -133,12 +111,7 @@ def test_an_order_of_three_fails_where_the_ends_are_exchanged():
         ),
         ([0.90, 0.91], [0.86, 0.87], FAILS, "forward lies above reverse"),
         ([0.86, 0.87], [0.90, 0.91], FAILS, "reverse lies above forward"),
-        (
-            [0.80, 0.90],
-            [0.76, 0.82],
-            OPEN,
-            "the seeds of forward and reverse overlap",
-        ),
+        ([0.80, 0.90], [0.76, 0.82], OPEN, OVERLAP("forward", "reverse")),
         ([0.90], [0.90], OPEN, ALONE),
     ],
 )
@@ -147,18 +120,6 @@ def test_that_order_does_not_matter(forward, reverse, reading, why):
     assert (found.reading, found.why) == (reading, why)
 
 
-def test_means_that_are_equal_do_not_make_seeds_agree():
-    found = order([0.90, 0.95], [], [0.905, 0.945], "bwn")
-    assert found.reading == OPEN
-    assert found.why.endswith("overlap")
-
-
-DEEP = {
-    "bnn-ste-r18": [0.60, 0.61],
-    "bnn-stompp-r18": [0.63, 0.64],
-    "bnn-ste-r50": [0.40, 0.41],
-    "bnn-stompp-r50": [0.55, 0.57],
-}
 DEPTH = "BNN: the gain of StoMPP on STE grows with depth"
 
 
@@ -173,12 +134,34 @@ def test_a_gain_that_grows_with_depth():
     assert {side["unit"] for side in found.evidence} == {"points"}
 
 
-def test_a_gain_that_shrinks_with_depth_and_one_that_overlaps():
-    found = held(DEEP | {"bnn-stompp-r50": [0.40, 0.41]})[DEPTH]
-    assert (found.reading, found.why) == (FAILS, "ResNet-18 lies above ResNet-50")
-    found = held(DEEP | {"bnn-stompp-r50": [0.43, 0.45]})[DEPTH]
-    assert found.reading == OPEN
-    assert found.why == "the seeds of ResNet-50 and ResNet-18 overlap"
+SINGLE = {name: values[:1] for name, values in DEEP.items()}
+
+
+@pytest.mark.parametrize(
+    ("rows", "reading", "why"),
+    [
+        (
+            DEEP | {"bnn-stompp-r50": [0.40, 0.41]},
+            FAILS,
+            "ResNet-18 lies above ResNet-50",
+        ),
+        (
+            DEEP | {"bnn-stompp-r50": [0.43, 0.45]},
+            OPEN,
+            OVERLAP("ResNet-50", "ResNet-18"),
+        ),
+        (SINGLE, OPEN, ALONE),
+        (DEEP | {"bnn-ste-r50": [0.40]}, OPEN, ALONE),  # as few of the estimator
+    ],
+    ids=["shrinks", "overlaps", "one seed", "one seed of the estimator"],
+)
+def test_a_gain_that_does_not_grow_with_depth_says_why(rows, reading, why):
+    found = held(rows)[DEPTH]
+    assert (found.reading, found.why) == (reading, why)
+
+
+def test_one_depth_decides_nothing_about_depth():
+    assert DEPTH not in held({name: v for name, v in DEEP.items() if "r18" in name})
 
 
 def test_the_gain_of_both_together_is_a_claim_of_its_own():
@@ -195,17 +178,6 @@ def test_networks_without_a_number_of_layers_have_no_depth():
     assert held(DEEP | mobile)[DEPTH].evidence == held(DEEP)[DEPTH].evidence
 
 
-def test_one_seed_or_one_depth_decides_nothing_about_depth():
-    single = {name: values[:1] for name, values in DEEP.items()}
-    found = held(single)[DEPTH]
-    assert (found.reading, found.why) == (OPEN, ALONE)
-    # One of the estimator is as few.
-    few = held(DEEP | {"bnn-ste-r50": [0.40]})[DEPTH]
-    assert (few.reading, few.why) == (OPEN, ALONE)
-    shallow = {name: v for name, v in DEEP.items() if "r18" in name}
-    assert DEPTH not in held(shallow)
-
-
 LEADS = "BNN, ResNet-18: StoMPP > STE"
 BOTH_LEAD = "BNN, ResNet-18: StoMPP+STE > StoMPP and STE"
 
@@ -220,7 +192,7 @@ def test_stompp_beside_the_estimator():
     assert not any("ResNet-50" in words for words in found)
     split = held(rows | {"bnn-stompp+ste-r18": [0.66, 0.72]})[BOTH_LEAD]
     assert split.reading == OPEN
-    assert split.why == "the seeds of StoMPP+STE and StoMPP overlap"
+    assert split.why == OVERLAP("StoMPP+STE", "StoMPP")
     behind = held(rows | {"bnn-stompp+ste-r18": [0.50, 0.59]})[BOTH_LEAD]
     assert behind.reading == FAILS
     assert behind.why.endswith(" lies above StoMPP+STE")
@@ -240,28 +212,21 @@ def test_a_seed_that_diverged_lies_below_all_others():
     rows = {"bnn-ste-r18": [0.5, 0.6], "bnn-stompp-r18": [0.7, 0.8]}
     assert held(rows)[LEADS].reading == SHOWS
     once = held(rows, [("bnn-stompp-r18", 1)])[LEADS]
-    assert (once.reading, once.why) == (OPEN, "the seeds of StoMPP and STE overlap")
+    assert (once.reading, once.why) == (OPEN, OVERLAP("StoMPP", "STE"))
     assert sides(once) == {"STE": [50, 60], "StoMPP": [None, 70]}
     twice = held(rows, [("bnn-stompp-r18", 0), ("bnn-stompp-r18", 1)])[LEADS]
     assert (twice.reading, twice.why) == (FAILS, "STE lies above StoMPP")
 
 
 def test_recipes_are_told_apart():
-    slow = {
-        "bnn-ste-lr0.05-r18": [0.38, 0.39],
-        "bnn-stompp-lr0.05-r18": [0.43, 0.44],
-    }
+    slow = {"bnn-ste-lr0.05-r18": [0.38, 0.39], "bnn-stompp-lr0.05-r18": [0.43, 0.44]}
     fast = {"bnn-ste-r18": [0.60, 0.62], "bnn-stompp-r18": [0.50, 0.52]}
     configs = {name: {"training.rate": 0.05} for name in slow}
     assert list(held(slow, configs=configs)) == [LEADS]
     found = answers(slow | fast, configs=configs)
-    assert [(answer.words, answer.reading) for answer in found] == [
-        (LEADS, SHOWS),
-        (LEADS, FAILS),
-    ]
-    assert [sides(answer) for answer in found] == [
-        {"STE": [38, 39], "StoMPP": [43, 44]},
-        {"STE": [60, 62], "StoMPP": [50, 52]},
+    assert [(one.words, one.reading, sides(one)) for one in found] == [
+        (LEADS, SHOWS, {"STE": [38, 39], "StoMPP": [43, 44]}),
+        (LEADS, FAILS, {"STE": [60, 62], "StoMPP": [50, 52]}),
     ]
 
 
@@ -297,17 +262,11 @@ def test_what_is_said_not_to_matter_of_masks():
 
 
 def test_orders_are_claimed_of_stompp_without_the_estimator():
-    configs = {
-        "bnn-stompp-r18": masks(),
-        "bnn-reverse-r18": masks(order="reverse"),
-    }
-    rows = dict.fromkeys(configs, [0.5, 0.6])
-    assert list(held(rows, configs=configs)) == [ORDER["bnn"]]
-    helped = {
-        "bnn-stompp-r18": masks(surrogate="clipped"),
-        "bnn-reverse-r18": masks(order="reverse", surrogate="clipped"),
-    }
-    assert held(rows, configs=helped) == {}
+    rows = dict.fromkeys(("bnn-stompp-r18", "bnn-reverse-r18"), [0.5, 0.6])
+    for settings, claims in (({}, [ORDER["bnn"]]), ({"surrogate": "clipped"}, [])):
+        made = [masks(**settings), masks(order="reverse", **settings)]
+        configs = dict(zip(rows, made, strict=True))
+        assert list(held(rows, configs=configs)) == claims
 
 
 def test_what_differs_besides_depth_is_said():
@@ -323,8 +282,6 @@ def test_what_differs_besides_depth_is_said():
 def test_rows_of_another_recipe_are_not_compared():
     configs = {"bnn-global-r18": {"training.rate": 0.01}}
     found = held(KNOWN_BINARY, configs=configs)[ORDER["bnn"]]
-    assert found.reading == OPEN
-    assert found.why == "orders other than forward and reverse are missing"
+    assert (found.reading, found.why) == (OPEN, MISSING)
     configs = {"bnn-ste-r18": {"training.rate": 0.01}}
-    found = held(KNOWN_BINARY, configs=configs)
-    assert list(found) == [ORDER["bnn"], ORDER["bwn"]]
+    assert list(held(KNOWN_BINARY, configs=configs)) == [ORDER["bnn"], ORDER["bwn"]]

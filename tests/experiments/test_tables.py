@@ -7,12 +7,13 @@ import pytest
 
 from experiments import publish, tables
 from experiments.benchmarks import stompp_step
-from jsnnq.cli import main
 from jsnnq.errors import InputError
 from jsnnq.report.results import read
 from jsnnq.study import build, smoke
 from jsnnq.study.experiment import Experiment, load_experiment
-from tests.studies import KNOWN_BINARY, binary, small
+from tests.commands import done
+from tests.studies import DEEP, KNOWN_BINARY, binary, small
+from tests.tiny import tree
 
 _FOLDER = Path(__file__).parents[2] / "experiments"
 FILES = sorted(
@@ -23,8 +24,10 @@ FILES = sorted(
 IDS = [str(path.relative_to(_FOLDER)) for path in FILES]
 IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "imagenet2012": 1_281_167}
 
+each_file = pytest.mark.parametrize("path", FILES, ids=IDS)
 
-@pytest.mark.parametrize("path", FILES, ids=IDS)
+
+@each_file
 def test_its_page_says_what_and_how(path):
     text = path.read_text(encoding="utf-8")
     docstring = text.split('"""')[1]
@@ -44,7 +47,7 @@ def test_its_page_says_what_and_how(path):
             assert 0 <= values[part] < 1
 
 
-@pytest.mark.parametrize("path", FILES, ids=IDS)
+@each_file
 def test_its_rows_can_be_built(path):
     for row in load_experiment(path).rows.values():
         steps = IMAGES.get(row.data, 1437) // row.training.batch
@@ -68,7 +71,7 @@ def test_reduced_studies_give_every_layer_a_hundred_steps(name):
 
 
 @pytest.mark.filterwarnings("ignore:bernoulli masks lag")
-@pytest.mark.parametrize("path", FILES, ids=IDS)
+@each_file
 def test_in_small_its_rows_can_be_built(path):
     found = smoke.shrink(load_experiment(path).rows)
     for row in found.values():
@@ -111,27 +114,21 @@ def test_how_a_table_stands_to_the_papers(name, paper, expected):
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "gain", "expected"),
+    ("name", "known", "expected"),
     [
-        (0.665, 0.05, "reproduced"),
-        (0.665, 0.9, "not reproduced"),
-        (None, 0.05, "reproduced"),
-        (None, 0.9, "not reproduced"),
+        # StoMPP's 66.5 % lie 5 points above STE's 61.5 %.
+        ("bnn-stompp-r18", {"accuracy": 0.665, "gain": 0.05}, "reproduced"),
+        ("bnn-stompp-r18", {"accuracy": 0.665, "gain": 0.9}, "not reproduced"),
+        ("bnn-stompp-r18", {"gain": 0.05}, "reproduced"),
+        ("bnn-stompp-r18", {"gain": 0.9}, "not reproduced"),
+        # What is known of something else is no target.
+        ("bnn-ste-r18", {"accuracy": 0.615, "of": "another network"}, "run"),
     ],
 )
-def test_a_gain_that_is_known_has_to_be_met_too(accuracy, gain, expected):
-    """StoMPP's 66.5 % lie 5 points above STE's 61.5 %."""
-    known = {"gain": gain, "grade": "P"}
-    known |= {"accuracy": accuracy} if accuracy else {}
-    experiment = Experiment("title", {}, {"bnn-stompp-r18": known})
+def test_a_gain_that_is_known_has_to_be_met_too(name, known, expected):
+    experiment = Experiment("title", {}, {name: {**known, "grade": "P"}})
     study = read(binary(KNOWN_BINARY))
     assert tables.status(Path("x.py"), experiment, study) == expected
-
-
-def test_values_for_something_else_are_no_target():
-    known = {"accuracy": 0.615, "grade": "S", "of": "another network"}
-    experiment = Experiment("title", {}, {"bnn-ste-r18": known})
-    assert tables.status(Path("x.py"), experiment, read(binary())) == "run"
 
 
 @pytest.mark.parametrize(("emd", "expected"), [(1.0, "reproduced"), (9.0, "partly")])
@@ -148,17 +145,15 @@ def test_an_emd_that_is_known_has_to_be_met_too(emd, expected):
 
 
 def test_a_claim_that_needs_two_experiments_is_held_against_both(tmp_path):
-    values = {
-        "shallow": {"bnn-ste-r18": [0.60, 0.61], "bnn-stompp-r18": [0.63, 0.64]},
-        "deep": {"bnn-ste-r50": [0.40, 0.41], "bnn-stompp-r50": [0.55, 0.57]},
-    }
-    paths = [tmp_path / f"{name}.py" for name in values]
-    for path, accuracies in zip(paths, values.values(), strict=True):
-        folder = tmp_path / "results" / path.stem
+    paths = []
+    for name, depth in (("shallow", "r18"), ("deep", "r50")):
+        accuracies = {row: seeds for row, seeds in DEEP.items() if depth in row}
+        folder = tmp_path / "results" / name
         folder.mkdir(parents=True)
         results = json.dumps(binary(accuracies), default=float)
         (folder / "results.json").write_text(results)
-        path.write_text(
+        paths.append(tmp_path / f"{name}.py")
+        paths[-1].write_text(
             "from experiments.stompp.claims import CLAIMS\n"
             "from jsnnq.config import Config\nROWS = {'float': Config()}\n"
         )
@@ -208,19 +203,17 @@ def test_commands_are_published_without_paths(typed, expected):
 
 @pytest.fixture
 def published(tmp_path):
-    """A finished study of two rows in small, and the experiment it is of."""
+    """A finished study of one row in small, the experiment it is of, what is kept."""
     experiment = tmp_path / "stompp" / "some.py"
     experiment.parent.mkdir()
     experiment.write_text(_SMALL)
     out = tmp_path / "out"
-    typed = ["study", str(experiment), "--out", str(out), "--seeds", "1", "--quiet"]
-    assert main(typed) == 0
-    return out, experiment
+    done("study", experiment, "--out", out, "--seeds", 1, "--quiet")
+    return out, experiment, experiment.parent / "results" / "some"
 
 
 def test_what_is_taken_is_the_study_without_paths(published, tmp_path):
-    out, experiment = published
-    kept = experiment.parent / "results" / "some"
+    out, experiment, kept = published
     kept.mkdir(parents=True)
     (kept / "old.txt").write_text("of an earlier study")
     publish.take(out, experiment)
@@ -239,10 +232,9 @@ def test_what_is_taken_is_the_study_without_paths(published, tmp_path):
 
 
 def test_another_study_is_not_taken_and_nothing_is_lost(published, tmp_path):
-    out, experiment = published
+    out, experiment, kept = published
     publish.take(out, experiment)
-    kept = experiment.parent / "results" / "some" / "results.json"
-    before = kept.read_text()
+    before = tree(kept)
     with pytest.raises(InputError, match="no results.json"):
         publish.take(tmp_path / "nowhere", experiment)
     experiment.write_text(_SMALL.replace("epochs=1", "epochs=2"))
@@ -254,26 +246,27 @@ def test_another_study_is_not_taken_and_nothing_is_lost(published, tmp_path):
     (out / "results.json").write_text(json.dumps(results))
     with pytest.raises(InputError, match="held-out training images"):
         publish.take(out, experiment)
-    assert kept.read_text() == before
+    assert tree(kept) == before
 
 
 def test_rows_that_are_published_are_not_lost(published, monkeypatch):
-    out, experiment = published
+    out, experiment, folder = published
     publish.take(out, experiment)
-    kept = experiment.parent / "results" / "some" / "results.json"
+    kept = folder / "results.json"
     results = json.loads(kept.read_text())
-    results["rows"].append({**results["rows"][0], "seed": 1})
-    kept.write_text(before := json.dumps(results))
+    (row,) = results["rows"]
     monkeypatch.setattr("sys.argv", ["publish", str(out), str(experiment)])
-    with pytest.raises(SystemExit, match="lacks rows that are published: float/seed1"):
-        publish.main()
-    assert kept.read_text() == before
-    results["rows"].pop()
-    results["rows"][0]["accuracy"] += 0.01
-    kept.write_text(before := json.dumps(results))
-    with pytest.raises(SystemExit, match="has other numbers for .*: float/seed0"):
-        publish.main()
-    assert kept.read_text() == before
+    for rows, says in (
+        ([row, {**row, "seed": 1}], "lacks rows that are published: float/seed1"),
+        (
+            [{**row, "accuracy": row["accuracy"] + 0.01}],
+            "has other numbers for .*: float/seed0",
+        ),
+    ):
+        kept.write_text(before := json.dumps(results | {"rows": rows}))
+        with pytest.raises(SystemExit, match=says):
+            publish.main()
+        assert kept.read_text() == before
 
 
 _SMALL = '''
@@ -298,12 +291,11 @@ PAPER = {"bnn-stompp-r18": {"accuracy": 0.5, "grade": "S"}}
 '''
 
 
-def test_an_experiment_runs_in_small_without_its_data(tmp_path, capsys):
+def test_an_experiment_runs_in_small_without_its_data(tmp_path):
     experiment = tmp_path / "experiment.py"
     experiment.write_text(_TWO)
     out = tmp_path / "out"
-    typed = ["study", str(experiment), "--smoke", "--out", str(out), "--seeds", "1"]
-    assert main([*typed, "--quiet"]) == 0
+    done("study", experiment, "--smoke", "--out", out, "--seeds", 1, "--quiet")
     results = json.loads((out / "results.json").read_text())
     assert [row["name"] for row in results["rows"]] == ["float-r18", "bnn-stompp-r18"]
     assert results["paper"] == {}  # its numbers are for another network
@@ -328,9 +320,8 @@ def test_the_benchmark_of_a_step_times_every_program():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:bernoulli masks lag")
-@pytest.mark.parametrize("path", FILES, ids=IDS)
+@each_file
 def test_it_runs_in_small(path, tmp_path):
-    typed = ["study", str(path), "--smoke", "--out", str(tmp_path), "--seeds", "1"]
-    assert main([*typed, "--quiet"]) == 0
+    done("study", path, "--smoke", "--out", tmp_path, "--seeds", 1, "--quiet")
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]
     assert {row["name"] for row in rows} == set(load_experiment(path).rows)

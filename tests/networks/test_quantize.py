@@ -15,45 +15,33 @@ from jsnnq.config import LQNet, Uniform, kernels, neurons
 from jsnnq.networks import quantize
 from jsnnq.networks.bnn import binary_resnet
 from jsnnq.networks.layers import Rules
-from jsnnq.quantizers import identity
-from jsnnq.study.build import initial_variables
-from tests.study.test_build import (
-    HIDDEN,
-    NEURONS,
-    at,
-    float_variables,
-    images,
-    kernel,
-    quantized,
-    with_,
-)
-from tests.training.test_loop import SMALL
+from jsnnq.workflow.state import initial_variables
+from tests import tiny
+from tests.tiny import SMALL
 
 
 @pytest.mark.parametrize(
     "config",
     [
-        with_(weights=kernels(Uniform(2))),
-        with_(weights=kernels(LQNet(2)), membranes=neurons(Uniform(2, clip="max"))),
+        tiny.with_(weights=kernels(Uniform(2))),
+        tiny.with_(
+            weights=kernels(LQNet(2)), membranes=neurons(Uniform(2, clip="max"))
+        ),
     ],
 )
 def test_quantize_leaves_the_float_network_as_it_was(config):
-    before = jax.tree.map(np.array, float_variables())
-    _, variables = quantized(config)
+    before = jax.tree.map(np.array, tiny.float_variables())
+    _, variables = tiny.quantized(config)
     for collection in ("params", "batch_stats"):
-        assert jax.tree.structure(variables[collection]) == jax.tree.structure(
-            before[collection]
-        )
-        jax.tree.map(
-            np.testing.assert_array_equal, variables[collection], before[collection]
-        )
-    jax.tree.map(np.testing.assert_array_equal, float_variables(), before)
+        found, expected = variables[collection], before[collection]
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+    jax.tree.map(np.testing.assert_array_equal, tiny.float_variables(), before)
 
 
 def stem_potentials(placement):
     """The stem's membranes over time, by SciPy's correlation and the LIF equation."""
-    x = np.asarray(images(), np.float64)
-    weights = kernel("conv1")[:, :, 0]
+    x = np.asarray(tiny.images(), np.float64)
+    weights = tiny.kernel("conv1")[:, :, 0]
     current = np.stack(
         [
             [signal.correlate2d(image, weights[..., c], mode="same") for c in range(4)]
@@ -76,8 +64,8 @@ def test_membranes_are_calibrated_on_what_their_quantizer_will_see(
     placement, clip, percentile
 ):
     neuron = dataclasses.replace(SMALL.network.neuron, placement=placement)
-    _, variables = quantized(
-        with_(
+    _, variables = tiny.quantized(
+        tiny.with_(
             network=dataclasses.replace(SMALL.network, neuron=neuron),
             membranes=neurons(Uniform(4, clip=clip, percentile=percentile)),
         )
@@ -87,8 +75,8 @@ def test_membranes_are_calibrated_on_what_their_quantizer_will_see(
     state = variables["quant"]["sn1"]["quantizer"]
     np.testing.assert_allclose(state.high, expected, rtol=1e-5)
     np.testing.assert_allclose(state.low, -expected, rtol=1e-5)
-    for path in NEURONS:
-        assert np.isfinite(at(variables["quant"], path)["quantizer"].high)
+    for path in tiny.NEURONS:
+        assert np.isfinite(quantize.at(variables["quant"], path)["quantizer"].high)
 
 
 def test_every_layer_freezes_by_random_numbers_of_its_own(key):
@@ -98,11 +86,11 @@ def test_every_layer_freezes_by_random_numbers_of_its_own(key):
         Rules(((".*conv2", quantizer),)), Rules(((".*act2", quantizer),))
     )
     shape = (8, 8, 3)
-    variables = initial_variables(net.with_rules(Rules(), Rules()), key, shape)
+    variables = initial_variables(net.bare, key, shape)
     variables = quantize.quantize(net, variables, key, jnp.zeros((2, *shape)))
     masks = []
     for layer in ("layer1_0/conv2", "layer2_0/conv2", "layer1_0/act2", "layer2_0/act2"):
-        state = at(variables["quant"], layer)["quantizer"]
+        state = quantize.at(variables["quant"], layer)["quantizer"]
         state = state._replace(step=state.step + 1)
         masks.append(np.asarray(quantizer.frozen(jnp.zeros((4000,)), state)))
     for one, other in itertools.combinations(masks, 2):
@@ -110,25 +98,10 @@ def test_every_layer_freezes_by_random_numbers_of_its_own(key):
 
 
 def test_weights_can_be_clipped_where_their_data_end():
-    _, variables = quantized(
-        with_(weights=kernels(Uniform(2, clip="max", channelwise=True)))
+    _, variables = tiny.quantized(
+        tiny.with_(weights=kernels(Uniform(2, clip="max", channelwise=True)))
     )
-    for path in HIDDEN:
-        state = at(variables["quant"], path)["quantizer"]
-        expected = np.abs(kernel(path)).max(axis=(0, 1, 2))
+    for path in tiny.HIDDEN:
+        state = quantize.at(variables["quant"], path)["quantizer"]
+        expected = np.abs(tiny.kernel(path)).max(axis=(0, 1, 2))
         np.testing.assert_allclose(state.high, expected, rtol=1e-6)
-
-
-def test_lqnet_starts_where_least_squares_stands_still():
-    """No other choice of nearest levels, and no other basis, fits better."""
-    net, variables = quantized(with_(weights=kernels(LQNet(2))))
-    for path in HIDDEN:
-        basis = np.asarray(at(variables["quant"], path)["quantizer"].basis)
-        w = kernel(path).reshape(-1, kernel(path).shape[-1])
-        for channel in range(w.shape[1]):
-            codes = np.array([[a, b] for a in (-1, 1) for b in (-1, 1)])
-            levels = codes @ basis[:, channel]
-            nearest = np.abs(w[:, channel, None] - levels).argmin(axis=1)
-            best, *_ = np.linalg.lstsq(codes[nearest], w[:, channel], rcond=None)
-            np.testing.assert_allclose(basis[:, channel], best, rtol=5e-3, atol=1e-4)
-    assert net.weights("conv1") == identity

@@ -15,9 +15,11 @@ import pytest
 from jsnnq import mint, uniform
 from jsnnq.errors import InputError
 from jsnnq.networks import quantize
-from jsnnq.networks.layers import Conv, Dense, Rules
+from jsnnq.networks.layers import QuantConv, QuantDense, Rules
 from jsnnq.networks.neurons import Neuron
 from jsnnq.networks.sew import CONNECTS, SEWResNet, init_state, join, sew_resnet, stream
+from tests.drawn import lively, normals
+from tests.witness import by_path
 
 _IF = Neuron(kind="if")
 _T, _B = 2, 2
@@ -26,7 +28,7 @@ _DEEP = _BASIC.clone(channels=(2, 3), block="bottleneck")
 
 
 def _images(shape=(_B, 8, 8, 3), seed=0):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+    return jnp.asarray(normals(shape, seed))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
@@ -36,26 +38,9 @@ def _run(net, variables, x, train=False):
     return *found, changed["batch_stats"]
 
 
-def _lively(net, x, shift=0.9):
-    """Variables with random kernels and shifted currents, so that every layer fires."""
-    random = np.random.default_rng(1)
-
-    def fill(path, leaf):
-        name, shape = path[-1].key, leaf.shape
-        if name == "kernel":
-            deviation = np.sqrt(2 * shape[-2] / math.prod(shape))
-            return jnp.asarray(deviation * random.normal(size=shape), leaf.dtype)
-        shifted = name == "bias" and "bn" in path[-2].key
-        values = {"scale": 1.0, "var": 1.0, "bias": shift if shifted else 0.0}
-        return jnp.full(shape, values.get(name, 0.0), leaf.dtype)
-
-    shapes = jax.eval_shape(net.init, jax.random.key(0), x)
-    return jax.tree_util.tree_map_with_path(fill, shapes)
-
-
 def _seen(net, x=None):
     x = _images() if x is None else x
-    return _run(net, _lively(net, x), x, True)[1]
+    return _run(net, lively(net, x), x, True)[1]
 
 
 def _shapes(net, side, batch=1):
@@ -96,35 +81,21 @@ def test_published_counts(name, stem, classes, parameters, layers):
 def test_sew_resnet8_is_a_stem_and_three_blocks():
     net = sew_resnet("sew_resnet8", classes=10)
     logits, seen, variables = _shapes(net, 32, batch=2)
-    full, half, quarter = ((4, 2, side, side, c) for side, c in _STAGES)
-    assert {path: s.shape for path, s in seen.spikes.items()} == {
-        "sn1": full,
-        "layer1_0/sn1": full,
-        "layer1_0/sn2": full,
-        "layer2_0/sn1": half,
-        "layer2_0/sn2": half,
-        "layer2_0/downsample_sn": half,
-        "layer3_0/sn1": quarter,
-        "layer3_0/sn2": quarter,
-        "layer3_0/downsample_sn": quarter,
-    }
-    assert {path: s.shape for path, s in seen.joins.items()} == {
-        "layer1_0/join": full,
-        "layer2_0/join": half,
-        "layer3_0/join": quarter,
-    }
-    assert {path: s.shape for path, s in seen.pooled.items()} == {
-        "features": (4, 2, 256)
-    }
+    stages = ((32, 64), (16, 128), (8, 256))
+    full, half, quarter = ((4, 2, side, side, c) for side, c in stages)
+    blocks = {"layer1_0": full, "layer2_0": half, "layer3_0": quarter}
+    spikes = {f"{name}/{sn}": s for name, s in blocks.items() for sn in ("sn1", "sn2")}
+    shortcuts = {f"{name}/downsample_sn": blocks[name] for name in list(blocks)[1:]}
+    shape_of = functools.partial(jax.tree.map, jnp.shape)
+    assert shape_of(seen.spikes) == {"sn1": full} | spikes | shortcuts
+    assert shape_of(seen.joins) == {f"{name}/join": s for name, s in blocks.items()}
+    assert shape_of(seen.pooled) == {"features": (4, 2, 256)}
     assert logits.shape == (4, 2, 10)
     convolutions = 9 * (3 * 64 + 2 * 64**2 + 64 * 128 + 128**2 + 128 * 256 + 256**2)
     shortcuts = 64 * 128 + 128 * 256
     normalisations = 2 * (3 * 64 + 3 * 128 + 3 * 256)
     expected = convolutions + shortcuts + normalisations + 256 * 10 + 10
     assert _parameters(variables) == expected
-
-
-_STAGES = ((32, 64), (16, 128), (8, 256))
 
 
 def test_imagenet_stem_halves_twice():
@@ -195,11 +166,14 @@ def test_blocks_join_shortcut_and_branch(connect, net, last):
         np.testing.assert_array_equal(entering, expected)
         met |= set(zip(s.ravel(), a.ravel(), strict=True))
     assert met >= set(itertools.product((0, 1), (0, 1)))
+    assert all(set(np.unique(spikes)) == {0, 1} for spikes in seen.spikes.values())
+    assert set(seen.joins) == {f"{name}/join" for name, _, _ in net.plans()}
+    assert seen.joins.keys().isdisjoint(seen.spikes)
 
 
 def test_add_joins_reach_one_more_than_their_place_in_the_stage():
     net = SEWResNet(depths=(3, 2), channels=(2, 3), classes=2, neuron=_IF, timesteps=2)
-    variables = _lively(net, _images())
+    variables = lively(net, _images())
 
     def always(path, leaf):
         """Every neuron gets a current of 1 and fires at every timestep."""
@@ -220,34 +194,18 @@ def test_add_joins_reach_one_more_than_their_place_in_the_stage():
     }
 
 
-@pytest.mark.parametrize("connect", CONNECTS)
-def test_spikes_are_zero_or_one_and_joins_are_kept_apart(connect):
-    seen = _seen(_BASIC.clone(connect=connect))
-    for spikes in seen.spikes.values():
-        assert set(np.unique(spikes)) == {0.0, 1.0}
-    assert not any("join" in path for path in seen.spikes)
-    assert set(seen.joins) == {f"{name}/join" for name, _, _ in _BASIC.plans()}
-    largest = max(float(joined.max()) for joined in seen.joins.values())
-    assert largest == (3 if connect == "add" else 1)
-
-
 # Zero-init.
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _normalisations(net, x):
-    """The first parameters of the normalisations, by path."""
-    params = net.init(jax.random.key(0), x)["params"]
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    paths = {"/".join(part.key for part in path): leaf for path, leaf in leaves}
-    return {path: leaf for path, leaf in paths.items() if "bn" in path}
+_STARTS = {"scale": 1.0, "bias": 0.0}
 
 
 @pytest.mark.parametrize("net", [_BASIC, _DEEP])
 @pytest.mark.parametrize("connect", CONNECTS)
 def test_zero_init_touches_the_last_normalisation_of_each_branch(connect, net):
     net = net.clone(connect=connect, zero_init=True)
-    params = _normalisations(net, _images())
+    variables = jax.jit(net.init)(jax.random.key(0), _images())
+    params = {k: v for k, v in by_path(variables["params"]).items() if "bn" in k}
     last = "bn3" if net.block == "bottleneck" else "bn2"
     zeroed = {f"{name}/{last}/{of}" for name, _, _ in net.plans() for of in _STARTS}
     assert zeroed < params.keys()
@@ -261,13 +219,10 @@ def test_zero_init_touches_the_last_normalisation_of_each_branch(connect, net):
         np.testing.assert_array_equal(leaf, np.full(leaf.shape, expected))
 
 
-_STARTS = {"scale": 1.0, "bias": 0.0}
-
-
 @pytest.mark.parametrize("connect", CONNECTS)
 def test_zero_init_makes_blocks_of_if_neurons_the_identity(connect):
     net = _BASIC.clone(connect=connect)
-    variables = _lively(net, _images())
+    variables = lively(net, _images())
     for name, _, _ in net.plans():  # as the test above finds it
         last = variables["params"][name]["bn2"]
         last["scale"] = jnp.zeros_like(last["scale"])
@@ -290,7 +245,7 @@ def test_zero_init_makes_blocks_of_if_neurons_the_identity(connect):
 def test_a_still_image_equals_its_repetition(stem, train):
     net = _BASIC.clone(stem=stem)
     x = _images((_B, 16, 16, 3))
-    variables = _lively(net, x)
+    variables = lively(net, x)
     logits, seen, stats = _run(net, variables, x, train)
     many, otherwise, stats_of_many = _run(net, variables, jnp.stack([x] * _T), train)
     for path, spikes in seen.spikes.items():
@@ -304,16 +259,10 @@ def test_a_still_image_equals_its_repetition(stem, train):
     assert (moved > 0) == train
 
 
-def test_a_sequence_sets_the_number_of_timesteps():
-    frames = _images((5, _B, 8, 8, 3))
-    logits = _run(_BASIC, _lively(_BASIC, frames[0]), frames)[0]
-    assert logits.shape == (5, _B, 3)
-
-
 def test_one_timestep():
     net = _BASIC.clone(timesteps=1)
     x = _images()
-    variables = _lively(net, x)
+    variables = lively(net, x)
     logits, seen, _ = _run(net, variables, x)
     assert logits.shape == (1, _B, 3)
     # The first of many, as no neuron has a past.
@@ -340,10 +289,14 @@ def test_max_pooling_of_the_imagenet_stem():
 # Streaming.
 
 
-def _quantized(net, variables):
-    """2-bit membranes, calibrated."""
-    net = net.clone(membranes=Rules(((".*", uniform(2, grid="unsigned")),)))
-    return net, quantize.quantize(net, variables, jax.random.key(0), _images())
+def _streamed(net, variables, frames):
+    """What the network says of each frame and saw, and its state before each."""
+    state = init_state(net, variables, frames[0])
+    advance = jax.jit(functools.partial(stream, net))
+    for frame in frames:
+        before = state
+        logits, seen, state = advance(variables, state, frame)
+        yield logits, seen, before
 
 
 @pytest.mark.parametrize(
@@ -360,35 +313,32 @@ def test_streaming_equals_the_folded_form(kind, v_reset, quantized):
     neuron = Neuron(kind=kind, v_reset=v_reset)
     net = sew_resnet("sew_resnet_tiny", classes=3, neuron=neuron)
     frames = _images((3, _B, 8, 8, 3))
-    variables = _lively(net, frames[0], shift=1.3)
+    variables = lively(net, frames[0], shift=1.3)
     if quantized:
-        net, variables = _quantized(net, variables)
+        net = net.clone(membranes=Rules(((".*", uniform(2, grid="unsigned")),)))
+        variables = quantize.quantize(net, variables, jax.random.key(0), _images())
     logits, seen, _ = _run(net, variables, frames)
     assert all(0 < float(spikes.mean()) < 1 for spikes in seen.spikes.values())
 
-    state = init_state(net, variables, frames[0])
+    assert len(logits) == len(frames) != net.timesteps  # A sequence sets them.
     rest = 0.0 if v_reset is None else v_reset
-    assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {jnp.dtype("float32")}
-    assert all(np.all(np.asarray(leaf) == rest) for leaf in jax.tree.leaves(state))
-    advance = jax.jit(functools.partial(stream, net))
-    for t, frame in enumerate(frames):
-        now, saw, state = advance(variables, state, frame)
+    for t, (now, saw, state) in enumerate(_streamed(net, variables, frames)):
+        leaves = jax.tree.leaves(state)
+        assert len(leaves) == len(seen.spikes)
+        assert {leaf.dtype for leaf in leaves} == {jnp.dtype("float32")}
+        assert t > 0 or all(np.all(np.asarray(leaf) == rest) for leaf in leaves)
         np.testing.assert_allclose(now, logits[t], atol=1e-5)
         for path, spikes in saw.spikes.items():
             np.testing.assert_array_equal(spikes[0], seen.spikes[path][t])
-    assert len(jax.tree.leaves(state)) == len(seen.spikes)
 
 
 def test_streaming_of_a_bottleneck_with_imagenet_stem():
     net = _DEEP.clone(stem="imagenet", connect="iand", depths=(1, 1))
     frames = _images((3, _B, 16, 16, 3))
-    variables = _lively(net, frames[0])
+    variables = lively(net, frames[0])
     logits, _, _ = _run(net, variables, frames)
-    state = init_state(net, variables, frames[0])
-    advance = jax.jit(functools.partial(stream, net))
-    for t, frame in enumerate(frames):
-        now, _, state = advance(variables, state, frame)
-        np.testing.assert_allclose(now, logits[t], atol=1e-5)
+    for now, expected in zip(_streamed(net, variables, frames), logits, strict=True):
+        np.testing.assert_allclose(now, expected, atol=1e-5)
 
 
 # Wiring.
@@ -406,7 +356,7 @@ def _wires(net, variables, x):
 
     def watch(call, arguments, named, context):
         result = call(*arguments, **named)
-        kernels = isinstance(context.module, (Conv, Dense))
+        kernels = isinstance(context.module, (QuantConv, QuantDense))
         if kernels and context.method_name == "__call__":
             path = "/".join(context.module.path)
             kernel = context.module.variables["params"]["kernel"]
@@ -436,7 +386,7 @@ def _convolved(synapse, x, kernel):
 def test_synapses_name_what_really_feeds_each_kernel(net, stem):
     net = net.clone(stem=stem, timesteps=2)
     x = _images((_B, 16, 16, 3))
-    seen, wires = _wires(net, _lively(net, x), x)
+    seen, wires = _wires(net, lively(net, x), x)
     synapses = {synapse.name: synapse for synapse in net.synapses()}
     assert synapses.keys() == wires.keys()
     assert len(synapses) == len(net.synapses())
@@ -452,19 +402,10 @@ def test_synapses_name_what_really_feeds_each_kernel(net, stem):
     assert synapses["layer2_0/downsample_conv"].source == "layer1_1/join"
 
 
-def test_features_are_means_over_positions():
-    seen = _seen(_BASIC)
-    np.testing.assert_allclose(
-        seen.pooled["features"],
-        np.asarray(seen.joins["layer2_0/join"]).mean(axis=(2, 3)),
-        rtol=1e-6,
-    )
-
-
 def test_quantizers_sit_where_the_rules_say():
     """A kernel quantized by the network equals the network of that kernel."""
     x = _images()
-    variables = _lively(_BASIC, x)
+    variables = lively(_BASIC, x)
     # Of one bit, as the levels -1 and 1 are exact and cannot flip a spike.
     net = _BASIC.clone(weights=Rules((("layer1_1/conv2|fc", uniform(1)),)))
     quantized = quantize.quantize(net, variables, jax.random.key(0), x)
@@ -484,20 +425,14 @@ def test_mints_scale_is_shared_by_kernel_and_neurons():
         membranes=Rules((("|".join(kernels), mint(2, shared=True)),)),
     )
     x = _images()
-    variables = quantize.quantize(net, _lively(_BASIC, x), jax.random.key(0), x)
+    variables = quantize.quantize(net, lively(_BASIC, x), jax.random.key(0), x)
     apply = jax.jit(functools.partial(net.apply, mutable=["membrane"]))
     membranes = apply(variables, x)[1]["membrane"]
     for neurons, kernel in kernels.items():
-        alpha = _at(variables["params"], kernel)["quantizer"].alpha
-        found = np.unique(_at(membranes, neurons)["v"] / alpha)
+        alpha = quantize.at(variables["params"], kernel)["quantizer"].alpha
+        found = np.unique(quantize.at(membranes, neurons)["v"] / alpha)
         assert set(np.round(found, 5)) <= {-1, 0, 1}
         assert len(found) > 1
-
-
-def _at(tree, path):
-    for name in path.split("/"):
-        tree = tree[name]
-    return tree
 
 
 # Types and compilation.
@@ -506,7 +441,7 @@ def _at(tree, path):
 def test_bfloat16_keeps_float32_membranes_and_parameters():
     net = SEWResNet((1,), (4,), 3, dtype=jnp.bfloat16, stem="imagenet", neuron=_IF)
     x = _images((_B, 16, 16, 3))
-    variables = _lively(net, x)
+    variables = lively(net, x)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
 
     @jax.jit
@@ -533,23 +468,6 @@ def test_bfloat16_keeps_float32_membranes_and_parameters():
     assert float(jnp.max(jnp.abs(slopes["conv1"]["kernel"]))) > 0
 
 
-def test_every_parameter_is_reached_by_the_gradient():
-    net = _BASIC.clone(neuron=Neuron(kind="plif"), depths=(1, 1))
-    x = _images()
-    variables = _lively(net, x)
-
-    @jax.jit
-    @jax.grad
-    def slopes(params):
-        (logits, _), _ = net.apply(
-            {**variables, "params": params}, x, True, mutable=["batch_stats"]
-        )
-        return jnp.mean(jnp.square(logits - 1))
-
-    for path, slope in jax.tree_util.tree_leaves_with_path(slopes(variables["params"])):
-        assert float(jnp.max(jnp.abs(slope))) > 0, jax.tree_util.keystr(path)
-
-
 def test_networks_of_one_representative_are_traced_once():
     traced = []
 
@@ -563,7 +481,7 @@ def test_networks_of_one_representative_are_traced_once():
         return sew_resnet("sew_resnet_tiny", classes=3, neuron=Neuron(), weights=rules)
 
     x = _images()
-    plain = _lively(sew_resnet("sew_resnet_tiny", classes=3), x)
+    plain = lively(sew_resnet("sew_resnet_tiny", classes=3), x)
     logits = []
     for bits in (2, 4):  # other numbers, the same program
         net = make(bits)

@@ -260,24 +260,18 @@ def test_training_keeps_shape_and_dtype_of_values_and_state(parts):
     assert described == jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after)
 
 
-def test_gradient_is_the_published_one(member, parts):
+@pytest.mark.parametrize("train", [False, True])
+def test_gradient_is_the_published_one(member, parts, train):
     quantizer, state = parts
     x = values(2)
     weights = jnp.asarray(np.random.default_rng(3).normal(size=SHAPE), jnp.float32)
 
-    def loss(x, train):
+    def loss(x):
         return jnp.sum(weights * quantizer.apply(x, state, train)[0])
 
-    expected = np.asarray(weights) * member.slope(np.asarray(x), state)
-    np.testing.assert_allclose(jax.grad(loss)(x, False), expected, rtol=2e-5)
-
-
-def test_gradient_in_training_is_the_same_rule(member, parts):
-    quantizer, state = parts
-    x = values(2)
-    slope = jax.grad(lambda x: jnp.sum(quantizer.apply(x, state, True)[0]))(x)
-    published = member.slope_in_training or member.slope
-    np.testing.assert_allclose(slope, published(np.asarray(x), state), rtol=2e-5)
+    slope = (train and member.slope_in_training) or member.slope
+    expected = np.asarray(weights) * slope(np.asarray(x), state)
+    np.testing.assert_allclose(jax.grad(loss)(x), expected, rtol=2e-5)
 
 
 @pytest.mark.parametrize("train", [False, True])
@@ -479,34 +473,100 @@ def test_resting_membranes_rest_at_zero(bits):
 # The ends of grids
 
 
+def ends(quantizer, state, x, constant):
+    """What becomes of x, whether XLA knows the numbers of the grid or is given them."""
+    if constant:
+        return jax.jit(lambda x: quantizer.apply(x, state, False)[0])(x)
+    return jax.jit(lambda x, state: quantizer.apply(x, state, False)[0])(x, state)
+
+
 @pytest.mark.parametrize("constant", [False, True])
 @pytest.mark.parametrize("grid", ["even", "symmetric", "unsigned"])
 def test_the_ends_of_a_uniform_grid_are_the_clip_exactly(grid, constant):
-    """Whether XLA knows the numbers of the grid or is given them."""
     draw = np.random.default_rng(0)
     for bits in range(2 if grid == "symmetric" else 1, 9):
         for clip in (1.0, 10.0, *draw.uniform(0.01, 5, 4)):
             quantizer = uniform(bits, float(clip), grid=grid)
             x = jnp.asarray([-1e3, 1e3, -clip, clip], jnp.float32)
             state = quantizer.init(jax.random.key(0), x)
-            if constant:
-                found = jax.jit(lambda x: quantizer.apply(x, state, False)[0])(x)  # noqa: B023
-            else:
-                found = jax.jit(lambda x, s: quantizer.apply(x, s, False)[0])(x, state)  # noqa: B023
             low = 0 if grid == "unsigned" else -np.float32(clip)
-            high = np.float32(clip)
-            np.testing.assert_array_equal(found, [low, high, low, high])
+            expected = [low, np.float32(clip)] * 2
+            found = ends(quantizer, state, x, constant)
+            np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("constant", [False, True])
 def test_the_ends_of_mints_grid_are_its_scale_exactly(constant):
+    x = jnp.asarray([-1e3, 1e3], jnp.float32)
     for bits in range(2, 9):
         quantizer = mint(bits, squash=False)
         for alpha in np.random.default_rng(1).uniform(0.01, 5, 4).astype(np.float32):
-            state = MintState(jnp.asarray(alpha))
-            x = jnp.asarray([-1e3, 1e3], jnp.float32)
-            if constant:
-                found = jax.jit(lambda x: quantizer.apply(x, state, False)[0])(x)  # noqa: B023
-            else:
-                found = jax.jit(lambda x, s: quantizer.apply(x, s, False)[0])(x, state)  # noqa: B023
+            found = ends(quantizer, MintState(jnp.asarray(alpha)), x, constant)
             np.testing.assert_array_equal(found, [-alpha, alpha])
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("make", "settings", "says"),
+    [
+        (uniform, {"bits": 0}, "bits=0: an integer from 1 to 8"),
+        (uniform, {"bits": 9}, "bits=9"),
+        (uniform, {"bits": 1, "grid": "symmetric"}, "bits=1: an integer from 2 to 8"),
+        (uniform, {"bits": True}, "bits=True"),
+        (uniform, {"bits": 2, "clip": 0.0}, "clip is 0.0: a finite number"),
+        (uniform, {"bits": 2, "clip": -1.0}, "clip is -1.0: a finite number"),
+        (uniform, {"bits": 2, "clip": float("nan")}, "clip is nan: a finite number"),
+        (uniform, {"bits": 2, "clip": float("inf")}, "clip is inf: a finite number"),
+        (uniform, {"bits": 2, "clip": "mean"}, "unknown clip 'mean'"),
+        (uniform, {"bits": 2, "grid": "odd"}, "unknown grid 'odd'"),
+        (uniform, {"bits": 2, "outside": 0.5}, "outside=0.5"),
+        (
+            uniform,
+            {"bits": 2, "clip": "percentile", "percentile": 0},
+            "percentile is 0: a finite number",
+        ),
+        (lqnet, {"bits": 0}, "bits=0"),
+        (lqnet, {"bits": 9}, "bits=9"),
+        (lqnet, {"bits": 2, "clip": 0.0}, "clip is 0.0: a finite number"),
+        (lqnet, {"bits": 2, "clip": float("nan")}, "clip is nan: a finite number"),
+        (lqnet, {"bits": 2, "codes": "unsigned"}, "no clip for unsigned codes"),
+        (lqnet, {"bits": 2, "codes": "ternary"}, "unknown codes"),
+        (lqnet, {"bits": 2, "start": "random"}, "unknown start"),
+        (lqnet, {"bits": 2, "average": 1.0}, "average is 1.0: below 1"),
+        (lqnet, {"bits": 2, "average": -0.1}, "average is -0.1: a finite number from"),
+        (lqnet, {"bits": 2, "ridge": -1e-4}, "ridge is -0.0001: a finite number from"),
+        (lqnet, {"bits": 2, "follow": "image"}, "unknown follow 'image'"),
+        (mint, {"bits": 1}, "bits=1: an integer from 2 to 8"),
+        (mint, {"bits": 4, "start": "qem"}, "unknown start 'qem'.*'fitted', 'publish"),
+        (snntorch, {"bits": 0}, "bits=0"),
+        (snntorch, {"bits": 2, "upper": -0.1}, "upper is -0.1: a finite number"),
+        (snntorch, {"bits": 2, "lower": -0.1}, "lower is -0.1: a finite number"),
+        (snntorch, {"bits": 2, "threshold": 0.0}, "threshold is 0.0: a finite number"),
+        (snntorch, {"bits": 2, "spacing": "log"}, "unknown spacing"),
+        (snntorch, {"bits": 2, "centre": "mean"}, "unknown centre"),
+        (ste, {"gradient": "soft"}, "gradient 'soft': accepted are 'clipped', 'ident"),
+        (stompp, {"schedule": "quartic"}, "unknown schedule 'quartic': accepted are"),
+        (stompp, {"law": "hard"}, "unknown law 'hard': accepted are"),
+        (stompp, {"masks": "pixel"}, "unknown masks 'pixel': accepted are"),
+        (stompp, {"refresh": 0}, "refresh is 0: an integer from 1 is needed"),
+        (stompp, {"window": (0, 0)}, "length of the window is 0: an integer from 1 is"),
+        (stompp, {"window": (-1, 9)}, "start of the window is -1: an integer from 0"),
+        (
+            stompp,
+            {"law": "bernoulli", "masks": "sample"},
+            "'bernoulli' .* masks='sample' .* use masks='position', or another law",
+        ),
+        (stompp, {"surrogate": "tanh"}, "unknown surrogate 'tanh'.*'clipped'"),
+        (
+            stompp,
+            {"masks": "position", "scaled": True},
+            "leave activations without scale",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_in_one_sentence(make, settings, says):
+    with pytest.raises(InputError, match=says) as raised:
+        make(**settings)
+    assert "\n" not in str(raised.value)

@@ -21,12 +21,9 @@ from jsnnq.config import (
     Uniform,
     kernels,
     neurons,
-    to_dict,
 )
 from jsnnq.quantizers import Quantizer
 from jsnnq.report import meaning
-from jsnnq.report.results import read
-from tests import studies
 
 
 def spiking(weights=None, membranes=None, **others):
@@ -84,6 +81,8 @@ def test_what_is_quantized(config, place):
 
 # With what
 
+HELPED = StoMPP(surrogate="identity")
+
 
 @pytest.mark.parametrize(
     ("config", "method"),
@@ -106,22 +105,13 @@ def test_what_is_quantized(config, place):
         (binary(STE("clipped")), "STE"),
         (binary(StoMPP(), StoMPP()), "StoMPP"),
         (binary(StoMPP()), "StoMPP"),
-        (
-            binary(StoMPP(surrogate="identity"), StoMPP(surrogate="clipped")),
-            "StoMPP+STE",
-        ),
-        (binary(StoMPP(surrogate="identity")), "StoMPP+STE"),
+        (binary(HELPED, StoMPP(surrogate="clipped")), "StoMPP+STE"),
+        (binary(HELPED), "StoMPP+STE"),
         (binary(StoMPP(order="global"), StoMPP(order="global")), "StoMPP global"),
         (binary(StoMPP(order="reverse")), "StoMPP reverse"),
         (binary(StoMPP(order=(1, 0)), StoMPP(order=(1, 0))), "StoMPP own order"),
-        (
-            binary(StoMPP(order="global", surrogate="clipped")),
-            "StoMPP+STE global",
-        ),
-        (
-            binary(StoMPP(order=(1, 0), surrogate="clipped")),
-            "StoMPP+STE own order",
-        ),
+        (binary(StoMPP(order="global", surrogate="clipped")), "StoMPP+STE global"),
+        (binary(StoMPP(order=(1, 0), surrogate="clipped")), "StoMPP+STE own order"),
         # How activations become signs says how a network is trained.
         (binary(StoMPP(), STE("clipped")), "STE"),
         (binary(STE(), StoMPP()), "StoMPP"),
@@ -159,17 +149,9 @@ def test_whether_all_that_is_quantized_becomes_signs():
     assert not meaning.makes_signs(binary())
 
 
-@pytest.mark.parametrize("name", ["bnn-stompp-r18", "weights-uniform-clip10-4bit", ""])
-def test_names_mean_nothing(name):
-    results, _, _ = studies.study([("weights-uniform-clip1-2bit", 0, 1)], ("one",))
-    results["rows"][-1] |= {"name": name, "config": to_dict(spiking(LQNet(2)))}
-    (group,) = read(results).quantized
-    assert group.name == name
-    assert (group.place, group.method, group.details) == ("weights", "LQ-Net", ())
-    assert meaning.bits(group.config) == "2"
-
-
 # How
+
+LINEAR = StoMPP(schedule="linear")
 
 
 @pytest.mark.parametrize(
@@ -243,10 +225,7 @@ def test_nothing_is_said_of_usual_settings(config):
         (spiking(Halving(4, twice=True)), ("twice",)),
         (binary(STE(scaled=True)), ("scaled",)),
         # What is the same in both places is said once.
-        (
-            binary(StoMPP(schedule="linear"), StoMPP(schedule="linear")),
-            ("schedule linear",),
-        ),
+        (binary(LINEAR, LINEAR), ("schedule linear",)),
         (
             binary(StoMPP(law="bernoulli"), StoMPP(law="full", refresh=10)),
             ("law bernoulli", "law full", "refresh 10"),
@@ -295,11 +274,7 @@ def test_unusual_settings_are_said(config, details):
             "8 and 3-bit, clip 2.5, clip max",
             ["weights and membranes", "uniform", "8 and 3-bit", "clip 2.5 and max"],
         ),
-        (
-            binary(Uniform(2)),
-            "2-bit",
-            ["weights", "Net", "uniform", "2-bit", "clip 1"],
-        ),
+        (binary(Uniform(2)), "2-bit", ["weights", "Net", "uniform", "2-bit", "clip 1"]),
     ],
 )
 def test_all_that_is_said_of_a_config(config, setting, words):
@@ -392,37 +367,33 @@ STOMPP = binary(
         (spiking(), "network.neuron.tau", 2.0),
         (spiking(), "data", "digits"),
         (spiking(start="checkpoint"), "start", "checkpoint"),
+        # One that is absent, or is not one, has none.
+        (spiking(), "bits", ...),
+        (spiking(), "schedule", ...),  # Of a training there is one, which is another.
+        (binary(STE(), STE()), "order", ...),
+        (binary(STE(), STE()), "bits", ...),  # They have no other, so it is not set.
+        (spiking(Mint(4)), "clip", ...),
+        (spiking(Uniform(2), Uniform(4)), "bits", ...),
+        (spiking(LQNet(2), LQNet(2)), "clip", ...),  # None, and 1 as it is placed
+        (spiking(Uniform(2), Uniform(2)), "grid", ...),
+        (binary(StoMPP(order="global"), StoMPP()), "order", ...),
+        (spiking(Uniform(2)), "rate", ...),
+        (spiking(Uniform(2)), "network", ...),
+        (spiking(Uniform(2)), "training.nothing", ...),
+        (spiking(Uniform(2)), "training.looks", ...),
     ],
 )
 def test_a_setting_has_a_value(config, setting, expected):
     assert value(config, setting) == expected
 
 
-@pytest.mark.parametrize(
-    ("config", "setting"),
-    [
-        (spiking(), "bits"),
-        (spiking(), "schedule"),  # Of a training there is one, which is another.
-        (binary(STE(), STE()), "order"),
-        (binary(STE(), STE()), "bits"),  # They have no other, so it is not set.
-        (spiking(Mint(4)), "clip"),
-        (spiking(Uniform(2), Uniform(4)), "bits"),
-        (spiking(LQNet(2), LQNet(2)), "clip"),  # None, and 1 as it is placed
-        (spiking(Uniform(2), Uniform(2)), "grid"),
-        (binary(StoMPP(order="global"), StoMPP()), "order"),
-        (spiking(Uniform(2)), "rate"),
-        (spiking(Uniform(2)), "network"),
-        (spiking(Uniform(2)), "training.nothing"),
-        (spiking(Uniform(2)), "training.looks"),
-    ],
-)
-def test_a_setting_that_is_absent_or_not_one_has_no_value(config, setting):
-    assert value(config, setting) is ...
-
-
 SPIKING = spiking(Uniform(2))
 TUNED = dataclasses.replace(SPIKING, start="checkpoint")
 FAST = TrainingConfig(rate=0.3)
+
+
+def in_network(bits=2, **settings):
+    return spiking(Uniform(bits), network=NetworkConfig(**settings))
 
 
 @pytest.mark.parametrize(
@@ -439,18 +410,10 @@ FAST = TrainingConfig(rate=0.3)
             binary(StoMPP(order="global"), StoMPP(order="global")),
             "order",
         ),
-        (binary(StoMPP()), binary(StoMPP(schedule="linear")), "schedule"),
+        (binary(StoMPP()), binary(LINEAR), "schedule"),
         (SPIKING, spiking(Uniform(2), training=FAST), "training.rate"),
-        (
-            SPIKING,
-            spiking(Uniform(2), network=NetworkConfig(width=0.5)),
-            "network.width",
-        ),
-        (
-            SPIKING,
-            spiking(Uniform(2), network=NetworkConfig(neuron=NeuronConfig(tau=4.0))),
-            "network.neuron.tau",
-        ),
+        (SPIKING, in_network(width=0.5), "network.width"),
+        (SPIKING, in_network(neuron=NeuronConfig(tau=4.0)), "network.neuron.tau"),
         (SPIKING, TUNED, "start"),
         # A method is all that is set of it, but for bits and clip.
         (SPIKING, spiking(LQNet(2, clip=1.0)), "method"),
@@ -470,12 +433,14 @@ def test_what_differs_in_one_setting_is_alike_but_for_it(one, other, setting):
         spiking(Uniform(4, clip=10.0)),
         spiking(Uniform(4), Uniform(4)),
         spiking(LQNet(4, clip=1.0)),
+        spiking(None, Uniform(4)),
+        spiking(Uniform(4, grid="symmetric")),
         spiking(Uniform(4, outside=1.0)),
         spiking(Uniform(4), training=FAST),
         spiking(Uniform(4), data="cifar10"),
         spiking(Uniform(4), calibration=100),
-        spiking(Uniform(4), network=NetworkConfig(dtype="bfloat16")),
-        spiking(Uniform(4), network=NetworkConfig(neuron=NeuronConfig(kind="if"))),
+        in_network(4, dtype="bfloat16"),
+        in_network(4, neuron=NeuronConfig(kind="if")),
         Config(weights=(("other layers", Uniform(4)),)),
         Config(weights=(("first", None), *kernels(Uniform(4)))),
         dataclasses.replace(TUNED, weights=kernels(Uniform(4))),
@@ -507,24 +472,22 @@ def test_the_schedule_of_a_training_is_not_that_of_masks():
     assert value(slower, "schedule") == value(STOMPP, "schedule") == "cubic"
     assert rest(slower, "schedule") != rest(STOMPP, "schedule")
     assert rest(slower, "training.schedule") == rest(STOMPP, "training.schedule")
-    linear = binary(*[StoMPP(schedule="linear")] * 2, training=STOMPP.training)
+    linear = binary(LINEAR, LINEAR, training=STOMPP.training)
     assert rest(linear, "schedule") == rest(STOMPP, "schedule")
     assert rest(linear, "training.schedule") != rest(STOMPP, "training.schedule")
 
 
 @pytest.mark.parametrize("setting", ["bits", "method", "refresh", "training.rate"])
 def test_how_often_a_network_is_looked_into_changes_nothing(setting):
-    looked = dataclasses.replace(
-        STOMPP, training=dataclasses.replace(STOMPP.training, looks=8)
-    )
+    training = dataclasses.replace(STOMPP.training, looks=8)
+    looked = dataclasses.replace(STOMPP, training=training)
     assert meaning.but_for(looked, setting) == meaning.but_for(STOMPP, setting)
 
 
 def test_what_the_place_decides_is_as_good_as_written():
     named = spiking(None, Uniform(4, grid="symmetric"))
-    assert meaning.but_for(spiking(None, Uniform(4)), "bits") == meaning.but_for(
-        named, "bits"
-    )
+    usual = spiking(None, Uniform(4))
+    assert meaning.but_for(usual, "bits") == meaning.but_for(named, "bits")
 
 
 @settings(deadline=None, max_examples=100)
@@ -540,12 +503,12 @@ def test_only_what_is_named_is_left_out(data):
     rates = st.sampled_from((0.1, 0.3))
     one, other = (data.draw(st.fixed_dictionaries(drawn)) for _ in "12")
     rate, other_rate = data.draw(rates), data.draw(rates)
-    made = [
+    a, b = (
         spiking(Uniform(**each), training=TrainingConfig(rate=rate))
         for each, rate in ((one, rate), (other, other_rate))
-    ]
+    )
     first, second = one | {"training.rate": rate}, other | {"training.rate": other_rate}
     for setting in first:
-        assert value(made[0], setting) == first[setting]
+        assert value(a, setting) == first[setting]
         alike = {**first, setting: 0} == {**second, setting: 0}
-        assert (rest(made[0], setting) == rest(made[1], setting)) == alike
+        assert (rest(a, setting) == rest(b, setting)) == alike

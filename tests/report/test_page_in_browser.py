@@ -17,14 +17,9 @@ pytestmark = pytest.mark.skipif(
     reason="needs chromium and chromedriver (Debian: chromium, chromium-driver)",
 )
 _FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+    "--headless --no-sandbox --disable-gpu --no-first-run --disable-sync "
+    "--disable-background-networking --disable-component-update"
+).split()
 
 
 @pytest.fixture(scope="module")

@@ -4,22 +4,22 @@ import json
 
 import pytest
 
-from experiments.stompp import base as stompp
-from jsnnq.config import StoMPP, to_dict
-from jsnnq.report import comparisons, summary
+from jsnnq.config import STE, StoMPP
+from jsnnq.report import summary
 from jsnnq.report.results import read
 from tests.studies import (
+    DEEP,
     DRIFT,
     HOSTILE,
     KNOWN,
     KNOWN_BINARY,
-    RECIPE,
     ROWS,
     SMALL,
     binary,
     find,
     restart,
     runs,
+    signs,
     small,
     study,
 )
@@ -62,20 +62,20 @@ def test_the_verdict_counts_and_names_the_silent_change():
 
 
 def test_the_verdict_says_when_nothing_changes_and_when_nothing_keeps():
-    results, _, _ = study(KNOWN[1:2], SMALL)
-    assert "In 1 of 1 quantized networks" in words(results)
-    assert "none of these does the firing move further than fine-tu" in words(results)
-    results, _, _ = study(KNOWN[2:], SMALL)
-    assert "None of the 2 quantized networks stays within 1 point" in words(results)
+    text = words(study(KNOWN[1:2], SMALL)[0])
+    assert "In 1 of 1 quantized networks" in text
+    assert "none of these does the firing move further than fine-tu" in text
+    text = words(study(KNOWN[2:], SMALL)[0])
+    assert "None of the 2 quantized networks stays within 1 point" in text
 
 
 def test_what_a_row_is_held_against_is_said():
     results, _, _ = study(KNOWN[:2], SMALL)
-    restart(find(results, KNOWN[0][0]), "scratch")
-    find(results, KNOWN[0][0])["accuracy"] = 0.99
-    find(results, KNOWN[0][0])["emd"]["mean"] = 0.03
+    first, second = results["rows"][-2:]
+    restart(first, "scratch")
+    first["accuracy"], first["emd"]["mean"] = 0.99, 0.03
     assert "further than another seed moves it" in words(results)
-    find(results, KNOWN[1][0])["emd"]["mean"] = 0.03
+    second["emd"]["mean"] = 0.03
     assert "In 2 of 2 quantized" in words(results)
     assert "further than its control." in words(results)
 
@@ -241,24 +241,16 @@ def test_readings_of_what_the_papers_leave_open_stand_beside_the_result():
     rule = {"method": "stompp", "law": "soft", "refresh": 100, "schedule": "cubic"}
     rule |= {"masks": "position", "scaled": False}
     lists = {"weights": [["a", rule]], "activations": [["b", {**rule, "refresh": 7}]]}
-    ste = {"weights": [["a", {"method": "ste", "gradient": "identity"}]]}
-    ste["activations"] = [["b", {"method": "ste", "gradient": "clipped"}]]
-    configs = {"bnn-stompp-r18": lists, "bnn-ste-r18": ste}
+    configs = {"bnn-stompp-r18": lists}
+    configs["bnn-ste-r18"] = signs(STE("identity"), STE("clipped"))
     rows = {name: KNOWN_BINARY[name] for name in ("float-r18", *configs)}
     (said,) = caveats(binary(rows, configs=configs))
-    begin, end = "Where the papers are silent: ", "."
-    assert said.startswith(begin)
-    assert said.endswith(end)
-    assert said.removeprefix(begin).removesuffix(end).split("; ") == [
-        "mask law soft",
-        "refresh 100, 7",
-        "schedule cubic",
-        "masks of activations by position",
-        "scaled signs False",
-        "STE's gradient of weights identity",
-        "STE's gradient of activations clipped",
-        "what shortcuts carry quantized",
-    ]
+    assert said == (
+        "Where the papers are silent: mask law soft; refresh 100, 7; schedule cubic; "
+        "masks of activations by position; scaled signs False; STE's gradient of "
+        "weights identity; STE's gradient of activations clipped; what shortcuts carry "
+        "quantized."
+    )
     assert caveats(binary({"float-r18": [0.9, 0.9]})) == []
 
 
@@ -299,14 +291,6 @@ def test_the_verdict_says_how_many_seeds_there_are():
     assert verdict(binary(single)).startswith("BNN, ResNet-18 (1 seed): STE 50.0 %;")
 
 
-DEEP = {
-    "bnn-ste-r18": [0.60, 0.61],
-    "bnn-stompp-r18": [0.63, 0.64],
-    "bnn-ste-r50": [0.40, 0.41],
-    "bnn-stompp-r50": [0.55, 0.57],
-}
-
-
 def test_every_network_has_its_sentence_the_shallow_first():
     rows = dict(reversed(DEEP.items())) | {"bnn-ste-mobilenetv2": [0.5]}
     assert verdict(binary(rows)) == (
@@ -326,14 +310,9 @@ def test_binary_weights_are_the_verdict_where_there_is_nothing_else():
 
 def test_recipes_are_told_apart():
     """Each has an estimator of its own, and full precision of its own if there is."""
-    rows = {
-        "bnn-ste-lr0.1-r18": [0.5],
-        "bnn-stompp-lr0.1-r18": [0.6],
-        "bnn-ste-adam-r18": [0.7],
-        "bnn-stompp-adam-r18": [0.72],
-        "float-r18": [0.9],
-        "float-adam-r18": [0.91],
-    }
+    rows = {"bnn-ste-lr0.1-r18": [0.5], "bnn-stompp-lr0.1-r18": [0.6]}
+    rows |= {"bnn-ste-adam-r18": [0.7], "bnn-stompp-adam-r18": [0.72]}
+    rows |= {"float-r18": [0.9], "float-adam-r18": [0.91]}
     configs = {name: {"training.optimizer": "adam"} for name in rows if "adam" in name}
     assert verdict(binary(rows, configs=configs)) == (
         "BNN, ResNet-18, sgd (1 seed): StoMPP 60.0 %, +10.0 points on STE; "
@@ -353,19 +332,11 @@ def test_other_estimators_are_a_method_like_others():
     )
 
 
-def variant(**settings):
-    """What changes in the config of a row whose signs are made so."""
-    how = StoMPP(**settings)
-    made = to_dict(
-        stompp.binary(stompp.network("resnet18", "digits", RECIPE), how, how)
-    )
-    return {place: made[place] for place in ("weights", "activations")}
-
-
 def test_variants_are_told_by_their_settings_and_many_are_summed_up():
     rows = {"a": [0.5], "b": [0.6], "c": [0.4]}
     rows = {f"bnn-stompp-{name}-r18": values for name, values in rows.items()}
-    made = [variant(schedule="linear", refresh=10), variant(), variant(law="full")]
+    settings = ({"schedule": "linear", "refresh": 10}, {}, {"law": "full"})
+    made = [signs(StoMPP(**each)) for each in settings]
     configs = dict(zip(rows, made, strict=True))
     assert verdict(binary(rows, configs=configs)) == (
         "BNN, ResNet-18 (1 seed): StoMPP 60.0 %; StoMPP, schedule linear, refresh 10 "
@@ -373,7 +344,7 @@ def test_variants_are_told_by_their_settings_and_many_are_summed_up():
     )
     for refresh in (1, 2, 3):
         rows[f"bnn-stompp-{refresh}-r18"] = [0.41]
-        configs[f"bnn-stompp-{refresh}-r18"] = variant(refresh=refresh)
+        configs[f"bnn-stompp-{refresh}-r18"] = signs(StoMPP(refresh=refresh))
     assert "StoMPP, refresh 3 41.0 %;" in verdict(binary(rows, configs=configs))
     rows = {**rows, "bnn-ste-r18": [0.39, 0.41], "float-r18": [0.9]}
     assert verdict(binary(rows, configs=configs)) == (
@@ -392,6 +363,7 @@ def test_without_a_finished_binary_network_there_is_no_verdict(rows):
 
 
 SIDE = {"name": "clip 10", "values": [0.9, 0.91], "unit": "%", "ratio": None}
+POINTS = "+1.0 points (−1.0 to +3.0)"
 
 
 @pytest.mark.parametrize(
@@ -402,41 +374,16 @@ SIDE = {"name": "clip 10", "values": [0.9, 0.91], "unit": "%", "ratio": None}
         ({"values": [0.9001, 0.9002]}, "clip 10 90.0 %"),
         ({"name": ""}, "90.5 % (90.0 to 91.0)"),
         (
-            {"ratio": 2.04, "control": "drift"},
-            "clip 10 90.5 % (90.0 to 91.0), 2.0× drift",
+            {"name": "", "ratio": 2.04, "control": "drift"},
+            "90.5 % (90.0 to 91.0), 2.0× drift",
         ),
         ({"values": [0.9, None]}, "clip 10 diverged (1 of 2 seeds)"),
         ({"values": [None]}, "clip 10 diverged (1 of 1 seeds)"),
-        (
-            {"values": [0.03, -0.01], "unit": "points"},
-            "clip 10 +1.0 points (−1.0 to +3.0)",
-        ),
+        ({"values": [0.03, -0.01], "unit": "points"}, f"clip 10 {POINTS}"),
     ],
 )
 def test_a_side_of_a_claim_in_a_few_words(changes, expected):
     assert summary.say("evidence", SIDE | changes) == expected
-
-
-def test_a_claim_is_held_in_one_sentence():
-    claim = {"words": "a > b", "reading": "shows", "evidence": [SIDE, SIDE], "why": ""}
-    told = "clip 10 90.5 % (90.0 to 91.0); clip 10 90.5 % (90.0 to 91.0)"
-    assert summary.say("told", claim) == told
-    assert summary.say("held", claim) == f"a > b: SHOWS. C{told[1:]}."
-    claim |= {"reading": "cannot be decided here", "why": "one seed decides nothing"}
-    assert summary.say("held", claim) == (
-        f"a > b: CANNOT BE DECIDED HERE. C{told[1:]}: one seed decides nothing."
-    )
-
-
-def test_a_row_of_a_comparison_is_said_as_in_a_claim():
-    results, _, _ = study(KNOWN[:1], SMALL, seeds=2)
-    made = read(results)
-    (row,) = made.rows()
-    said = summary.say("cell", row)
-    assert said == summary.say("evidence", comparisons.evidence("", row))
-    assert said.endswith(f", {made.ratio(made.quantized[0]):.1f}× drift")
-    (row, *_) = read(binary()).rows()
-    assert summary.say("cell", row) == "61.0 % (60.0 to 62.0)"
 
 
 def test_what_is_compared_stands_by_setting_and_value():
@@ -447,11 +394,7 @@ def test_what_is_compared_stands_by_setting_and_value():
         "bits": [2, 4],
         "clip": [1.0, 10.0],
         "grid": ["symmetric", "unsigned"],
-        "method": [
-            "LQ-Net",
-            "uniform",
-            "uniform, grid unsigned",
-        ],
+        "method": ["LQ-Net", "uniform", "uniform, grid unsigned"],
     }
     _, families = found["clip"]
     assert [(one.shared, list(one.rows)) for one in families] == [
@@ -468,20 +411,25 @@ def test_families_that_are_called_alike_say_their_start_or_recipe():
         again = json.loads(json.dumps(row)) | {"name": row["name"] + "-scratch"}
         restart(again, "scratch")
         results["rows"].append(again)
-    ((setting, _, families),) = summary.compared(read(results))
-    assert setting == "bits"
-    assert [", ".join(family.shared) for family in families] == [
-        "weights, LQ-Net, clip 1, from scratch",
-        "weights, LQ-Net, clip 1, from checkpoint",
-    ]
+    assert shared(results) == {
+        "bits": [
+            "weights, LQ-Net, clip 1, from scratch",
+            "weights, LQ-Net, clip 1, from checkpoint",
+        ]
+    }
     rows = {f"bnn-{x}-{y}-r18": [0.5] for x in ("ste", "stompp") for y in ("a", "b")}
     configs = {name: {"training.rate": 0.05} for name in rows if "-b-" in name}
-    ((setting, _, families),) = summary.compared(read(binary(rows, configs=configs)))
-    assert setting == "method"
-    assert [", ".join(family.shared) for family in families] == [
-        "BNN, ResNet-18, rate 0.1",
-        "BNN, ResNet-18, rate 0.05",
-    ]
+    assert shared(binary(rows, configs=configs)) == {
+        "method": ["BNN, ResNet-18, rate 0.1", "BNN, ResNet-18, rate 0.05"]
+    }
+
+
+def shared(results):
+    """What families that are compared have in common, by setting."""
+    return {
+        setting: [", ".join(family.shared) for family in families]
+        for setting, _, families in summary.compared(read(results))
+    }
 
 
 def test_a_method_is_not_compared_with_itself():
@@ -489,11 +437,3 @@ def test_a_method_is_not_compared_with_itself():
     results, _, _ = study(grids, SMALL)
     found = [setting for setting, *_ in summary.compared(read(results))]
     assert found == ["bits", "grid"]
-
-
-def test_orders_of_binary_networks_are_compared():
-    orders = {
-        setting: values for setting, values, _ in summary.compared(read(binary()))
-    }
-    assert orders["order"] == ["forward", "global", "reverse"]
-    assert summary.compared(read(binary({"float-r18": [0.9]}))) == []

@@ -9,7 +9,7 @@ import pytest
 from scipy.signal import correlate2d
 
 from jsnnq.networks import convolve as plain_forms
-from jsnnq.networks.convolve import convolve, multiply_patches, plain
+from jsnnq.networks.convolve import convolve, plain
 from jsnnq.runtime import cpu as forms
 
 # x, kernel and stride for every form: by its size on purpose, since it chooses.
@@ -263,14 +263,3 @@ def test_lower_precision_and_groups_stay_plain():
         one = slice(channel, channel + 1)
         expected = _by_scipy(x[..., one], kernel[..., one], 1)
         assert _farthest(y[..., one], expected) < 2e-6
-
-
-def test_narrow_and_wide_products_agree():
-    for shape in ((40, 3, 7), (40, 7, 3)):
-        generator = np.random.default_rng(0)
-        x = generator.normal(size=(shape[0], shape[1]))
-        y = generator.normal(size=(shape[0], shape[2]))
-        x, y = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
-        image = x[:, None, None], jnp.zeros((1, 1, *shape[1:]), jnp.float32)
-        gradient = jax.vjp(multiply_patches, *image)[1](y[:, None, None])[1]
-        np.testing.assert_allclose(gradient[0, 0], x.T @ y, rtol=1e-5, atol=1e-5)

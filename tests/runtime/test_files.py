@@ -113,23 +113,22 @@ def test_another_purpose_is_refused_by_its_first_difference(tmp_path, identity, 
     assert read_json(tmp_path / "x" / "study.json") == IDENTITY
 
 
-def test_a_file_is_no_folder(tmp_path):
-    (tmp_path / "x").write_text("mine")
-    with pytest.raises(InputError, match="is a file.*--out"):
-        claim(tmp_path / "x", "study.json", IDENTITY)
-    assert files(tmp_path) == {"x": "mine"}
-
-
-def test_a_folder_below_a_file_cannot_be(tmp_path):
-    (tmp_path / "x").write_text("mine")
-    with pytest.raises(InputError, match="cannot write into.*--out"):
-        claim(tmp_path / "x" / "y", "study.json", IDENTITY)
-
-
-def test_a_name_that_is_too_long_is_refused(tmp_path):
-    with pytest.raises(InputError, match="File name too long.*--out"):
-        claim(tmp_path / ("é" * 200), "study.json", IDENTITY)
-    assert not files(tmp_path)
+@pytest.mark.parametrize(
+    ("there", "asked", "says"),
+    [
+        ("x", "x", "is a file.*--out"),
+        ("x", "x/y", "cannot write into.*--out"),
+        ("x", "é" * 200, "File name too long.*--out"),
+        ("thesis.tex", "", "is not empty.*--out"),
+        (".hidden", "", "is not empty.*--out"),
+        ("run.json", "", "is not empty.*--out"),
+    ],
+)
+def test_what_cannot_be_claimed_is_left_alone(tmp_path, there, asked, says):
+    (tmp_path / there).write_text("mine")
+    with pytest.raises(InputError, match=says):
+        claim(tmp_path / asked, "study.json", IDENTITY)
+    assert files(tmp_path) == {there: "mine"}
 
 
 def test_what_an_older_version_wrote_is_compared_as_it_is_written_today(tmp_path):
@@ -138,14 +137,6 @@ def test_what_an_older_version_wrote_is_compared_as_it_is_written_today(tmp_path
     claim(tmp_path, "study.json", today, lambda known: {**known, "start": "qem"})
     with pytest.raises(InputError, match="start is new"):
         claim(tmp_path, "study.json", today)
-
-
-@pytest.mark.parametrize("name", ["thesis.tex", ".hidden", "run.json"])
-def test_a_folder_with_something_else_is_left_alone(tmp_path, name):
-    (tmp_path / name).write_text("mine")
-    with pytest.raises(InputError, match="is not empty.*--out"):
-        claim(tmp_path, "study.json", IDENTITY)
-    assert files(tmp_path) == {name: "mine"}
 
 
 def test_what_a_kill_left_of_the_claim_itself_is_no_obstacle(tmp_path):

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from jsnnq.runtime import hugepages
+from tests.programs import python
 
 # A program that says how it was started, and what it was told.
 _PROGRAM = """
@@ -88,12 +89,6 @@ def test_memory_of_a_process_that_asked_is_in_huge_pages():
     """Linux' own count of the memory that a program filled."""
     code = "x = bytearray(64 << 20)\n"
     code += "print(open('/proc/self/smaps_rollup').read())"
-    found = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"GLIBC_TUNABLES": ASKED},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    found = python(code, GLIBC_TUNABLES=ASKED)
     line = next(x for x in found.stdout.splitlines() if x.startswith("AnonHuge"))
     assert int(line.split()[1]) >= 32 << 10  # KiB

@@ -2,9 +2,6 @@
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +18,7 @@ from jsnnq.quantizers.primitives import mean_magnitude
 from jsnnq.runtime import parallel
 from jsnnq.study import build, run
 from jsnnq.training import divergence, loop, step
+from tests.programs import python
 from tests.training.test_loop import BINARY, assert_same, digits, leaf_at
 from tests.training.test_loop import SMALL as ADAM
 
@@ -51,8 +49,8 @@ def on(devices, function, same, parts):
     return jax.jit(parallel.spread(function, mesh))(same, parts)
 
 
-def numbers(*shape, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).normal(1.0, 2.0, shape), jnp.float32)
+def numbers(*shape):
+    return jnp.asarray(np.random.default_rng(0).normal(1.0, 2.0, shape), jnp.float32)
 
 
 @pytest.mark.parametrize(("batch", "expected"), [(12, 4), (9, 3), (10, 2), (7, 1)])
@@ -83,15 +81,7 @@ print(json.dumps([jax.device_count(), os.environ.get("XLA_FLAGS"), total.tolist(
     ],
 )
 def test_devices_of_a_cpu_are_threads_that_wait_for_an_hour(before, expected):
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    environment |= {"JAX_PLATFORMS": "cpu"} | ({"XLA_FLAGS": before} if before else {})
-    found = subprocess.run(
-        [sys.executable, "-c", _THREADS, "2"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    found = python(_THREADS, 2, JAX_PLATFORMS="cpu", XLA_FLAGS=before)
     # XLA ends a process that was given a flag it does not know.
     assert json.loads(found.stdout) == [2, expected, [1, 1]]
 
@@ -216,12 +206,9 @@ def _always_worth_it(monkeypatch):
 
 def test_small_images_are_not_worth_sharing(monkeypatch):
     monkeypatch.undo()
-    images = np.zeros((200, 32, 32, 3), np.uint8)
-    labels = np.zeros(200, np.int32)
-    split = sets.Split(images, labels)
-    cifar = dataclasses.replace(
-        digits(), image_shape=(32, 32, 3), train=split, test=split
-    )
+    split = sets.Split(np.zeros((200, 32, 32, 3), np.uint8), np.zeros(200, np.int32))
+    shape = (32, 32, 3)
+    cifar = dataclasses.replace(digits(), image_shape=shape, train=split, test=split)
     devices = jax.devices()[:4]
     training = dataclasses.replace(SMALL.training, batch=24)
     config = dataclasses.replace(SMALL, training=training)
@@ -285,7 +272,7 @@ def test_masks_by_sample_are_drawn_for_the_whole_batch():
 @pytest.mark.parametrize("batch", [64, 50])  # 360 images: 50 leaves a remainder
 def test_an_evaluation_counts_the_same_spikes(batch):
     program = build.program(SMALL, digits())
-    variables = run.start(program, SMALL, digits(), seed=0).variables()
+    variables = run.start(program, SMALL, digits(), seed=0).variables
     mesh = parallel.mesh(jax.devices()[:4], 4)
     one, shared = (
         evaluate(program.network, variables, digits(), batch=batch, mesh=m)
@@ -316,17 +303,9 @@ def test_a_shared_training_is_handed_back_on_one_device(scan):
     program = build.program(SMALL, digits(), jax.devices()[:2])
     state = run.start(program, SMALL, digits(), seed=0)
     seen = []
-    after = loop.fit(
-        program,
-        state,
-        digits().train,
-        seed=0,
-        epochs=1,
-        scan=scan,
-        look=seen.append,
-        looks=2,
-        on_epoch=seen.append,
-    )
+    options = {"look": seen.append, "looks": 2, "on_epoch": seen.append}
+    train = digits().train
+    after = loop.fit(program, state, train, seed=0, epochs=1, scan=scan, **options)
     for given in (*seen, after):
         leaves = jax.tree.leaves(given)
         assert all(leaf.devices() == {jax.devices()[0]} for leaf in leaves)

@@ -1,7 +1,6 @@
 """From configs to objects: which layer gets what, its bits, and what is refused."""
 
 import dataclasses
-import functools
 import math
 
 import jax
@@ -14,7 +13,6 @@ from jsnnq.config import (
     ALL_NEURONS,
     HIDDEN_KERNELS,
     STE,
-    BinaryNetworkConfig,
     Config,
     LQNet,
     Mint,
@@ -26,71 +24,30 @@ from jsnnq.config import (
     kernels,
     neurons,
 )
-from jsnnq.data import batches
 from jsnnq.errors import InputError
-from jsnnq.networks import quantize
 from jsnnq.quantizers import identity
 from jsnnq.study import build
 from jsnnq.training import step
-from tests.training.test_loop import SMALL, digits
+from tests import tiny
+from tests.tiny import (
+    HIDDEN,
+    KERNELS,
+    NEURONS,
+    SHARED,
+    SMALL,
+    changed,
+    digits,
+    quantized,
+    with_,
+)
 
-# The tiny network on 8x8 images of one colour, by hand: kernel sizes and neurons.
-KERNELS = {
-    "conv1": 3 * 3 * 1 * 4,
-    "layer1_0/conv1": 3 * 3 * 4 * 4,
-    "layer1_0/conv2": 3 * 3 * 4 * 4,
-    "layer2_0/conv1": 3 * 3 * 4 * 8,
-    "layer2_0/conv2": 3 * 3 * 8 * 8,
-    "layer2_0/downsample_conv": 1 * 1 * 4 * 8,
-    "fc": 8 * 10,
-}
-NEURONS = {
-    "sn1": 8 * 8 * 4,
-    "layer1_0/sn1": 8 * 8 * 4,
-    "layer1_0/sn2": 8 * 8 * 4,
-    "layer2_0/sn1": 4 * 4 * 8,
-    "layer2_0/sn2": 4 * 4 * 8,
-    "layer2_0/downsample_sn": 4 * 4 * 8,
-}
-HIDDEN = [path for path in KERNELS if path not in ("conv1", "fc")]
-SHARED = (("layer.*sn.?", Mint(4, shared=True)),)
+# Progressive freezing needs some steps.
+BINARY = changed(tiny.BINARY, "training.epochs", 20)
+LAYERS = [f"layer{stage}_0/conv{k}" for stage in (1, 2) for k in (1, 2)]
 
 
-def with_(**quantizers):
-    return dataclasses.replace(SMALL, **quantizers)
-
-
-def network_of(config):
-    return build.network(config, 10)
-
-
-@functools.cache
-def float_variables():
-    bare = build.float_network(SMALL.network, 10)
-    return build.initial_variables(bare, jax.random.key(3), (8, 8, 1))
-
-
-@functools.cache
-def images():
-    split = digits().train
-    return batches.normalise(
-        jnp.asarray(split.images[:16]), digits().mean, digits().std, digits().scale
-    )
-
-
-def quantized(config):
-    net = network_of(config)
-    return net, quantize.quantize(net, float_variables(), jax.random.key(0), images())
-
-
-def at(tree, path):
-    for name in path.split("/"):
-        tree = tree[name]
-    return tree
-
-
-def kernel(path):
-    return np.asarray(at(float_variables()["params"], path)["kernel"], np.float64)
+def network_of(config, steps_per_epoch=None):
+    return build.network(config, 10, steps_per_epoch)
 
 
 # Which layer gets what.
@@ -107,30 +64,22 @@ def test_the_usual_rules_keep_first_convolution_and_classifier_float():
 @pytest.mark.parametrize("size", ["sew_resnet8", "sew_resnet18", "sew_resnet50"])
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
 def test_the_usual_rules_reach_every_block_of_every_size(size, stem):
-    config = Config(
-        network=NetworkConfig(name=size, stem=stem),
-        weights=kernels(Uniform(2)),
-        membranes=neurons(Uniform(2)),
-    )
-    net = build.network(config, 10)
+    rules = {"weights": kernels(Uniform(2)), "membranes": neurons(Uniform(2))}
+    net = network_of(Config(network=NetworkConfig(name=size, stem=stem), **rules))
     float_ones = [path for path in net.kernel_layers() if net.weights(path) == identity]
     assert float_ones == ["conv1", "fc"]
     assert all(net.membranes(path) != identity for path in net.neuron_layers())
 
 
 def test_the_first_full_match_wins():
-    net = network_of(
-        with_(
-            weights=(
-                ("layer1_0/.*", None),
-                ("layer._0/conv1", Uniform(3)),
-                ("conv1|fc", LQNet(4)),
-                (HIDDEN_KERNELS, Uniform(8)),
-            )
-        )
+    rules = (
+        ("layer1_0/.*", None),
+        ("layer._0/conv1", Uniform(3)),
+        ("conv1|fc", LQNet(4)),
+        (HIDDEN_KERNELS, Uniform(8)),
     )
-    bits = {path: net.weights(path).bits for path in KERNELS}
-    assert bits == {
+    net = network_of(with_(weights=rules))
+    assert {path: net.weights(path).bits for path in KERNELS} == {
         "conv1": 4,
         "layer1_0/conv1": 32,
         "layer1_0/conv2": 32,
@@ -204,6 +153,12 @@ def test_rules_that_cannot_be_meant_are_refused(what, pattern, says):
         (lambda: Mint(0), "bits=0"),
         (lambda: Mint(1), "bits=1"),
         (lambda: Mint(9), "bits=9"),
+        (lambda: SnnTorch(0), "bits=0"),
+        (lambda: SnnTorch(9), "bits=9"),
+        (lambda: SnnTorch(2, spacing="log"), "unknown spacing 'log'.*'uniform'"),
+        (lambda: SnnTorch(2, centre="reset"), "unknown centre 'reset'.*'threshold'"),
+        (lambda: SnnTorch(2, upper=-0.1), "upper is -0.1"),
+        (lambda: SnnTorch(2, lower=math.nan), "lower is nan"),
     ],
 )
 def test_quantizers_out_of_range_are_refused(what, quantizer, says):
@@ -213,100 +168,59 @@ def test_quantizers_out_of_range_are_refused(what, quantizer, says):
 
 
 @pytest.mark.parametrize(
-    ("quantizer", "says"),
-    [
-        (lambda: SnnTorch(0), "bits=0"),
-        (lambda: SnnTorch(9), "bits=9"),
-        (lambda: SnnTorch(2, spacing="log"), "unknown spacing 'log'.*'uniform'"),
-        (lambda: SnnTorch(2, centre="reset"), "unknown centre 'reset'.*'threshold'"),
-        (lambda: SnnTorch(2, upper=-0.1), "upper is -0.1"),
-        (lambda: SnnTorch(2, lower=math.nan), "lower is nan"),
-    ],
+    "quantizer", [SnnTorch(2), Mint(4, shared=True), LQNet(2, follow="timestep")]
 )
-def test_snntorch_out_of_range_is_refused(quantizer, says):
-    with pytest.raises(InputError, match=says):
-        quantizer()
-
-
-def test_only_membranes_have_timesteps_to_follow():
-    quantizer = LQNet(2, follow="timestep")
-    net = network_of(with_(membranes=neurons(quantizer)))
-    assert all(net.membranes(path).each_timestep for path in NEURONS)
+def test_a_membrane_quantizer_is_refused_for_weights(quantizer):
     with pytest.raises(InputError, match="on weights: it is for membranes"):
         with_(weights=kernels(quantizer))
 
 
-def test_a_membrane_quantizer_is_refused_for_weights():
-    for quantizer in (SnnTorch(2), Mint(4, shared=True)):
-        with pytest.raises(InputError, match="on weights: it is for membranes"):
-            with_(weights=kernels(quantizer))
+def test_membranes_have_timesteps_to_follow():
+    net = network_of(with_(membranes=neurons(LQNet(2, follow="timestep"))))
+    assert all(net.membranes(path).each_timestep for path in NEURONS)
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("setting", "value", "says"),
     [
-        ({"name": "vgg"}, "unknown network 'vgg'.*'sew_resnet18'"),
-        ({"stem": "wide"}, "unknown stem 'wide'.*'cifar'"),
-        ({"connect": "xor"}, "unknown connect 'xor'.*'iand'"),
-        ({"dtype": "float16"}, "unknown dtype 'float16'.*'bfloat16'"),
-        ({"timesteps": 0}, "timesteps is 0"),
-        ({"timesteps": -4}, "timesteps is -4"),
-        ({"width": 0.0}, "width is 0.0"),
-        ({"width": math.nan}, "width is nan"),
-        ({"width": 1e-3}, "leaves no channel"),
+        ("network.name", "vgg", "unknown network 'vgg'.*'sew_resnet18'"),
+        ("network.stem", "wide", "unknown stem 'wide'.*'cifar'"),
+        ("network.connect", "xor", "unknown connect 'xor'.*'iand'"),
+        ("network.dtype", "float16", "unknown dtype 'float16'.*'bfloat16'"),
+        ("network.timesteps", 0, "timesteps is 0"),
+        ("network.timesteps", -4, "timesteps is -4"),
+        ("network.width", 0.0, "width is 0.0"),
+        ("network.width", math.nan, "width is nan"),
+        ("network.width", math.inf, "width is inf"),
+        ("network.width", 1e-3, "leaves no channel"),
+        ("network.neuron.kind", "izhikevich", "'izhikevich'.*'plif'"),
+        ("network.neuron.surrogate", "step", "unknown surrogate 'step'.*'atan'"),
+        ("network.neuron.placement", "after", "'after'.*'stored'"),
+        ("network.neuron.tau", math.nan, "tau is nan"),
+        ("network.neuron.tau", 0.0, "tau is 0.0"),
+        ("network.neuron.v_threshold", math.nan, "v_threshold is nan"),
+        ("network.neuron.alpha", 0.0, "alpha of atan is 0.0"),
+        ("network.neuron.alpha", math.nan, "alpha of atan is nan"),
+        ("training.optimizer", "lion", "unknown optimizer 'lion'.*'adamw'"),
+        ("training.schedule", "step", "unknown schedule 'step'.*'cosine'"),
+        ("training.epochs", 0, "epochs is 0"),
+        ("training.batch", 0, "batch is 0"),
+        ("training.batch", 1438, "1438 does not fit 1,437"),
+        ("training.rate", 0.0, "rate is 0.0"),
+        ("training.rate", math.nan, "rate is nan"),
+        ("training.rate", math.inf, "rate is inf"),
+        ("training.momentum", -0.1, "momentum is -0.1"),
+        ("training.weight_decay", math.nan, "weight_decay is nan"),
+        ("training.warmup", -1.0, "warmup is -1.0"),
+        ("training.latent_clip", 0.0, "latent_clip is 0.0"),
+        ("training.latent_clip", math.nan, "latent_clip is nan"),
+        ("training.looks", -1, "looks is -1"),
+        ("calibration", 0, "calibration is 0"),
     ],
 )
-def test_networks_that_cannot_be_are_refused(changes, says):
-    network = dataclasses.replace(SMALL.network, **changes)
+def test_settings_that_cannot_be_are_refused(setting, value, says):
     with pytest.raises(InputError, match=says):
-        network_of(with_(network=network))
-
-
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"kind": "izhikevich"}, "'izhikevich'.*'plif'"),
-        ({"surrogate": "step"}, "unknown surrogate 'step'.*'atan'"),
-        ({"placement": "after"}, "'after'.*'stored'"),
-        ({"tau": math.nan}, "tau is nan"),
-        ({"tau": 0.0}, "tau is 0.0"),
-        ({"v_threshold": math.nan}, "v_threshold is nan"),
-        ({"alpha": 0.0}, "alpha of atan is 0.0"),
-        ({"alpha": math.nan}, "alpha of atan is nan"),
-    ],
-)
-def test_neurons_that_cannot_be_are_refused(changes, says):
-    neuron = dataclasses.replace(SMALL.network.neuron, **changes)
-    network = dataclasses.replace(SMALL.network, neuron=neuron)
-    with pytest.raises(InputError, match=says):
-        network_of(with_(network=network))
-
-
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"optimizer": "lion"}, "unknown optimizer 'lion'.*'adamw'"),
-        ({"schedule": "step"}, "unknown schedule 'step'.*'cosine'"),
-        ({"epochs": 0}, "epochs is 0"),
-        ({"batch": 0}, "batch is 0"),
-        ({"batch": 1438}, "1438 does not fit 1,437"),
-        ({"rate": 0.0}, "rate is 0.0"),
-        ({"rate": math.nan}, "rate is nan"),
-        ({"rate": math.inf}, "rate is inf"),
-        ({"momentum": -0.1}, "momentum is -0.1"),
-        ({"weight_decay": math.nan}, "weight_decay is nan"),
-        ({"warmup": -1.0}, "warmup is -1.0"),
-    ],
-)
-def test_recipes_that_cannot_be_are_refused(changes, says):
-    training = dataclasses.replace(SMALL.training, **changes)
-    with pytest.raises(InputError, match=says):
-        build.program(with_(training=training), digits())
-
-
-def test_a_calibration_without_images_is_refused():
-    with pytest.raises(InputError, match="calibration is 0"):
-        build.program(with_(calibration=0), digits())
+        build.program(changed(SMALL, setting, value), digits())
 
 
 # The program.
@@ -354,13 +268,8 @@ def test_a_scale_that_nobody_has_cannot_be_shared(weights, membranes, layer):
 
 @pytest.mark.filterwarnings("ignore:the neurons rest at 0")
 def test_the_threshold_of_snntorch_is_the_neurons():
-    neuron = NeuronConfig(v_threshold=0.5)
-    _, variables = quantized(
-        with_(
-            network=dataclasses.replace(SMALL.network, neuron=neuron),
-            membranes=neurons(SnnTorch(2, spacing="uniform")),
-        )
-    )
+    row = with_(membranes=neurons(SnnTorch(2, spacing="uniform")))
+    _, variables = quantized(changed(row, "network.neuron.v_threshold", 0.5))
     levels = variables["quant"]["sn1"]["quantizer"].levels
     np.testing.assert_allclose(levels, np.linspace(-0.5, 0.6, 4), atol=1e-6)
 
@@ -392,9 +301,9 @@ def test_every_surrogate_can_be_named_with_and_without_its_width(surrogate):
 def test_a_resting_value_that_is_no_level_is_warned_of_and_not_refused(
     neuron, quantizer, held
 ):
-    network = dataclasses.replace(SMALL.network, neuron=neuron)
+    row = with_(membranes=neurons(quantizer))
     with pytest.warns(UserWarning, match=held):
-        network_of(with_(network=network, membranes=neurons(quantizer)))
+        network_of(changed(row, "network.neuron", neuron))
 
 
 @pytest.mark.parametrize(
@@ -409,23 +318,22 @@ def test_a_resting_value_that_is_no_level_is_warned_of_and_not_refused(
     ],
 )
 def test_a_resting_value_that_is_a_level_or_learned_is_not_warned_of(neuron, quantizer):
-    network = dataclasses.replace(SMALL.network, neuron=neuron)
-    network_of(with_(network=network, membranes=neurons(quantizer)))
+    row = with_(membranes=neurons(quantizer))
+    network_of(changed(row, "network.neuron", neuron))
 
 
 # Progressive freezing.
 
-BINARY = dataclasses.replace(
-    SMALL,
-    network=BinaryNetworkConfig(name="resnet_tiny"),
-    training=dataclasses.replace(SMALL.training, epochs=20),
-)
-LAYERS = [f"layer{stage}_0/conv{k}" for stage in (1, 2) for k in (1, 2)]
-
 
 def frozen(config, steps_per_epoch=100):
-    net = build.network(config, 10, steps_per_epoch)
+    net = network_of(config, steps_per_epoch)
     return build.freezing(config, net, steps_per_epoch)
+
+
+def both(quantizer, epochs=20):
+    """A row of signs that are made so in both places."""
+    row = binary(BINARY, quantizer, quantizer)
+    return changed(row, "training.epochs", epochs)
 
 
 def of_state(net, path):
@@ -435,22 +343,18 @@ def of_state(net, path):
 
 
 def test_a_window_that_is_given_is_kept():
-    own = StoMPP((7, 11))
-    row = binary(BINARY, own, StoMPP())
-    row = dataclasses.replace(row, activations=())
+    row = binary(BINARY, StoMPP((7, 11)))
     for steps in (100, None):
         assert set(frozen(row, steps).values()) == {(7, 11)}
-        net = build.network(row, 10, steps)
-        assert of_state(net, "layer1_0/conv1") == (7, 11)
+        assert of_state(network_of(row, steps), "layer1_0/conv1") == (7, 11)
 
 
 def test_a_kernel_and_what_it_reads_share_a_window():
     """2,000 steps, 5 % and at least one epoch of them tail: 1,900 for 4 layers."""
-    row = binary(BINARY, StoMPP(), StoMPP())
-    assert frozen(row) == {
-        path: (475 * k, 475) for k, path in enumerate(LAYERS)
-    }  # the downsampling layer is not among them
-    net = build.network(row, 10, 100)
+    row = both(StoMPP())
+    # The downsampling layer is not among them.
+    assert frozen(row) == {path: (475 * k, 475) for k, path in enumerate(LAYERS)}
+    net = network_of(row, 100)
     for k, path in enumerate(LAYERS):
         for one in (path, path.replace("conv", "act")):
             assert of_state(net, one) == (475 * k, 475)
@@ -459,13 +363,9 @@ def test_a_kernel_and_what_it_reads_share_a_window():
 @pytest.mark.parametrize(
     ("quantizer", "epochs", "expected"),
     [
-        (StoMPP(order="reverse"), 20, [(1425, 475), (950, 475), (475, 475), (0, 475)]),
+        (StoMPP(order="reverse"), 20, [(475 * k, 475) for k in (3, 2, 1, 0)]),
         (StoMPP(order="global"), 20, [(0, 1900)] * 4),
-        (
-            StoMPP(order=(2, 0, 3, 1)),
-            20,
-            [(475, 475), (1425, 475), (0, 475), (950, 475)],
-        ),
+        (StoMPP(order=(2, 0, 3, 1)), 20, [(475 * k, 475) for k in (1, 3, 0, 2)]),
         # 5 % of 4,000 steps is more than an epoch of 100.
         (StoMPP(order="global"), 40, [(0, 3800)] * 4),
         (StoMPP(order="global"), 3, [(0, 200)] * 4),
@@ -475,46 +375,29 @@ def test_a_kernel_and_what_it_reads_share_a_window():
     ],
 )
 def test_windows_lie_between_warm_up_and_tail(quantizer, epochs, expected):
-    row = binary(BINARY, quantizer, quantizer)
-    row = dataclasses.replace(
-        row, training=dataclasses.replace(row.training, epochs=epochs)
-    )
-    assert list(frozen(row).values()) == expected
+    assert list(frozen(both(quantizer, epochs)).values()) == expected
 
 
 def test_binary_weights_alone_are_frozen_in_the_same_windows():
-    assert frozen(binary(BINARY, StoMPP())) == frozen(
-        binary(BINARY, StoMPP(), StoMPP())
-    )
+    assert frozen(binary(BINARY, StoMPP())) == frozen(both(StoMPP()))
 
 
 def test_kernels_of_a_spiking_network_are_frozen_too():
-    row = with_(
-        weights=kernels(StoMPP()),
-        training=dataclasses.replace(SMALL.training, epochs=2),
-    )
+    row = with_(weights=kernels(StoMPP()))
     assert frozen(row, 50) == {path: (10 * k, 10) for k, path in enumerate(HIDDEN)}
 
 
 def test_without_freezing_there_are_no_windows():
-    assert frozen(binary(BINARY, STE(), STE())) == {}
+    assert frozen(both(STE())) == {}
 
 
 @pytest.mark.parametrize(
     ("quantizer", "epochs", "says"),
     [
-        (
-            lambda: StoMPP(),
-            1,
-            "100 steps of training leave none for freezing.*100 of tail",
-        ),
+        (lambda: StoMPP(), 1, "100 steps .* leave none for freezing.*100 of tail"),
         (lambda: StoMPP(tail=0.97), 1, "3 steps of freezing are left for 4 layers"),
         (lambda: StoMPP(order="sideways"), 20, "unknown order 'sideways'.*'reverse'"),
-        (
-            lambda: StoMPP(order=(0, 1, 2)),
-            20,
-            r"order \(0, 1, 2\) is given for 4 layers",
-        ),
+        (lambda: StoMPP(order=(0, 1, 2)), 20, r"order \(0, 1, 2\) is given for 4"),
         (lambda: StoMPP(schedule="sine"), 20, "unknown schedule 'sine'.*'cubic'"),
         (lambda: StoMPP(law="maybe"), 20, "unknown law 'maybe'.*'soft'"),
         (lambda: StoMPP(masks="pixel"), 20, "unknown masks 'pixel'.*'position'"),
@@ -526,33 +409,17 @@ def test_without_freezing_there_are_no_windows():
     ],
 )
 def test_freezing_that_cannot_be_is_refused(quantizer, epochs, says):
-    def build():
-        row = binary(BINARY, quantizer(), quantizer())
-        training = dataclasses.replace(row.training, epochs=epochs)
-        frozen(dataclasses.replace(row, training=training))
-
     with pytest.raises(InputError, match=says):
-        build()
+        frozen(both(quantizer(), epochs))
 
 
 def test_lagging_masks_are_warned_of():
-    row = binary(
-        BINARY,
-        StoMPP(law="bernoulli", refresh=100),
-        StoMPP(law="bernoulli", refresh=100),
-    )
     share = 0.0
     for i in range(475):
         share += ((i / 475) ** 3 - share) / 100
     with pytest.warns(UserWarning, match=f"{100 * (1 - share):.0f} % are expected"):
-        frozen(row)
-    frozen(
-        binary(
-            BINARY,
-            StoMPP(law="bernoulli", refresh=47),
-            StoMPP(law="bernoulli", refresh=47),
-        )
-    )
+        frozen(both(StoMPP(law="bernoulli", refresh=100)))
+    frozen(both(StoMPP(law="bernoulli", refresh=47)))
 
 
 @pytest.mark.parametrize(
@@ -562,25 +429,25 @@ def test_lagging_masks_are_warned_of():
         (lambda: with_(membranes=neurons(StoMPP())), "weights and activations"),
         (lambda: with_(activations=((".*", STE()),)), "no layer: there are none"),
         (
-            lambda: dataclasses.replace(BINARY, membranes=neurons(Uniform(2))),
+            lambda: changed(BINARY, "membranes", neurons(Uniform(2))),
             "matches no layer: there are none",
         ),
     ],
 )
 def test_signs_where_they_cannot_be_are_refused(row, says):
     with pytest.raises(InputError, match=says):
-        build.network(row(), 10, 100)
+        network_of(row(), 100)
 
 
 def test_decisions_name_what_each_kernel_reads():
-    row = binary(BINARY, STE(), STE())
-    found = build.decisions(row, build.network(row, 10, 100))
+    row = both(STE())
+    found = build.decisions(row, network_of(row, 100))
     assert found[0] == ("conv1", "float", "")
     assert found[1] == ("layer1_0/conv1", "STE()", "STE()")
     assert ("layer2_0/downsample_conv", "float", "") in found
 
 
 def test_how_often_a_run_is_looked_into_compiles_nothing_new():
-    one = binary(BINARY, StoMPP(), StoMPP())
-    two = dataclasses.replace(one, training=dataclasses.replace(one.training, looks=9))
+    one = both(StoMPP())
+    two = changed(one, "training.looks", 9)
     assert build.program(one, digits()) == build.program(two, digits())

@@ -60,11 +60,8 @@ def test_the_rows_are_those_of_the_study():
     assert default.ROWS["float-finetuned"] == tuned
     for name, quantizers in EXPECTED.items():
         assert default.ROWS[name] == dataclasses.replace(tuned, **quantizers), name
-    assert [row.kind for row in default.ROWS.values()] == [
-        "float",
-        "control",
-        *["quantized"] * 14,
-    ]
+    kinds = [row.kind for row in default.ROWS.values()]
+    assert kinds == ["float", "control", *["quantized"] * 14]
 
 
 def test_the_neurons_are_the_default_of_studies():
@@ -85,18 +82,12 @@ def test_the_neurons_are_the_default_of_studies():
 
 
 def test_the_grid_grows_with_bits_and_clips():
-    made = default.rows(
-        BASE, TrainingConfig(epochs=1), bits=(2, 4, 6), clips=(0.5, 1.0)
-    )
+    tuning = TrainingConfig(epochs=1)
+    made = default.rows(BASE, tuning, bits=(2, 4, 6), clips=(0.5, 1.0))
     check_rows(made)
     assert len(made) == 2 + 2 * 2 * 3 + 2 * 3 + 1 + 1
-    assert made["weights-uniform-clip0.5-6bit"].weights[0][1] == Uniform(
-        6, clip=0.5, grid="even"
-    )
+    (_, quantizer), *_ = made["weights-uniform-clip0.5-6bit"].weights
+    assert quantizer == Uniform(6, clip=0.5, grid="even")
     assert all(row.data == "digits" for row in made.values())
     epochs = [row.training.epochs for row in made.values()]
     assert epochs == [BASE.training.epochs, *[1] * (len(made) - 1)]
-
-
-def test_the_default_rows_can_be_one_study():
-    check_rows(default.ROWS)

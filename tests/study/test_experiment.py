@@ -1,28 +1,20 @@
 """Experiment files, and rows that cannot be one study."""
 
-import dataclasses
 import subprocess
 import sys
 
 import pytest
 
 from experiments.stompp.base import binary
-from jsnnq.config import (
-    STE,
-    BinaryNetworkConfig,
-    Config,
-    StoMPP,
-    TrainingConfig,
-    Uniform,
-    kernels,
-)
+from jsnnq.config import STE, BinaryNetworkConfig, Config, StoMPP, Uniform, kernels
 from jsnnq.errors import InputError
 from jsnnq.study.experiment import check_rows, load_experiment, parent
+from tests.tiny import changed
 
-BASE = Config()
-TUNED = dataclasses.replace(BASE, start="checkpoint")
-BINARY = Config(network=BinaryNetworkConfig())
-QUANTIZED = dataclasses.replace(TUNED, weights=kernels(Uniform(2)))
+BASE, BINARY = Config(), Config(network=BinaryNetworkConfig())
+TUNED = changed(BASE, "start", "checkpoint")
+QUANTIZED = changed(TUNED, "weights", kernels(Uniform(2)))
+FLOAT = {"float": BASE}
 
 
 def written(folder, text):
@@ -47,11 +39,8 @@ def test_an_experiment_is_its_docstring_and_its_rows(tmp_path):
 
 
 def test_an_experiment_without_docstring_is_called_by_its_file(tmp_path):
-    text = "from jsnnq.config import Config\nROWS = {'a': Config()}"
-    found = load_experiment(str(written(tmp_path, text)))
-    assert found.title == "experiment"
-    assert found.paper == {}
-    assert found.claims == ()
+    found = load_experiment(str(written(tmp_path, _ONE)))
+    assert (found.title, found.paper, found.claims) == ("experiment", {}, ())
 
 
 def test_experiments_of_a_package_share_code_wherever_they_are_run(tmp_path):
@@ -68,9 +57,8 @@ def test_experiments_of_a_package_share_code_wherever_they_are_run(tmp_path):
     )
     code = "import sys; from jsnnq.study.experiment import load_experiment; "
     code += "print(load_experiment(sys.argv[1]).rows['float'].data)"
-    found = subprocess.run(
-        [sys.executable, "-c", code, str(path)], capture_output=True, text=True
-    )
+    command = [sys.executable, "-c", code, str(path)]
+    found = subprocess.run(command, capture_output=True, text=True)
     assert found.stdout == "synthetic\n", found.stderr
 
 
@@ -103,29 +91,20 @@ def test_an_experiment_that_cannot_be_used_is_refused(tmp_path, text, says):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("path", ["nowhere.py", "."])
-def test_a_path_that_is_no_file_is_refused(tmp_path, path):
-    with pytest.raises(InputError, match="no experiment file"):
-        load_experiment(tmp_path / path)
-
-
 # Rows of one study.
-
-
-def changed(row, **fields):
-    return dataclasses.replace(row, network=dataclasses.replace(row.network, **fields))
 
 
 def test_rows_of_one_study_are_accepted():
     check_rows({"float": BASE, "tuned": TUNED, "w-2bit": QUANTIZED})
-    check_rows({"quantized": dataclasses.replace(QUANTIZED, start="scratch")})
+    check_rows({"quantized": changed(QUANTIZED, "start", "scratch")})
+
+
+ORPHAN = "'other' starts from a checkpoint, but no row trains"
 
 
 def test_a_study_of_binary_networks_may_have_several_backbones_and_recipes():
-    deeper = changed(BINARY, name="resnet50")
-    longer = dataclasses.replace(
-        binary(BINARY, StoMPP(), StoMPP()), training=TrainingConfig(9)
-    )
+    deeper = changed(BINARY, "network.name", "resnet50")
+    longer = changed(binary(BINARY, StoMPP(), StoMPP()), "training.epochs", 9)
     check_rows({"float-r18": BINARY, "float-r50": deeper, "bnn-stompp-r18": longer})
 
 
@@ -143,36 +122,24 @@ def test_a_row_that_is_no_config_is_refused_before_its_neighbours_ask_it():
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
-        ({"a": dataclasses.replace(BASE, start="zero")}, "'zero'.*post-training"),
-        ({"tuned": TUNED}, "'tuned' starts from a checkpoint, but no row trains"),
+        ({"a": changed(BASE, "start", "zero")}, "'zero'.*post-training"),
+        ({"other": TUNED}, ORPHAN),
+        (FLOAT | {"other": changed(QUANTIZED, "network.timesteps", 8)}, ORPHAN),
+        (FLOAT | {"other": changed(QUANTIZED, "data", "cifar10")}, ORPHAN),
         (
-            {"float": BASE, "other": changed(QUANTIZED, timesteps=8)},
-            "'other' starts from a checkpoint, but no row trains",
-        ),
-        (
-            {"float": BASE, "other": dataclasses.replace(QUANTIZED, data="cifar10")},
-            "'other' starts from a checkpoint, but no row trains",
-        ),
-        (
-            {"float": BASE, "wide": changed(BASE, width=2.0)},
+            FLOAT | {"wide": changed(BASE, "network.width", 2.0)},
             "'float' and 'wide' are both float.*one floor",
         ),
         (
-            {"float": BASE, "one": TUNED, "two": TUNED},
+            FLOAT | {"one": TUNED, "two": TUNED},
             "'one' and 'two' are both control.*one drift",
         ),
         (
-            {
-                "float": BASE,
-                "tuned": TUNED,
-                "longer": dataclasses.replace(
-                    QUANTIZED, training=TrainingConfig(epochs=99)
-                ),
-            },
-            "'longer' is trained otherwise than its control 'tuned'",
+            FLOAT | {"tuned": TUNED, "more": changed(QUANTIZED, "training.epochs", 99)},
+            "'more' is trained otherwise than its control 'tuned'",
         ),
         (
-            {"float": BASE, "bnn": binary(BINARY, STE())},
+            FLOAT | {"bnn": binary(BINARY, STE())},
             "'float' is a spiking network and row 'bnn' is none",
         ),
     ],
@@ -183,14 +150,8 @@ def test_rows_that_cannot_be_one_study_are_refused(rows, says):
 
 
 def test_the_parent_has_the_same_data_and_network():
-    elsewhere = dataclasses.replace(BASE.network.neuron, placement="before_fire")
-    rows = {
-        "float": BASE,
-        "quantized": QUANTIZED,
-        "elsewhere": changed(QUANTIZED, neuron=elsewhere),
-        "deeper": changed(QUANTIZED, name="sew_resnet18"),
-    }
-    assert parent(rows, rows["quantized"]) == "float"
+    assert parent(FLOAT, QUANTIZED) == "float"
     # Where a membrane quantizer acts makes no difference to the float network.
-    assert parent(rows, rows["elsewhere"]) == "float"
-    assert parent(rows, rows["deeper"]) is None
+    elsewhere = changed(QUANTIZED, "network.neuron.placement", "before_fire")
+    assert parent(FLOAT, elsewhere) == "float"
+    assert parent(FLOAT, changed(QUANTIZED, "network.name", "sew_resnet18")) is None

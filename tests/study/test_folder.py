@@ -6,27 +6,24 @@ import pytest
 
 from jsnnq.config import to_dict
 from jsnnq.errors import InputError
-from jsnnq.study import folder, runner
+from jsnnq.runtime import checkpoint
+from jsnnq.study import folder
 from jsnnq.study.jobs import plan
 from tests import studies
-from tests.study.test_runner import ROWS, fake_execute, make
-
-
-@pytest.fixture
-def faked(monkeypatch, uncompiled):
-    monkeypatch.setattr(runner, "execute", fake_execute)
-
+from tests.tiny import ROWS, make
 
 # What a row is expected to take.
 
 
-def done(out, name, seed, wall_s, device="cpu", rows=ROWS):
+CONFIGS = {name: to_dict(config) for name, config in ROWS.items()}
+
+
+def done(out, name, seed, wall_s, device="cpu"):
     """A row that took so long."""
-    config = rows[name]
-    row = {"name": name, "seed": seed, "kind": config.kind, "start": config.start}
-    made = {"device": device}
-    row |= {"config": to_dict(config), "wall_s": wall_s, "made": made}
-    folder.claim(out, {name: to_dict(config) for name, config in rows.items()}).add(row)
+    row = {"name": name, "seed": seed, "kind": ROWS[name].kind}
+    row |= {"start": ROWS[name].start, "config": CONFIGS[name]}
+    row |= {"wall_s": wall_s, "made": {"device": device}}
+    folder.claim(out, CONFIGS).add(row)
 
 
 def expected(out, name, device="cpu"):
@@ -35,7 +32,7 @@ def expected(out, name, device="cpu"):
 
 
 def test_of_a_first_row_nothing_is_known(tmp_path):
-    folder.claim(tmp_path, {name: to_dict(row) for name, row in ROWS.items()})
+    folder.claim(tmp_path, CONFIGS)
     assert expected(tmp_path, "float/seed0") is None
 
 
@@ -60,14 +57,11 @@ def test_another_device_says_nothing_of_this_one(tmp_path):
 
 
 def test_what_was_done_of_a_row_is_taken_off(tmp_path):
-    from jsnnq.runtime import checkpoint
-
     done(tmp_path, "float", 0, 30.0)
     partial = tmp_path / "runs" / "float-seed1" / "partial"
-    checkpoint.save(partial, {"step": 1}, {"wall_s": 12.0})
-    assert expected(tmp_path, "float/seed1") == 18
-    checkpoint.save(partial, {"step": 1}, {"wall_s": 50.0})
-    assert expected(tmp_path, "float/seed1") is None
+    for spent, left in ((12.0, 18), (50.0, None)):
+        checkpoint.save(partial, {"step": 1}, {"wall_s": spent})
+        assert expected(tmp_path, "float/seed1") == left
 
 
 @pytest.mark.usefixtures("faked", "unreported")
@@ -81,12 +75,6 @@ def test_a_row_that_is_none_is_one_sentence(tmp_path):
 # The report of a folder.
 
 
-def test_a_report_needs_results(tmp_path):
-    with pytest.raises(InputError, match="no results.json"):
-        folder.write_report(tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema": 2}', "3"])
 def test_results_that_are_none_are_refused(tmp_path, text):
     (tmp_path / "results.json").write_text(text)
@@ -95,26 +83,13 @@ def test_results_that_are_none_are_refused(tmp_path, text):
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
 
 
-@pytest.mark.usefixtures("faked")
-def test_a_report_is_written_again_from_the_folder(tmp_path):
-    make(tmp_path).run()
-    kept = (tmp_path / "report.md").read_bytes()
-    for name in ("report.md", "report.html", "results.csv"):
-        (tmp_path / name).unlink()
-    folder.write_report(tmp_path)
-    assert (tmp_path / "report.md").read_bytes() == kept
-    assert (tmp_path / "report.html").exists()
-
-
 def test_a_report_shows_what_was_seen_inside_each_row(tmp_path):
     (tmp_path / "results.json").write_text(json.dumps(studies.binary()))
     seen = studies.looks()
     run = tmp_path / "runs" / "bnn-stompp-r18-seed1"
     run.mkdir(parents=True)
     lines = [{"windows": seen["windows"]}, *seen["looks"]]
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (run / "looks.jsonl").write_text(text)
-    written = {path.name for path in folder.write_report(tmp_path)}
-    assert {name for name in written if "inside" in name} == {
-        "inside_bnn_resnet-18.png"
-    }
+    (run / "looks.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    written = [path.name for path in folder.write_report(tmp_path)]
+    inside = [name for name in written if "inside" in name]
+    assert inside == ["inside_bnn_resnet-18.png"]

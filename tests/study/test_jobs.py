@@ -6,11 +6,7 @@ import pytest
 
 from jsnnq.errors import InputError
 from jsnnq.study.jobs import by_seed, plan, select
-from tests.study.test_runner import ROWS, SCRATCH
-
-
-def keys(jobs):
-    return [str(job.run) for job in jobs]
+from tests.tiny import ROWS, SCRATCH, texts
 
 
 def done_before(jobs):
@@ -43,7 +39,7 @@ def test_seed_by_seed_it_does_the_same_and_one_seed_is_complete_first():
     assert done_before(jobs)
     assert set(jobs) == set(planned)
     assert [job.seed for job in jobs] == [0] * 5 + [1] * 5 + [2] * 2
-    assert keys(jobs)[:2] == ["float/seed0", "float-finetuned/seed0"]
+    assert texts(jobs)[:2] == ["float/seed0", "float-finetuned/seed0"]
 
 
 @pytest.mark.parametrize(("seeds", "row_seeds"), [(0, 0), (1, 2), (2, 0), (-1, 1)])
@@ -55,16 +51,16 @@ def test_wrong_numbers_of_seeds_are_refused(seeds, row_seeds):
 @pytest.mark.parametrize(
     ("pattern", "expected"),
     [
-        (None, keys(plan(ROWS, 2, 1))),
+        (None, texts(plan(ROWS, 2, 1))),
         ("float", ["float/seed0", "float/seed1"]),
-        ("weights-.*-2bit", ["float/seed0", *keys(plan(ROWS, 2, 1))[-2:]]),
+        ("weights-.*-2bit", ["float/seed0", *texts(plan(ROWS, 2, 1))[-2:]]),
         (".*uniform.*", ["float/seed0", "weights-uniform-2bit/seed0"]),
         (".*/seed1", ["float/seed1", "float-finetuned/seed1"]),
         ("float-finetuned/seed0", ["float/seed0", "float-finetuned/seed0"]),
     ],
 )
 def test_rows_are_selected_with_the_float_networks_they_need(pattern, expected):
-    assert keys(select(plan(ROWS, 2, 1), pattern)) == expected
+    assert texts(select(plan(ROWS, 2, 1), pattern)) == expected
 
 
 def test_what_selects_nothing_is_refused():

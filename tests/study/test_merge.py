@@ -10,20 +10,7 @@ from jsnnq.config import LQNet, kernels, to_dict
 from jsnnq.errors import InputError
 from jsnnq.study import runner
 from jsnnq.study.merge import merge
-from tests.study.test_runner import (
-    ORDER,
-    ROWS,
-    fake_execute,
-    make,
-    read,
-    tree,
-    without_times,
-)
-
-
-@pytest.fixture
-def faked(monkeypatch, uncompiled):
-    monkeypatch.setattr(runner, "execute", fake_execute)
+from tests.tiny import ORDER, ROWS, make, read, runs_of, tree, without_times
 
 
 @pytest.fixture
@@ -46,7 +33,7 @@ def test_merged_folders_are_one_study(parts, tmp_path, unreported):
     before = [tree(part) for part in parts]
     merged = merge(parts, out, lines.append)
     assert merged == read(out)
-    assert [(row["name"], row["seed"]) for row in merged["rows"]] == ORDER
+    assert runs_of(merged) == ORDER
     assert [tree(part) for part in parts] == before
     # As if one machine had done it all.
     whole = make(tmp_path / "whole").run()
@@ -134,19 +121,17 @@ def test_a_result_is_never_written_over(parts, tmp_path):
 
 
 def test_studies_that_disagree_are_not_merged(parts, tmp_path):
-    other = {**ROWS, "weights-lqnet-2bit": dataclasses.replace(ROWS["float"])}
-    other["weights-lqnet-2bit"] = dataclasses.replace(
-        ROWS["float"], start="post-training", weights=kernels(LQNet(3))
-    )
-    make(tmp_path / "c", other).run()
-    out = tmp_path / "both"
-    with pytest.raises(InputError, match="'weights-lqnet-2bit' of .*another exper"):
-        merge([*parts, tmp_path / "c"], out)
+    other = dataclasses.replace(ROWS["weights-lqnet-2bit"], weights=kernels(LQNet(3)))
+    make(tmp_path / "c", {**ROWS, "weights-lqnet-2bit": other}).run()
     make(tmp_path / "d", hold_out=100).run()
-    with pytest.raises(InputError, match="held-out training images"):
-        merge([*parts, tmp_path / "d"], out)
-    with pytest.raises(InputError, match="is no study"):
-        merge([*parts, tmp_path], out)
+    out = tmp_path / "both"
+    for odd, says in (
+        ("c", "'weights-lqnet-2bit' of .*another exper"),
+        ("d", "held-out training images"),
+        (".", "is no study"),
+    ):
+        with pytest.raises(InputError, match=says):
+            merge([*parts, tmp_path / odd], out)
     assert not out.exists()
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").write_text("mine")

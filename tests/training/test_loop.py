@@ -11,40 +11,20 @@ import optax
 import pytest
 
 from experiments.stompp.base import binary
-from jsnnq.config import (
-    BinaryNetworkConfig,
-    Config,
-    LQNet,
-    NetworkConfig,
-    StoMPP,
-    TrainingConfig,
-    Uniform,
-    kernels,
-    neurons,
-)
+from jsnnq.config import LQNet, StoMPP, Uniform, kernels, neurons
 from jsnnq.data import batches, sets, streams
 from jsnnq.errors import InputError
 from jsnnq.networks.neurons import Neuron
+from jsnnq.networks.quantize import at
 from jsnnq.networks.sew import SEWResNet
 from jsnnq.runtime import checkpoint
 from jsnnq.study import build, run
 from jsnnq.training import divergence, loop
 from jsnnq.training.monitor import Monitor
 from jsnnq.training.step import _JITTED, jitted, keys, start, train_step
+from jsnnq.workflow.state import initial_variables
+from tests.tiny import BINARY, CLIP, SMALL, STEPS, assert_same, changed, digits, leaf_at
 
-# The same in test_run, test_study and test_cli, which then share its compilations.
-SMALL = Config(
-    network=NetworkConfig(name="sew_resnet_tiny", timesteps=2),
-    training=TrainingConfig(epochs=2, batch=128, optimizer="adam", rate=0.01),
-)
-STEPS = 1437 // 128
-CLIP = 0.1
-# 4 layers, and half of 22 steps to freeze them in.
-BINARY = binary(
-    dataclasses.replace(SMALL, network=BinaryNetworkConfig(name="resnet_tiny")),
-    StoMPP(),
-    StoMPP(),
-)
 ROWS = {
     "float": SMALL,
     "stompp": BINARY,
@@ -68,22 +48,28 @@ class Recorder(Monitor):
 
 
 @functools.cache
-def digits():
-    return sets.load("digits")
-
-
-@functools.cache
 def begun(row):
     """The program of a row and the state it begins with."""
     program = build.program(ROWS[row], digits())
     return program, run.start(program, ROWS[row], digits(), seed=0)
 
 
-def fit(row, state, epochs, **options):
-    program, _ = begun(row)
+def fit(program, state, epochs=1, split=None, **options):
     # A scan may take its state's memory, and these tests use their states again.
     state = jax.tree.map(jnp.copy, state)
-    return loop.fit(program, state, digits().train, seed=0, epochs=epochs, **options)
+    options = {"seed": 0, **options}
+    return loop.fit(program, state, split or digits().train, epochs=epochs, **options)
+
+
+def stepped(program, state, count=1):
+    """The state after so many steps of the first epoch, and what the last one said."""
+    split = digits().train
+    order = batches.epoch_order(keys(0).order, 0, len(split))
+    for _ in range(count):
+        state, numbers = jitted(program).train_step(
+            state, (split.images, split.labels), order, keys(0).augment
+        )
+    return state, numbers
 
 
 class Run(NamedTuple):
@@ -91,27 +77,16 @@ class Run(NamedTuple):
 
     states: list
     recorder: Recorder
-    compilations: int
+    compilations: int = 0
 
 
 @functools.cache
 def whole_run(row):
     program, state = begun(row)
-    states, recorder, before = (
-        [],
-        Recorder(),
-        jitted(program).train_step._cache_size(),
-    )
-    loop.fit(
-        program,
-        state,
-        digits().train,
-        seed=0,
-        epochs=2,
-        on_epoch=states.append,
-        monitor=recorder,
-    )
-    return Run(states, recorder, jitted(program).train_step._cache_size() - before)
+    states, recorder, compiled = [], Recorder(), jitted(program).train_step._cache_size
+    before = compiled()
+    fit(program, state, 2, on_epoch=states.append, monitor=recorder)
+    return Run(states, recorder, compiled() - before)
 
 
 def trained(row):
@@ -124,19 +99,11 @@ def scanned_run():
     """The first epoch of the float row as one scan; also the state it began with."""
     program, state = begun("float")
     state, recorder = jax.tree.map(jnp.copy, state), Recorder()
+    split = digits().train
     after = loop.fit(
-        program, state, digits().train, seed=0, epochs=1, scan=True, monitor=recorder
+        program, state, split, seed=0, epochs=1, scan=True, monitor=recorder
     )
-    return state, Run([after], recorder, 0)
-
-
-def assert_same(one, other):
-    """Equal structures of equal bits."""
-    assert jax.tree.structure(one) == jax.tree.structure(other)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(one):
-        found = leaf_at(other, path)
-        assert leaf.dtype == found.dtype, jax.tree_util.keystr(path)
-        np.testing.assert_array_equal(leaf, found, jax.tree_util.keystr(path))
+    return state, Run([after], recorder)
 
 
 def assert_close(one, other):
@@ -147,10 +114,6 @@ def assert_close(one, other):
         np.testing.assert_allclose(
             found, leaf, rtol=0, atol=1e-5 * scale, err_msg=jax.tree_util.keystr(path)
         )
-
-
-def leaf_at(tree, path):
-    return dict(jax.tree_util.tree_leaves_with_path(tree))[path]
 
 
 def all_finite(tree):
@@ -168,12 +131,9 @@ def softmax_of(logits):
 def test_one_step_is_adam_on_the_mean_cross_entropy():
     """Loss, accuracy and the classifier's update, typed a second time in NumPy."""
     program, before = begun("float")
+    after, numbers = stepped(program, before)
     images, labels = digits().train.images, digits().train.labels
-    order = batches.epoch_order(keys(0).order, 0, len(labels))
-    after, numbers = jitted(program).train_step(
-        before, (images, labels), order, keys(0).augment
-    )
-    rows = np.asarray(order)[:128]
+    rows = np.asarray(batches.epoch_order(keys(0).order, 0, len(labels)))[:128]
     shifted = batches.augment(
         jax.random.fold_in(keys(0).augment, 0),
         jnp.asarray(images[rows]),
@@ -184,7 +144,7 @@ def test_one_step_is_adam_on_the_mean_cross_entropy():
     pixels = (np.asarray(shifted) / 16.0 - mean[0]) / std[0]
     forward = jax.jit(
         lambda x: program.network.apply(
-            before.variables(), x, True, mutable=["batch_stats", "quant"]
+            before.variables, x, True, mutable=["batch_stats", "quant"]
         )[0]
     )
     logits, seen = forward(jnp.float32(pixels))
@@ -226,7 +186,7 @@ def test_a_cpu_dispatches_unless_told_otherwise(monkeypatch):
     functions = jitted(begun("float")[0])._replace(epoch=None)
     monkeypatch.setitem(_JITTED, begun("float")[0], functions)
     recorder = Recorder()
-    fit("float", begun("float")[1], 1, monitor=recorder)
+    fit(*begun("float"), monitor=recorder)
     assert recorder.steps == list(range(1, STEPS + 1))
 
 
@@ -246,20 +206,15 @@ def test_a_resumed_run_continues_bit_for_bit(row, tmp_path):
     restored, _ = checkpoint.restore(tmp_path / "state", fresh)
     assert_same(restored, after_one)
     recorder = Recorder()
-    assert_same(fit(row, restored, 2, monitor=recorder), after_two)
+    assert_same(fit(program, restored, 2, monitor=recorder), after_two)
     assert recorder.steps == list(range(STEPS + 1, 2 * STEPS + 1))
     assert int(after_two.step) == 2 * STEPS
 
 
 def test_a_run_left_in_the_middle_of_an_epoch_continues_there():
     program, state = begun("float")
-    split = digits().train
-    order = batches.epoch_order(keys(0).order, 0, len(split))
-    for _ in range(4):
-        state, _ = jitted(program).train_step(
-            state, (split.images, split.labels), order, keys(0).augment
-        )
-    assert_same(fit("float", state, 2), trained("float")[1])
+    state, _ = stepped(program, state, 4)
+    assert_same(fit(program, state, 2), trained("float")[1])
 
 
 @pytest.mark.filterwarnings("ignore:bernoulli masks lag")
@@ -267,20 +222,17 @@ def test_a_run_left_in_the_middle_of_an_epoch_continues_there():
 def test_masks_continue_in_the_middle_of_a_window(law, tmp_path):
     """Four epochs, one of them tail: 33 steps for 4 layers, so 11 lies in a window."""
     masks = StoMPP(law=law, refresh=1)
-    row = dataclasses.replace(
-        binary(BINARY, masks, masks),
-        training=dataclasses.replace(SMALL.training, epochs=4),
-    )
-    program, split = build.program(row, digits()), digits().train
+    row = changed(binary(BINARY, masks, masks), "training.epochs", 4)
+    program = build.program(row, digits())
     windows = build.freezing(row, program.network, STEPS)
     assert any(start < STEPS < start + length for start, length in windows.values())
     states = []
     before = run.start(program, row, digits(), seed=0)
-    loop.fit(program, before, split, seed=0, epochs=2, on_epoch=states.append)
+    fit(program, before, 2, on_epoch=states.append)
     checkpoint.save(tmp_path / "state", states[0], {})
     fresh = run.start(program, row, digits(), seed=5)
     restored, _ = checkpoint.restore(tmp_path / "state", fresh)
-    assert_same(loop.fit(program, restored, split, seed=0, epochs=2), states[1])
+    assert_same(fit(program, restored, 2), states[1])
 
 
 # Looking inside.
@@ -288,19 +240,9 @@ def test_masks_continue_in_the_middle_of_a_window(law, tmp_path):
 
 @pytest.mark.parametrize("scan", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_looks_come_at_their_steps_and_change_nothing(scan):
-    program, before = begun("float")
     seen = []
-    state = jax.tree.map(jnp.copy, before)
-    after = loop.fit(
-        program,
-        state,
-        digits().train,
-        seed=0,
-        epochs=1,
-        scan=scan,
-        look=lambda state: seen.append(int(state.step)),
-        looks=3,
-    )
+    look = lambda state: seen.append(int(state.step))
+    after = fit(*begun("float"), scan=scan, look=look, looks=3)
     # Eleven steps in stretches of four, the last one shorter.
     assert seen == [0, 4, 8, 11]
     if scan:
@@ -309,14 +251,22 @@ def test_looks_come_at_their_steps_and_change_nothing(scan):
         assert_same(after, trained("float")[0])
 
 
+@pytest.mark.parametrize("looks", range(1, 13))
+def test_an_epoch_has_as_many_looks_as_are_asked_for(looks):
+    """Eleven steps, which no number of looks between divides evenly."""
+    seen = []
+    look = lambda state: seen.append(int(state.step))
+    fit("float", begun("float")[1], 1, look=look, looks=looks)
+    assert seen == sorted(set(seen))
+    assert (seen[0], seen[-1]) == (0, STEPS)
+    assert len(seen) == 1 + min(looks, STEPS)
+    apart = np.diff(seen)
+    assert apart.max() - apart.min() <= 1
+
+
 def test_another_seed_trains_on_another_order():
-    program, state = begun("float")
-    other = loop.fit(program, state, digits().train, seed=1, epochs=1)
-    same = (
-        np.asarray(other.params["fc"]["bias"])
-        == trained("float")[0].params["fc"]["bias"]
-    )
-    assert not same.all()
+    other = fit(*begun("float"), seed=1).params["fc"]["bias"]
+    assert np.any(np.asarray(other) != trained("float")[0].params["fc"]["bias"])
 
 
 def test_every_epoch_has_an_order_of_its_own():
@@ -342,7 +292,7 @@ def test_every_epoch_has_an_order_of_its_own():
 def test_a_finished_run_makes_no_step():
     recorder = Recorder()
     done = trained("float")[1]
-    assert_same(fit("float", done, 2, monitor=recorder), done)
+    assert_same(fit(begun("float")[0], done, 2, monitor=recorder), done)
     assert recorder.steps == []
 
 
@@ -355,8 +305,8 @@ def test_a_whole_run_compiles_its_step_at_most_once(row):
     assert whole_run(row).compilations <= 1
 
 
-def signatures(rows):
-    """How often the step is traced for these rows, without compiling it."""
+def signatures(quantizers):
+    """How often the step is traced for these weights, without compiling it."""
     traced = []
 
     def step(program, *arguments):
@@ -366,34 +316,26 @@ def signatures(rows):
     jitted = jax.jit(step, static_argnums=0)
     split = digits().train
     order = batches.epoch_order(keys(0).order, 0, len(split))
-    for row in rows:
+    data = (split.images, split.labels), order, keys(0).augment
+    for quantizer in quantizers:
+        row = dataclasses.replace(SMALL, weights=kernels(quantizer))
         program = build.program(row, digits())
         state = run.start(program, row, digits(), seed=0)
         for _ in range(3):
-            state, _ = jitted.eval_shape(
-                program.representative,
-                state,
-                (split.images, split.labels),
-                order,
-                keys(0).augment,
-            )
+            state, _ = jitted.eval_shape(program.representative, state, *data)
     return len(traced)
 
 
-def test_uniform_rows_share_a_compilation_whatever_their_clip_and_bits():
-    rows = [
-        dataclasses.replace(SMALL, weights=kernels(Uniform(bits, clip=clip)))
-        for bits, clip in ((2, 1.0), (4, 10.0), (8, 0.3))
-    ]
-    assert signatures(rows) == 1
-
-
-def test_lqnet_compiles_once_per_bit_width():
-    rows = [
-        dataclasses.replace(SMALL, weights=kernels(LQNet(bits, clip=clip)))
-        for bits, clip in ((2, 1.0), (2, 10.0), (3, 1.0))
-    ]
-    assert signatures(rows) == 2
+@pytest.mark.parametrize(
+    ("method", "settings", "compilations"),
+    [
+        (Uniform, [(2, 1.0), (4, 10.0), (8, 0.3)], 1),  # whatever bits and clip
+        (LQNet, [(2, 1.0), (2, 10.0), (3, 1.0)], 2),  # once per bit width
+    ],
+)
+def test_rows_share_compilations(method, settings, compilations):
+    made = [method(bits, clip=clip) for bits, clip in settings]
+    assert signatures(made) == compilations
 
 
 # Quantizers in training.
@@ -418,46 +360,35 @@ def test_the_gradient_reaches_latent_kernels_inside_the_clip_only():
 
 @pytest.mark.parametrize("row", ["lqnet-weights", "lqnet-membrane"])
 def test_lqnet_trains_every_kernel_and_its_basis(row):
-    before, after = begun(row)[1], trained(row)[0]
-    for path in begun(row)[0].network.kernel_layers():
-        assert np.any(
-            at(before.params, path)["kernel"] != at(after.params, path)["kernel"]
-        )
-    bases = [
-        (start, end)
-        for start, end in zip(
-            jax.tree.leaves(before.quant), jax.tree.leaves(after.quant), strict=True
-        )
-        if start.ndim == 2
-    ]
+    program, before = begun(row)
+    after = trained(row)[0]
+    assert_trains_every_kernel(program, before, after)
+    leaves = (jax.tree.leaves(state.quant) for state in (before, after))
+    bases = [pair for pair in zip(*leaves, strict=True) if pair[0].ndim == 2]
     assert len(bases) > 4
     assert all(np.any(start != end) for start, end in bases)
 
 
-def at(tree, path):
-    for name in path.split("/"):
-        tree = tree[name]
-    return tree
+def assert_trains_every_kernel(program, before, after):
+    for path in program.network.kernel_layers():
+        start, end = (at(one.params, path)["kernel"] for one in (before, after))
+        assert np.any(start != end), path
 
 
 def test_bfloat16_computes_in_it_and_keeps_float32_parameters():
-    row = dataclasses.replace(
-        SMALL, network=dataclasses.replace(SMALL.network, dtype="bfloat16")
-    )
+    row = changed(SMALL, "network.dtype", "bfloat16")
     program = build.program(row, digits())
     state = run.start(program, row, digits(), seed=0)
     recorder = Recorder()
-    after = loop.fit(program, state, digits().train, seed=0, epochs=1, monitor=recorder)
-    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(after.params))
-    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(after.batch_stats))
+    after = fit(program, state, monitor=recorder)
+    kept = jax.tree.leaves((after.params, after.batch_stats))
+    assert all(leaf.dtype == jnp.float32 for leaf in kept)
     assert all_finite(after)
     # The same start on the same images: near, and not the same numbers.
     first = whole_run("float").recorder.losses[0]
     assert recorder.losses[0] == pytest.approx(first, rel=0.05)
     assert recorder.losses[0] != first
-    for path in program.network.kernel_layers():
-        start, end = (at(one.params, path)["kernel"] for one in (state, after))
-        assert np.any(start != end), path
+    assert_trains_every_kernel(program, state, after)
 
 
 # What cannot be trained.
@@ -468,31 +399,36 @@ def test_a_batch_that_does_not_fit_the_data_is_refused(batch):
     program, state = begun("float")
     program = dataclasses.replace(program, batch=batch)
     with pytest.raises(InputError, match=r"1,?437"):
-        loop.fit(program, state, digits().train, seed=0, epochs=1)
+        fit(program, state)
+
+
+def with_entry(tree, path, value):
+    """The tree with another first entry in one kernel."""
+    tree = jax.tree.map(lambda leaf: leaf, tree)
+    kernel = at(tree, path)["kernel"]
+    at(tree, path)["kernel"] = kernel.at[(0,) * kernel.ndim].set(value)
+    return tree
 
 
 def poisoned(path):
     """The float row's first state with NaN in one kernel."""
     state = begun("float")[1]
-    params = jax.tree.map(lambda leaf: leaf, state.params)
-    kernel = at(params, path)["kernel"]
-    at(params, path)["kernel"] = kernel.at[(0,) * kernel.ndim].set(jnp.nan)
-    return state._replace(params=params)
+    return state._replace(params=with_entry(state.params, path, jnp.nan))
 
 
 @pytest.mark.parametrize(
     ("path", "scan"),
     [
-        ("conv1", False),
-        ("layer1_0/conv1", False),
-        ("layer2_0/conv2", False),
-        ("fc", False),
+        *(
+            (path, False)
+            for path in ("conv1", "layer1_0/conv1", "layer2_0/conv2", "fc")
+        ),
         ("layer1_0/conv1", True),
     ],
 )
 def test_nan_in_a_kernel_names_step_and_layer(path, scan):
     with pytest.raises(divergence.Diverged) as caught:
-        fit("float", poisoned(path), 1, scan=scan)
+        fit(begun("float")[0], poisoned(path), scan=scan)
     assert caught.value.step == 0
     assert "step 0" in str(caught.value)
     assert f" {path} " in str(caught.value)
@@ -507,10 +443,8 @@ def exploding(momentum):
     """
     state = begun("float")[1]
     adam, *rest = state.opt_state
-    mu = jax.tree.map(lambda leaf: leaf, adam.mu)
-    kernel = mu["layer1_0"]["conv1"]["kernel"]
-    mu["layer1_0"]["conv1"]["kernel"] = kernel.at[0, 0, 0, 0].set(momentum)
-    return state._replace(opt_state=(adam._replace(mu=mu), *rest))
+    adam = adam._replace(mu=with_entry(adam.mu, "layer1_0/conv1", momentum))
+    return state._replace(opt_state=(adam, *rest))
 
 
 @pytest.mark.parametrize("scan", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -519,12 +453,8 @@ def test_an_explosion_is_named_at_its_step_and_the_last_good_state_kept(scan):
     program, _ = begun("float")
     start, recorder = exploding(1e30), Recorder()
     with pytest.raises(divergence.Diverged, match="step 1: .*layer1_0") as caught:
-        fit("float", start, 1, scan=scan, monitor=recorder)
-    split = digits().train
-    order = batches.epoch_order(keys(0).order, 0, len(split))
-    expected, _ = jitted(program).train_step(
-        start, (split.images, split.labels), order, keys(0).augment
-    )
+        fit(program, start, scan=scan, monitor=recorder)
+    expected, _ = stepped(program, start)
     assert caught.value.step == 1
     assert all_finite(caught.value.last_good)
     assert_same(caught.value.last_good, expected)
@@ -534,7 +464,7 @@ def test_an_explosion_is_named_at_its_step_and_the_last_good_state_kept(scan):
 def test_an_update_that_overflows_never_becomes_the_last_good_state():
     """Loss and gradient of step 0 are finite here, what Adam makes of them is not."""
     with pytest.raises(divergence.Diverged) as caught:
-        fit("float", exploding(1e37), 1)
+        fit(begun("float")[0], exploding(1e37))
     assert all_finite(caught.value.last_good)
 
 
@@ -548,14 +478,14 @@ def test_a_gradient_that_is_not_finite_is_caught_though_the_loss_is():
     network = SEWResNet(
         depths=(1,), channels=(2,), classes=10, neuron=Neuron(surrogate=nan_far_out)
     )
-    variables = build.initial_variables(network, jax.random.key(0), (8, 8, 1))
+    variables = initial_variables(network, jax.random.key(0), (8, 8, 1))
     program = dataclasses.replace(
         begun("float")[0], network=network, optimizer=optax.sgd(0.01), batch=8
     )
     split = sets.Split(digits().train.images[:8], digits().train.labels[:8])
     state = start(program, variables)
     with pytest.raises(divergence.Diverged, match="step 0: the gradient of layer1_0/"):
-        loop.fit(program, state, split, seed=0, epochs=1)
+        fit(program, state, split=split)
 
 
 # Data that is read while it is trained on.
@@ -583,7 +513,7 @@ class Nothing:
 def streamed(state, epochs, **options):
     program, _ = begun("float")
     records = Memory(Nothing(), True, "memory")
-    state = loop.fit(program, state, records, seed=0, epochs=epochs, **options)
+    state = fit(program, state, epochs, records, **options)
     return state, records.diary
 
 

@@ -10,12 +10,21 @@ from jsnnq.training import monitor
 from jsnnq.training.monitor import POINTS_PER_EPOCH, Monitor, Transfer, read_curve
 
 
-def train(directory, first, last, steps_per_epoch=20, total=60, **options):
-    """Tells a monitor of steps; the loss of a step is its number."""
-    with Monitor("test", directory, quiet=True, **options) as monitor:
-        monitor.begin(first, total, steps_per_epoch, 8)
-        for step in range(first + 1, last + 1):
-            monitor.step(step, float(step), step / 100)
+def tell(monitor, steps, loss=float, steps_per_epoch=20):
+    """Tells a monitor of steps out of 60; the loss of a step is its number."""
+    monitor.begin(steps[0] - 1, 60, steps_per_epoch, 8)
+    for step in steps:
+        monitor.step(step, loss(step), step / 100)
+
+
+def train(directory, first, last, steps_per_epoch=20):
+    """A training of the steps behind `first`."""
+    with Monitor("test", directory, quiet=True) as monitor:
+        tell(monitor, range(first + 1, last + 1), float, steps_per_epoch)
+
+
+def steps_of(directory):
+    return [point["step"] for point in points(directory)]
 
 
 def points(directory):
@@ -26,7 +35,7 @@ def test_a_line_is_the_mean_since_the_last_one(tmp_path):
     train(tmp_path, 0, 40)
     found = points(tmp_path)
     assert len(found) == 2 * POINTS_PER_EPOCH
-    assert [point["step"] for point in found] == list(range(2, 41, 2))
+    assert steps_of(tmp_path) == list(range(2, 41, 2))
     for point in found:
         step = point["step"]
         assert point["loss"] == pytest.approx(step - 0.5)
@@ -38,7 +47,7 @@ def test_a_line_is_the_mean_since_the_last_one(tmp_path):
 @pytest.mark.parametrize("steps_per_epoch", [1, 7, 10, 11, 25, 101])
 def test_every_epoch_ends_with_a_point_and_has_at_most_ten(tmp_path, steps_per_epoch):
     train(tmp_path, 0, 2 * steps_per_epoch, steps_per_epoch)
-    found = [point["step"] for point in points(tmp_path)]
+    found = steps_of(tmp_path)
     assert found[-1] == 2 * steps_per_epoch
     assert steps_per_epoch in found
     assert len(found) <= 2 * POINTS_PER_EPOCH
@@ -73,12 +82,9 @@ def test_a_label_is_shown_as_it_is():
 def test_steps_that_are_repeated_count_once_and_the_later_ones(tmp_path):
     train(tmp_path, 0, 34)
     with Monitor(directory=tmp_path, quiet=True) as monitor:
-        monitor.begin(20, 60, 20, 8)
-        for step in range(21, 61):
-            monitor.step(step, 1000.0, 0.5)
-    found = points(tmp_path)
-    assert [point["step"] for point in found] == list(range(2, 61, 2))
-    losses = {point["step"]: point["loss"] for point in found}
+        tell(monitor, range(21, 61), lambda step: 1000.0)
+    assert steps_of(tmp_path) == list(range(2, 61, 2))
+    losses = {point["step"]: point["loss"] for point in points(tmp_path)}
     assert losses[20] == 19.5
     assert losses[22] == losses[34] == 1000.0
 
@@ -88,25 +94,22 @@ def test_a_line_cut_short_costs_that_line_only(tmp_path, cut):
     train(tmp_path, 0, 20)
     log = tmp_path / "log.jsonl"
     log.write_bytes(log.read_bytes()[:-cut])
-    whole = [point["step"] for point in points(tmp_path)]
+    whole = steps_of(tmp_path)
     assert whole == list(range(2, 21 if cut == 1 else 19, 2))
     train(tmp_path, 20, 40)
-    expected = [*whole, *range(22, 41, 2)]
-    assert [point["step"] for point in points(tmp_path)] == expected
+    assert steps_of(tmp_path) == [*whole, *range(22, 41, 2)]
 
 
 def test_a_log_of_nothing_is_an_empty_curve(tmp_path):
     (tmp_path / "log.jsonl").write_text("")
     assert points(tmp_path) == []
     train(tmp_path, 0, 2)
-    assert [point["step"] for point in points(tmp_path)] == [2]
+    assert steps_of(tmp_path) == [2]
 
 
 def test_every_point_is_on_disk_at_once(tmp_path):
     with Monitor(directory=tmp_path, quiet=True) as monitor:
-        monitor.begin(0, 60, 20, 8)
-        for step in (1, 2):
-            monitor.step(step, 1.0, 0.5)
+        tell(monitor, range(1, 3))
         (line,) = (tmp_path / "log.jsonl").read_text().splitlines()
         assert json.loads(line)["step"] == 2
 
@@ -136,13 +139,9 @@ def records(path):
     return found
 
 
-def event_files(folder):
-    return sorted(folder.glob("events.out.tfevents.*"))
-
-
 def test_tensorboard_can_read_the_event_file(tmp_path):
     train(tmp_path, 0, 20)
-    (path,) = event_files(tmp_path)
+    (path,) = tmp_path.glob("events.out.tfevents.*")
     events = records(path)
     assert events[0].file_version.startswith("brain.Event")
     found = {}
@@ -168,15 +167,13 @@ def test_the_bar_shows_loss_accuracy_speed_and_time_left(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "120")
     with Monitor("float/seed0") as monitor:
-        monitor.begin(0, 60, 20, 8)
-        for step in range(1, 21):
-            monitor.step(step, 2.5, 0.75)
+        tell(monitor, range(1, 21), lambda step: 2.5)
         monitor._bar.refresh()
         (task,) = monitor._bar.tasks
         assert (task.completed, task.total) == (20, 60)
         assert task.description == "float/seed0"
         assert "loss 2.500" in task.fields["numbers"]
-        assert "75.0 %" in task.fields["numbers"]
+        assert "19.5 %" in task.fields["numbers"]
         assert "img/s" in task.fields["numbers"]
     shown = capsys.readouterr()
     assert shown.out == ""

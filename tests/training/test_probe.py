@@ -15,9 +15,8 @@ from jsnnq.networks import readout
 from jsnnq.networks.quantize import at
 from jsnnq.study import build, run
 from jsnnq.training import loop, probe
-from tests.training.test_loop import SMALL, digits
+from tests.tiny import SMALL, STEPS, changed, digits
 
-STEPS = 1437 // 128
 _BASE = dataclasses.replace(
     SMALL,
     network=BinaryNetworkConfig(name="resnet_tiny", activation="clip"),
@@ -84,15 +83,14 @@ def test_gradients_and_flips_against_their_definition(quantizer, looked):
     found = looked(quantizer)
     _, program, start, after = trained(quantizer)
     split = digits().train
-    images = jnp.asarray(split.images[:128])
-    inputs = program.inputs(images)
+    inputs = program.inputs(jnp.asarray(split.images[:128]))
     labels = jnp.asarray(split.labels[:128])
 
     @jax.jit
     def gradients(state):
         def loss(params):
             (logits, _), _ = program.network.apply(
-                {**state.variables(), "params": params},
+                {**state.variables, "params": params},
                 inputs,
                 True,
                 mutable=["batch_stats", "quant"],
@@ -134,17 +132,17 @@ def test_both_accuracies(tmp_path):
     watch = probe.Probe(program, start, digits(), tmp_path / "looks.jsonl", {})
     watch(start)
     found = probe.read_looks(tmp_path / "looks.jsonl")
-    test = digits().test
-    images = jnp.asarray(test.images[: probe.IMAGES])
-    inputs = program.inputs(images)
-    present = clip_kernels({**start.variables(), "quant": {}})
-    logits, _ = build.network(_BASE, 10).apply(present, inputs, False)
-    correct = np.asarray(logits[0]).argmax(1) == test.labels[: probe.IMAGES]
-    shown = found["looks"][0]
-    np.testing.assert_allclose(shown["present"], correct.mean(), atol=0.01)
-    logits, _ = program.network.apply(start.variables(), inputs, False)
-    correct = np.asarray(logits[0]).argmax(1) == test.labels[: probe.IMAGES]
-    np.testing.assert_allclose(shown["binary"], correct.mean(), atol=0.01)
+    test, shown = digits().test, found["looks"][0]
+    inputs = program.inputs(jnp.asarray(test.images[: probe.IMAGES]))
+    clipping = build.network(_BASE, 10)
+    present = clip_kernels({**start.variables, "quant": {}})
+    for kind, network, variables in (
+        ("present", clipping, present),
+        ("binary", program.network, start.variables),
+    ):
+        logits, _ = network.apply(variables, inputs, False)
+        correct = np.asarray(logits[0]).argmax(1) == test.labels[: probe.IMAGES]
+        np.testing.assert_allclose(shown[kind], correct.mean(), atol=0.01)
     assert abs(shown["present"] - shown["binary"]) > 0.05
 
 
@@ -197,17 +195,11 @@ def test_after_a_kill_a_look_begins_on_a_line_of_its_own(tmp_path):
 
 
 def test_a_run_keeps_its_looks_and_continues_them(tmp_path):
-    row = binary(
-        dataclasses.replace(
-            _BASE, training=dataclasses.replace(_BASE.training, epochs=2, looks=2)
-        ),
-        StoMPP(),
-        StoMPP(),
-    )
+    base = changed(changed(_BASE, "training.epochs", 2), "training.looks", 2)
+    row = binary(base, StoMPP(), StoMPP())
     program = build.program(row, digits())
-    found, evaluation = run.execute(
-        program, row, digits(), tmp_path, seed=0, quiet=True
-    )
+    options = {"seed": 0, "quiet": True}
+    found, evaluation = run.execute(program, row, digits(), tmp_path, **options)
     looks = probe.read_looks(tmp_path / "looks.jsonl")["looks"]
     assert [one["step"] for one in looks] == [0, 6, 11, 17, 22]
     assert not (tmp_path / "firing.npz").exists()

@@ -1,18 +1,15 @@
 """What networks cost: operations, events and storage."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from jsnnq.report.groups import Group, dig
 from jsnnq.report.numbers import amount, kib
 from jsnnq.report.plots import style
 from jsnnq.report.results import Results
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 def costed(study: Results) -> list[Group]:
@@ -21,34 +18,32 @@ def costed(study: Results) -> list[Group]:
     Whether weights and activations are binary decides what a binary network costs,
     and not how it was trained.
     """
-    known = [g for g in study.groups if g.values("cost.acs")]
-    known = [g for g in known if g.mean("cost.weight_bits")]
+    paid = lambda g: g.values("cost.acs") and g.mean("cost.weight_bits")
+    known = [group for group in study.groups if paid(group)]
     if not study.is_binary:
         return known
     price = lambda g: (g.network, g.place, g.mean("cost.weight_bits"))
     return list({price(group): group for group in reversed(known)}.values())[::-1]
 
 
-def draw_cost(study: Results, groups: Sequence[Group]) -> "Figure":
+def draw_cost(study: Results, groups: Sequence[Group]) -> Figure:
     """Operations, events and storage, one bar for each network that is `costed`."""
     policy = dig(groups[0].rows[0], "cost.policy")
     operations = {"acs": "accumulates", "macs": "multiply-accumulates"}
     storage = {"weight_bits": "weights", "state_bits": "membrane state"}
-    wanted = {
-        f"operations per image ({policy})": (operations, amount),
-        "events per image": ({"events": "events"}, amount),
-        "storage, KiB": (storage, kib),
-    }
-    # Nothing fires in a binary network, and nothing has a state.
-    costs = lambda part: any(group.mean(f"cost.{part}") for group in groups)
-    wanted = {
-        title: ({part: words for part, words in parts.items() if costs(part)}, show)
-        for title, (parts, show) in wanted.items()
-        if any(map(costs, parts))
-    }
+    wanted = []
+    for title, parts, show in (
+        (f"operations per image ({policy})", operations, amount),
+        ("events per image", {"events": "events"}, amount),
+        ("storage, KiB", storage, kib),
+    ):
+        # Nothing fires in a binary network, and nothing has a state.
+        costs = [p for p in parts if any(group.mean(f"cost.{p}") for group in groups)]
+        if costs:
+            wanted.append((title, {part: parts[part] for part in costs}, show))
     figure = style.figure(8.5, 1.2 + 0.23 * len(groups))
     panels = figure.subplots(1, len(wanted), sharey=True, squeeze=False)[0]
-    for axes, (title, (parts, show)) in zip(panels, wanted.items(), strict=True):
+    for axes, (title, parts, show) in zip(panels, wanted, strict=True):
         _draw_bars(axes, groups, parts, show)
         axes.set_title(style.plain(title), fontsize=8.5, loc="left", y=1.0)
     # A binary row stands for all methods, so the name of one would mislead.
@@ -59,7 +54,7 @@ def draw_cost(study: Results, groups: Sequence[Group]) -> "Figure":
 
 
 def _draw_bars(
-    axes: "Axes",
+    axes: Axes,
     groups: Sequence[Group],
     parts: Mapping[str, str],
     show: Callable[[float], str],

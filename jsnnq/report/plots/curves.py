@@ -1,17 +1,15 @@
 """Loss and accuracy while networks trained."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from jsnnq.report.groups import Group
 from jsnnq.report.plots import style
 from jsnnq.report.results import Results
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _LINES = {"membranes": "dashed", "weights and membranes": "dotted", "BWN": "dashed"}
 
@@ -21,7 +19,7 @@ def curved(study: Results) -> list[Group]:
     return [group for group in study.groups if _curves(study, group)]
 
 
-def draw_curves(study: Results, groups: Sequence[Group]) -> "Figure":
+def draw_curves(study: Results, groups: Sequence[Group]) -> Figure:
     """One line for each run of what is `curved`; binary networks apart."""
     kinds = list(dict.fromkeys(g.network if study.is_binary else "" for g in groups))
     figure = style.figure(8.5, 1.0 + 2.6 * len(kinds))
@@ -30,7 +28,16 @@ def draw_curves(study: Results, groups: Sequence[Group]) -> "Figure":
         for group in groups:
             if kind in ("", group.network):
                 _draw_runs(study, group, loss, accuracy)
-        _name_curves(loss, accuracy)
+        # On a linear scale the end of a loss that falls far would be one flat line.
+        losses = [np.asarray(line.get_ydata(), float) for line in loss.lines]
+        seen = np.concatenate([values[values > 0] for values in losses])
+        if seen.size and seen.max() > 5 * seen.min():
+            loss.set_yscale("log")
+        loss.set_ylabel("training loss")
+        accuracy.set_ylabel("accuracy during training, %")
+        for axes in (loss, accuracy):
+            axes.set_xlabel("epoch")
+            axes.grid(color=style.MUTED, alpha=0.25, lw=0.5)
         loss.set_title(style.plain(kind), fontsize=8.5, loc="left")
     # Methods have a colour in both; what dashes mean has no line of its own.
     if study.is_binary and {group.place for group in groups} >= {"BNN", "BWN"}:
@@ -46,7 +53,7 @@ def _curves(study: Results, group: Group) -> list[Sequence[Mapping[str, Any]]]:
     return [curve for curve in found if len(curve)]
 
 
-def _draw_runs(study: Results, group: Group, loss: "Axes", accuracy: "Axes") -> None:
+def _draw_runs(study: Results, group: Group, loss: Axes, accuracy: Axes) -> None:
     """Float thick and on top, the rest thin in the colour of the quantizer."""
     words = group.family if group.is_spiking else group.method
     look: dict[str, Any] = {"label": style.plain(words), "lw": 1.1, "alpha": 0.85}
@@ -63,15 +70,3 @@ def _draw_runs(study: Results, group: Group, loss: "Axes", accuracy: "Axes") -> 
         for axes, name, unit in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
             values = unit * np.array([point.get(name) for point in curve], float)
             axes.plot(epochs, np.where(np.isfinite(values), values, np.nan), **look)
-
-
-def _name_curves(loss: "Axes", accuracy: "Axes") -> None:
-    shown = np.concatenate([np.asarray(line.get_ydata(), float) for line in loss.lines])
-    seen = shown[shown > 0]
-    if seen.size and seen.max() > 5 * seen.min():
-        loss.set_yscale("log")
-    loss.set_ylabel("training loss")
-    accuracy.set_ylabel("accuracy during training, %")
-    for axes in (loss, accuracy):
-        axes.set_xlabel("epoch")
-        axes.grid(color=style.MUTED, alpha=0.25, lw=0.5)

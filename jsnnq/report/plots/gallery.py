@@ -6,7 +6,9 @@ A picture without data is left out, and named as missing where it would belong.
 import functools
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
 
 from jsnnq.report import summary
 from jsnnq.report.groups import Group
@@ -22,9 +24,6 @@ from jsnnq.report.plots import (
 )
 from jsnnq.report.results import Results
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 
 class Picture(NamedTuple):
     """A plot that was drawn: twice as PNG, and in words; the first one is `main`."""
@@ -39,18 +38,19 @@ class Picture(NamedTuple):
 
 
 class _Plot(NamedTuple):
-    """How a picture is drawn, and of which networks."""
+    """How a picture is drawn, and of which networks; `kind` has the caption."""
 
-    file: str
+    kind: str
     title: str
-    caption: str
     shows: Callable[[Results], list[Group]]
-    draw: Callable[[Results, list[Group]], "Figure"]
+    draw: Callable[[Results, list[Group]], Figure]
+    name: str = ""
 
 
 def draw(study: Results) -> list[Picture]:
     """Every picture there are data for."""
-    return [_picture(plot, study) for plot in _plots(study) if plot.shows(study)]
+    plots = [(plot, plot.shows(study)) for plot in _plots(study)]
+    return [_picture(study, plot, groups) for plot, groups in plots if groups]
 
 
 def undrawn(study: Results) -> list[str]:
@@ -58,98 +58,43 @@ def undrawn(study: Results) -> list[str]:
     return [plot.title for plot in _plots(study) if not plot.shows(study)]
 
 
-_ACCURACY_EMD = _Plot(
-    "accuracy_emd.png",
-    "Accuracy against behaviour",
-    "Each point is a network, the mean over its seeds with a cross for their range, in "
-    "points of accuracy above the control of the same seed. Up is accurate, left "
-    "behaves like the float network. The corner to look for is the upper right one: "
-    "accuracy kept, behaviour changed by more than the control. Both axes are "
-    "stretched near the control.",
-    scatter.placed,
-    scatter.draw,
-)
 _SPIKING = (
+    _Plot("accuracy_emd", "Accuracy against behaviour", scatter.placed, scatter.draw),
     _Plot(
-        "emd_layers.png",
+        "emd_layers",
         "Where the behaviour changes",
-        "EMD of each layer from input to output, times 1000, on a logarithmic colour "
-        "scale. The rows on top are the controls.",
         heatmap.layered,
         heatmap.draw_layers,
     ),
+    _Plot("firing", "How the neurons fire", histograms.fired, histograms.draw_pooled),
     _Plot(
-        "firing.png",
-        "How the neurons fire",
-        "Firing rates of all neurons: the float network filled, the other network as a "
-        "line; EMD is the pooled one. The share of neurons is logarithmic, because "
-        "most rates are near 0. Left of the first dotted line a neuron is dead, right "
-        "of the second saturated.",
-        histograms.fired,
-        histograms.draw_pooled,
-    ),
-    _Plot(
-        "firing_layers.png",
+        "firing_layers",
         "How the neurons fire, layer by layer",
-        "The same for single layers and the networks that tell most: the largest "
-        "change at kept accuracy, the nearest and the farthest network. Where there "
-        "are too many layers, those that moved most are shown.",
         histograms.telling,
         histograms.draw_layers,
     ),
 )
-_METHODS = _Plot(
-    "accuracy_methods.png",
-    "Accuracy by method",
-    "One dot per seed; the bar and the number are their mean. Right is accurate. The "
-    "dashed line is the same network in full precision. Hollow diamonds are published "
-    "values; where their name says so, they belong to another data set or width and "
-    "show a direction, no target.",
-    methods.ranked,
-    methods.draw,
+_BINARY = (
+    _Plot("accuracy_methods", "Accuracy by method", methods.ranked, methods.draw),
 )
-_CURVES = _Plot(
-    "curves.png",
-    "Training",
-    "One line per run. The float network is the thick line.",
-    curves.curved,
-    curves.draw_curves,
-)
-_COST = _Plot(
-    "cost.png",
-    "What it costs to run",
-    "Per image. Storage counts real bits, scales and bases included.",
-    cost.costed,
-    cost.draw_cost,
-)
-_INSIDE = (
-    "Methods side by side, steps to the right, layers from the input (bottom) to the "
-    "output (top). White lines mark the window in which a layer is frozen. The upper "
-    "curve is the accuracy under the masks of that step, which falls when a layer "
-    "starts to freeze, the lower one that of the network with every mask closed. A "
-    "black gradient is exactly zero because the kernel is frozen: the layer is done. A "
-    "red one is exactly zero although the kernel is not frozen: frozen activations "
-    "behind it let nothing pass, and it no longer learns. That is the gradient "
-    "blockade."
+_BOTH = (
+    _Plot("curves", "Training", curves.curved, curves.draw_curves),
+    _Plot("cost", "What it costs to run", cost.costed, cost.draw_cost),
 )
 
 
 def _plots(study: Results) -> list[_Plot]:
     """The pictures that belong to a study of this kind."""
     within = []
-    for kind in inside.kinds(study):
-        file = re.sub(r"[^\w.]+", "-", "_".join(["inside", *kind])).lower().strip("-")
-        title = f"Inside the layers: {', '.join(kind)}"
-        place, network = kind
+    for place, network in inside.kinds(study):
+        name = re.sub(r"[^\w.]+", "-", f"inside_{place}_{network}").lower().strip("-")
         looked = functools.partial(inside.looked, place=place, network=network)
-        within.append(_Plot(f"{file}.png", title, _INSIDE, looked, inside.draw))
-    if study.is_binary:
-        return [_METHODS, *within, _CURVES, _COST]
-    return [_ACCURACY_EMD, *_SPIKING, *within, _CURVES, _COST]
+        title = f"Inside the layers: {place}, {network}"
+        within.append(_Plot("inside", title, looked, inside.draw, name))
+    return [*(_BINARY if study.is_binary else _SPIKING), *within, *_BOTH]
 
 
-def _picture(plot: _Plot, study: Results) -> Picture:
-    groups = plot.shows(study)
+def _picture(study: Results, plot: _Plot, groups: list[Group]) -> Picture:
     shown = [f"{group.name}: {summary.say('item', study, group)}" for group in groups]
     alt = f"Plot: {plot.title}. Shown are {'; '.join(shown)}."
     with style.style():
@@ -158,5 +103,6 @@ def _picture(plot: _Plot, study: Results) -> Picture:
         light = style.png(figure)
         style.darken(figure)
         dark = style.png(figure)
-    main = plot in (_ACCURACY_EMD, _METHODS)
-    return Picture(plot.file, plot.title, plot.caption, alt, light, dark, main)
+    file, caption = f"{plot.name or plot.kind}.png", summary.say("caption", plot.kind)
+    is_main = plot in (_SPIKING[0], *_BINARY)
+    return Picture(file, plot.title, caption, alt, light, dark, is_main)

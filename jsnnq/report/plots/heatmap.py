@@ -6,18 +6,18 @@ not, neurons that exchange their rates.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from jsnnq.report.groups import Group, dig
 from jsnnq.report.plots import style
 from jsnnq.report.results import CONTROLS, Results
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 def layered(study: Results) -> list[Group]:
@@ -25,10 +25,8 @@ def layered(study: Results) -> list[Group]:
     return [group for group in study.groups if group.kind != "float" and group.layers()]
 
 
-def draw_layers(study: Results, groups: Sequence[Group]) -> "Figure":
+def draw_layers(study: Results, groups: Sequence[Group]) -> Figure:
     """A heat map: a line for each control and what is `layered`, a column per layer."""
-    from matplotlib.colors import LogNorm
-
     controls = [(w, "", dig(study.results, f"{w}.layers")) for w in CONTROLS.values()]
     lines = [line for line in controls if line[2]]
     lines += [(group.name, group.family, group.layers()) for group in groups]
@@ -53,10 +51,9 @@ def draw_layers(study: Results, groups: Sequence[Group]) -> "Figure":
             axes.axhline(line - 0.5, color=style.PAPER, lw=3)
     if grid.shape[1] <= 20 and grid.size <= 500:
         _write_cells(axes, grid, image)
-    steps = [m * 10.0**e for e in range(-4, 4) for m in (1, 2, 5)]
-    ticks = [step for step in steps if low <= step <= top]
-    bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=30)
-    bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks], minor=False)
+    ticks = LogLocator(subs=(1, 2, 5))
+    look = {"format": "%g", "pad": 0.01, "aspect": 30}
+    bar = figure.colorbar(image, ax=axes, ticks=ticks, **look)
     bar.ax.minorticks_off()
     bar.outline.set_visible(False)
     bar.set_label("EMD × 1000")
@@ -64,7 +61,7 @@ def draw_layers(study: Results, groups: Sequence[Group]) -> "Figure":
 
 
 def _write_cells(
-    axes: "Axes", grid: Float[np.ndarray, "rows layers"], image: Any
+    axes: Axes, grid: Float[np.ndarray, "rows layers"], image: Any
 ) -> None:
     """Prints each value in its cell, dark on bright and bright on dark."""
     size = 7 if grid.shape[1] < 15 else 5.5
@@ -79,7 +76,7 @@ def _write_cells(
             axes.text(column, row, words, color=colour, **look)
 
 
-def draw_distances(found: Mapping[str, Any], called: tuple[str, str]) -> "Figure":
+def draw_distances(found: Mapping[str, Any], called: tuple[str, str]) -> Figure:
     """EMD and matched distance by layer, that `saved.compare_saved` found."""
     layers = list(found["emd"]["layers"])
     figure = style.figure(8.5, 3.8)

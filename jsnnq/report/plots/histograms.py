@@ -6,20 +6,18 @@ a logarithmic scale, because most rates are near 0.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from jsnnq.analysis.firing import Counts, histogram
 from jsnnq.report.groups import Group
 from jsnnq.report.numbers import distance
 from jsnnq.report.plots import style
 from jsnnq.report.results import Results
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _BINS = 40
 _NOTHING = 1e-12  # an empty bin has no logarithm: it is drawn far below the axis
@@ -53,7 +51,7 @@ def fired(study: Results) -> list[Group]:
     return [group for group in groups if _records(study, group)]
 
 
-def draw_pooled(study: Results, groups: Sequence[Group]) -> "Figure":
+def draw_pooled(study: Results, groups: Sequence[Group]) -> Figure:
     """All neurons of a network as one distribution, one panel for each that `fired`."""
     panels = []
     for group in groups:
@@ -74,7 +72,7 @@ def telling(study: Results) -> list[Group]:
     return [group for i, group in enumerate(chosen) if group not in chosen[:i]]
 
 
-def draw_layers(study: Results, groups: Sequence[Group]) -> "Figure":
+def draw_layers(study: Results, groups: Sequence[Group]) -> Figure:
     """Layer by layer, for the few networks that are `telling`."""
     firings = [
         [record.rates() for record in _records(study, group)] for group in groups
@@ -94,7 +92,7 @@ def draw_layers(study: Results, groups: Sequence[Group]) -> "Figure":
     return _draw(panels, 5)
 
 
-def draw_two(found: Mapping[str, Any], names: tuple[str, str]) -> "Figure":
+def draw_two(found: Mapping[str, Any], names: tuple[str, str]) -> Figure:
     """Two networks that `saved.compare_saved` found, pooled and by layer."""
     emd, unit = found["emd"], found.get("unit", "neuron")
     one, other = (record.rates(unit) for record in found["firing"])
@@ -121,7 +119,7 @@ def _records(study: Results, group: Group) -> list[Counts]:
 
     The float network is that of the same seed, or the first where there is none.
     """
-    floats = (each for each in study.groups if each.kind == "float")
+    floats = study.of_kind("float")
     known = [run for each in floats for run in each.runs if run in study.firing]
     own = [run for run in group.runs if run in study.firing]
     if not known or not own:
@@ -146,7 +144,7 @@ def _moved_most(
 # How it is drawn
 
 
-def _draw(panels: Sequence[_Panel], across: int, unit: str = "neuron") -> "Figure":
+def _draw(panels: Sequence[_Panel], across: int, unit: str = "neuron") -> Figure:
     """All panels share both axes."""
     down = math.ceil(len(panels) / across)
     across = max(2, math.ceil(len(panels) / down))
@@ -174,7 +172,7 @@ def _draw(panels: Sequence[_Panel], across: int, unit: str = "neuron") -> "Figur
     return figure
 
 
-def _draw_panel(axes: "Axes", panel: _Panel, longest: int) -> None:
+def _draw_panel(axes: Axes, panel: _Panel, longest: int) -> None:
     for line in (panel.base, *panel.others):
         look: dict[str, Any] = {"lw": 1.2}
         if line is panel.base:

@@ -7,31 +7,30 @@ layer would learn and is cut off: the *gradient blockade*.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.figure import Figure
 
 from jsnnq.report.groups import Group
 from jsnnq.report.plots import style
 from jsnnq.report.results import Results
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 _MOST = 6  # methods side by side; more are too narrow to read
 _DONE, _BLOCKED = "#000000", "#e3120b"
 """Exactly zero: because the kernel is frozen, or although it is not."""
-_ROWS = (
-    "accuracy, %",
-    "share of the\nkernel frozen",
-    "norm of the\ngradient",
-    "share of zero\ngradients",
-    "share of signs\nflipped",
-)
-_Grid = Float[np.ndarray, "layers looks"]
+_GRIDS = {
+    "frozen": "share of the\nkernel frozen",
+    "gradient": "norm of the\ngradient",
+    "zero": "share of zero\ngradients",
+    "flipped": "share of signs\nflipped",
+}
+"""What is shown of each layer, and its words beside the axis."""
 
 
 class _Seen(NamedTuple):
@@ -40,13 +39,8 @@ class _Seen(NamedTuple):
     title: str
     layers: Sequence[str]
     windows: Mapping[str, Sequence[int]]
-    steps: Float[np.ndarray, "looks"]
-    present: Float[np.ndarray, "looks"]
-    binary: Float[np.ndarray, "looks"]
-    frozen: _Grid
-    gradient: _Grid
-    zero: _Grid
-    flipped: _Grid
+    looks: Mapping[str, Float[np.ndarray, "looks"]]
+    grids: Mapping[str, Float[np.ndarray, "layers looks"]]
 
 
 def kinds(study: Results) -> list[tuple[str, str]]:
@@ -66,37 +60,39 @@ def looked(study: Results, place: str, network: str) -> list[Group]:
     return [group for group in alike if group in plainest]
 
 
-def draw(study: Results, groups: Sequence[Group]) -> "Figure":
+def draw(study: Results, groups: Sequence[Group]) -> Figure:
     """Methods side by side: two accuracies, and four numbers of each layer."""
     seen = [_read(study, group) for group in groups]
     tall = 0.7 + 0.022 * max(len(each.layers) for each in seen)
     lines = max(each.title.count("\n") for each in seen)
     figure = style.figure(8.5, 2.4 + 4 * tall + 0.14 * lines)
     shared: dict[str, Any] = {"sharex": True, "sharey": "row", "squeeze": False}
-    grid = figure.subplots(5, len(seen), height_ratios=[1.1, *[tall] * 4], **shared)
-    for axes, each in zip(grid[0], seen, strict=True):
+    panels = figure.subplots(5, len(seen), height_ratios=[1.1, *[tall] * 4], **shared)
+    for axes, each in zip(panels[0], seen, strict=True):
         _draw_accuracies(axes, each)
-    _draw_gradients(figure, grid[2], seen)
-    flips = max(0.01, *(float(each.flipped.max()) for each in seen))
-    for row, part, most in (
-        (1, "frozen", 1.0),
-        (3, "zero", 1.0),
-        (4, "flipped", flips),
-    ):
-        for axes, each in zip(grid[row], seen, strict=True):
-            image = _draw_grid(axes, each, getattr(each, part), vmin=0, vmax=most)
-        _add_bar(figure, grid[row], image)
-    edges = np.concatenate([_edges(each.steps) for each in seen])
-    for axes in grid[-1]:
+    flips = max(0.01, *(float(each.grids["flipped"].max()) for each in seen))
+    for row, part in zip(panels[1:], _GRIDS, strict=True):
+        if part == "gradient":
+            image = _draw_gradients(row, seen)
+        else:
+            look = {"vmin": 0, "vmax": flips if part == "flipped" else 1.0}
+            for axes, each in zip(row, seen, strict=True):
+                image = _draw_grid(axes, each, each.grids[part], **look)
+        extend = "both" if part == "gradient" else "neither"
+        bar = figure.colorbar(image, ax=list(row), pad=0.01, aspect=12, extend=extend)
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(labelsize=7.5)
+    edges = np.concatenate([_edges(each.looks["step"]) for each in seen])
+    for axes in panels[-1]:
         axes.set_xlabel("step", fontsize=8)
         axes.set_xlim(edges.min(), edges.max())
-    for row, words in zip(grid, _ROWS, strict=True):
+    for row, words in zip(panels, ("accuracy, %", *_GRIDS.values()), strict=True):
         row[0].set_ylabel(words, fontsize=8)
     done, blocked = "zero: kernel is frozen", "zero, and kernel not frozen: blocked"
     for colour, words in ((_DONE, done), (_BLOCKED, blocked)):
         look = {"color": colour, "markeredgecolor": style.MUTED, "label": words}
-        grid[0, 0].plot([], [], "s", **look)
-    style.legend(figure, [grid[0, 0]], across=2)
+        panels[0, 0].plot([], [], "s", **look)
+    style.legend(figure, [panels[0, 0]], across=2)
     return figure
 
 
@@ -113,14 +109,18 @@ def _read(study: Results, group: Group) -> _Seen:
     known = _looks(study, group) or {}
     looks, windows = known["looks"], known["windows"]
     layers = sorted(looks[0]["layers"], key=lambda path: _place(path, windows))
-    column = lambda word: np.array([look[word] for look in looks], float)
-    grid = lambda word: np.array(
-        [[look["layers"][path][word] for look in looks] for path in layers], float
-    )
     title = "\n".join([group.method, *group.details, *study.trained(group)])
-    curves = column("step"), 100 * column("present"), 100 * column("binary")
-    grids = map(grid, ("frozen", "gradient", "zero", "flipped"))
-    return _Seen(title, layers, windows, *curves, *grids)
+    curves = {
+        word: np.array([look[word] for look in looks], float)
+        for word in ("step", "present", "binary")
+    }
+    grids = {
+        word: np.array(
+            [[look["layers"][path][word] for look in looks] for path in layers], float
+        )
+        for word in _GRIDS
+    }
+    return _Seen(title, layers, windows, curves, grids)
 
 
 def _place(path: str, windows: Mapping[str, Any]) -> tuple:
@@ -134,26 +134,23 @@ def _place(path: str, windows: Mapping[str, Any]) -> tuple:
 # How it is drawn
 
 
-def _draw_accuracies(axes: "Axes", seen: _Seen) -> None:
+def _draw_accuracies(axes: Axes, seen: _Seen) -> None:
     for accuracy, colour, words in (
-        (seen.present, style.BLUE, "accuracy under the masks of that step"),
-        (seen.binary, style.ORANGE, "accuracy if everything were signs"),
+        ("present", style.BLUE, "accuracy under the masks of that step"),
+        ("binary", style.ORANGE, "accuracy if everything were signs"),
     ):
-        axes.plot(seen.steps, accuracy, color=colour, label=words, lw=1.2)
+        look = {"color": colour, "label": words, "lw": 1.2}
+        axes.plot(seen.looks["step"], 100 * seen.looks[accuracy], **look)
     for start, _ in seen.windows.values():
         axes.axvline(start, color=style.MUTED, lw=0.4, alpha=0.5, zorder=0)
     axes.set_title(style.plain(seen.title, 120), fontsize=8.5)
     axes.tick_params(labelsize=7.5)
 
 
-def _draw_gradients(
-    figure: "Figure", row: Sequence["Axes"], seen: Sequence[_Seen]
-) -> None:
+def _draw_gradients(row: Iterable[Axes], seen: Sequence[_Seen]) -> Any:
     """Logarithmic where there is a gradient, and flat colours where there is none."""
-    from matplotlib import colormaps
-    from matplotlib.colors import ListedColormap, LogNorm
-
-    passed = np.concatenate([each.gradient[each.gradient > 0] for each in seen])
+    gradients = [each.grids["gradient"] for each in seen]
+    passed = np.concatenate([gradient[gradient > 0] for gradient in gradients])
     # One run whose gradients explode would otherwise make all others look alike.
     passed = passed if passed.size else np.ones(1)
     low = float(np.quantile(passed, 0.02, method="higher"))
@@ -162,20 +159,21 @@ def _draw_gradients(
     flat = ListedColormap([_DONE, _BLOCKED])
     # The darkest colours of viridis could be taken for zero.
     bright = ListedColormap(colormaps["viridis"](np.linspace(0.25, 1, 192)))
-    for axes, each in zip(row, seen, strict=True):
-        learns = np.where(each.gradient > 0, each.gradient, np.nan)
+    for axes, each, gradient in zip(row, seen, gradients, strict=True):
+        learns = np.where(gradient > 0, gradient, np.nan)
         image = _draw_grid(axes, each, learns, norm=norm, cmap=bright)
-        cut = np.where(each.frozen < 1, 1.0, 0.0)
-        cut = np.where(each.gradient == 0, cut, np.nan)
+        cut = np.where(gradient == 0, each.grids["frozen"] < 1, np.nan)
         _draw_grid(axes, each, cut, vmin=0, vmax=1, cmap=flat)
-    _add_bar(figure, row, image, extend="both")
+    return image
 
 
-def _draw_grid(axes: "Axes", seen: _Seen, values: _Grid, **look: Any) -> Any:
+def _draw_grid(
+    axes: Axes, seen: _Seen, values: Float[np.ndarray, "layers looks"], **look: Any
+) -> Any:
+    # Cells of the width of a step: an image would make all looks equally wide.
     rows = np.arange(len(seen.layers) + 1) - 0.5
-    image = axes.pcolormesh(
-        _edges(seen.steps), rows, values, **{"cmap": "viridis", **look}
-    )
+    columns, look = _edges(seen.looks["step"]), {"cmap": "viridis", **look}
+    image = axes.pcolormesh(columns, rows, values, **look)
     for line, path in enumerate(seen.layers):
         if path in seen.windows:
             first, length = seen.windows[path]
@@ -191,11 +189,3 @@ def _edges(steps: Float[np.ndarray, "looks"]) -> Float[np.ndarray, "_"]:
     """Each look reaches half-way to its neighbours."""
     middles = (steps[1:] + steps[:-1]) / 2
     return np.concatenate([steps[:1] - 0.5, middles, steps[-1:] + 0.5])
-
-
-def _add_bar(
-    figure: "Figure", row: Sequence["Axes"], image: Any, extend: str = "neither"
-) -> None:
-    bar = figure.colorbar(image, ax=list(row), pad=0.01, aspect=12, extend=extend)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=7.5)

@@ -5,17 +5,15 @@ stand apart from those that are binary in weights only (BWN).
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from jsnnq.report.groups import Group
 from jsnnq.report.numbers import percent
 from jsnnq.report.plots import style
 from jsnnq.report.results import Results
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 
 _LEAST_POINTS = 5.0
 """An axis shows so many, so that tenths of a point do not look like a difference."""
@@ -28,7 +26,7 @@ def ranked(study: Results) -> list[Group]:
     return known if binary else []
 
 
-def draw(study: Results, groups: Sequence[Group]) -> "Figure":
+def draw(study: Results, groups: Sequence[Group]) -> Figure:
     """One line for each method that is `ranked`."""
     # The same network in full precision is in every panel of its network.
     full = {group.network: group for group in groups if group.kind == "float"}
@@ -38,10 +36,8 @@ def draw(study: Results, groups: Sequence[Group]) -> "Figure":
             panels.setdefault((group.network, group.place), []).append(group)
     networks = list(dict.fromkeys(network for network, _ in panels))
     places = list(dict.fromkeys(place for _, place in panels))
-    longest = lambda network: max(
-        len(alike) for (name, _), alike in panels.items() if name == network
-    )
-    heights = list(map(longest, networks))
+    lines = lambda network, place: len(panels.get((network, place), ()))
+    heights = [max(lines(one, place) for place in places) for one in networks]
     figure = style.figure(8.5, 1.1 + sum(0.55 + 0.26 * height for height in heights))
     ratios, shape = [0.9 + height for height in heights], (len(networks), len(places))
     grid = figure.subplots(*shape, squeeze=False, height_ratios=ratios)
@@ -59,7 +55,7 @@ def draw(study: Results, groups: Sequence[Group]) -> "Figure":
 
 
 def _draw_panel(
-    axes: "Axes", study: Results, alike: Sequence[Group], full: Group | None
+    axes: Axes, study: Results, alike: Sequence[Group], full: Group | None
 ) -> None:
     for line, group in enumerate(alike):
         _draw_method(axes, study, group, line)
@@ -84,7 +80,7 @@ def _draw_panel(
     axes.tick_params(labelsize=8)
 
 
-def _draw_method(axes: "Axes", study: Results, group: Group, line: int) -> None:
+def _draw_method(axes: Axes, study: Results, group: Group, line: int) -> None:
     """Seeds as dots, their mean as a bar with its value, the paper as a diamond."""
     colour = style.colour(group.method, study.methods)
     seeds = [100 * value for value in group.values("accuracy")]

@@ -7,17 +7,18 @@ float network; the corner to look for is the upper right one, beyond the control
 import math
 import statistics
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+from adjustText import adjust_text
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from jsnnq.report import meaning
 from jsnnq.report.groups import Group, is_finite
 from jsnnq.report.numbers import distance
 from jsnnq.report.plots import style
 from jsnnq.report.results import CONTROLS, KEPT, Control, Results
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 class _Point(NamedTuple):
@@ -35,7 +36,7 @@ def placed(study: Results) -> list[Group]:
     return [g for g in known if g.kind == "float" or g in moved] if moved else []
 
 
-def draw(study: Results, groups: Sequence[Group]) -> "Figure":
+def draw(study: Results, groups: Sequence[Group]) -> Figure:
     """A point for each network that is `placed`, and what the corners mean."""
     figure = style.figure(8.5, 6.0)
     axes = figure.add_subplot()
@@ -52,7 +53,7 @@ def draw(study: Results, groups: Sequence[Group]) -> "Figure":
     if study.float_accuracies:
         if start:
             _draw_quadrants(axes, shared)
-        floats = [group for group in study.groups if group.kind == "float"]
+        floats = study.of_kind("float")
         ends = [height for group in floats for height in _heights(study, group)]
         axes.axhspan(min(ends), max(ends), color=style.INK, alpha=0.10, lw=0)
         axes.axhline(statistics.fmean(ends), color=style.INK, lw=0.8, zorder=1)
@@ -95,7 +96,7 @@ def _start(study: Results) -> str:
 
 
 def _stretch(
-    axes: "Axes", study: Results, controls: Sequence[Control], points: Sequence[_Point]
+    axes: Axes, study: Results, controls: Sequence[Control], points: Sequence[_Point]
 ) -> None:
     emds = [point.x for point in points if point.x > 0] or [1e-4]
     width = min((control.mean for control in controls), default=0.0)
@@ -140,7 +141,7 @@ def _ticks(
     return sorted(kept)
 
 
-def _add_ratio_axis(axes: "Axes", control: Control) -> None:
+def _add_ratio_axis(axes: Axes, control: Control) -> None:
     """The same distance once more along the top, as a multiple of the control."""
     low, high = axes.get_xlim()
     limits = (low / control.mean, high / control.mean)
@@ -157,7 +158,7 @@ def _add_ratio_axis(axes: "Axes", control: Control) -> None:
 # What stands in the plane
 
 
-def _draw_quadrants(axes: "Axes", control: Control | None) -> None:
+def _draw_quadrants(axes: Axes, control: Control | None) -> None:
     """What the four corners mean, where all networks are read against one control."""
     lost, (left, right), top = -100 * KEPT, axes.get_xlim(), axes.get_ylim()[1]
     axes.axhline(lost, color=style.MUTED, lw=0.8, linestyle="dotted", zorder=1)
@@ -181,7 +182,7 @@ def _draw_quadrants(axes: "Axes", control: Control | None) -> None:
         axes.text(s=words, bbox=behind, **look, **corner)
 
 
-def _draw_control(axes: "Axes", control: Control) -> None:
+def _draw_control(axes: Axes, control: Control) -> None:
     """A line for the mean of a control and a band for its range."""
     look = {"color": style.MUTED, "lw": 1.4, "zorder": 1.5}
     look |= {"linestyle": "dashed" if control.word == "floor" else "solid"}
@@ -194,7 +195,7 @@ def _draw_control(axes: "Axes", control: Control) -> None:
     axes.text(*spot, control.word, transform=axes.get_xaxis_transform(), **place)
 
 
-def _draw_point(axes: "Axes", study: Results, point: _Point) -> None:
+def _draw_point(axes: Axes, study: Results, point: _Point) -> None:
     """The mean over seeds, with a thin cross from the least to the greatest."""
     group, x, y = point
     emds = [x] if group.kind == "float" else group.values("emd.mean")
@@ -210,12 +211,9 @@ def _draw_point(axes: "Axes", study: Results, point: _Point) -> None:
 
 
 def _label_points(
-    figure: "Figure", axes: "Axes", study: Results, points: Sequence[_Point]
+    figure: Figure, axes: Axes, study: Results, points: Sequence[_Point]
 ) -> None:
     """Writes each network's setting beside its point, where it covers nothing."""
-    from adjustText import adjust_text
-    from matplotlib.transforms import Bbox
-
     figure.draw_without_rendering()  # Until then nobody knows where points stand.
     around = 6 / 72 * figure.dpi
     spots = axes.transData.transform([(point.x, point.y) for point in points])

@@ -9,12 +9,13 @@ import contextlib
 import io
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex, to_rgba_array
+from matplotlib.figure import Figure
 
 # The hues are those of Okabe and Ito. What is not among these inks (the colours and
 # numbers of a heat map) is the same on both papers.
@@ -55,8 +56,6 @@ def style() -> contextlib.AbstractContextManager[None]:
 
     Some of them, for example the room of a tick, a figure takes when it is drawn.
     """
-    import matplotlib
-
     inked = ("text.", "axes.edge", "axes.label", "axes.title", "xtick.", "ytick.")
     style: dict[Any, Any] = {f"{part}color": INK for part in inked}
     style |= dict.fromkeys(("figure.facecolor", "axes.facecolor"), PAPER)
@@ -65,16 +64,16 @@ def style() -> contextlib.AbstractContextManager[None]:
     return matplotlib.rc_context(style)
 
 
-def sign(figure: "Figure", dataset: str, alarm: bool) -> None:
+def sign(figure: Figure, dataset: str, alarm: bool) -> None:
     """Writes into the corner what the images are, and aloud if they are synthetic."""
     words = "SYNTHETIC DATA" if alarm else plain(dataset, longest=90)
     look = {"color": ORANGE, "weight": "bold"} if alarm else {"color": MUTED}
     figure.supxlabel(words, x=0.995, ha="right", size=7.5, **look)
 
 
-def png(figure: "Figure") -> bytes:
+def png(figure: Figure) -> bytes:
     """The figure as a PNG file; from then on its layout stays as it is."""
-    content, canvas = io.BytesIO(), cast("FigureCanvasAgg", figure.canvas)
+    content, canvas = io.BytesIO(), cast(FigureCanvasAgg, figure.canvas)
     with warnings.catch_warnings():
         # What the font lacks of the name of a folder is drawn as boxes.
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
@@ -84,10 +83,8 @@ def png(figure: "Figure") -> bytes:
     return content.getvalue()
 
 
-def darken(figure: "Figure") -> None:
+def darken(figure: Figure) -> None:
     """Exchanges the inks of light paper for those of dark paper."""
-    from matplotlib.colors import to_hex, to_rgba_array
-
     for artist in figure.findobj():
         for part in ("color", "facecolor", "edgecolor", "markeredgecolor"):
             if hasattr(artist, f"get_{part}"):
@@ -98,17 +95,14 @@ def darken(figure: "Figure") -> None:
                     getattr(artist, f"set_{part}")(dark)
 
 
-def figure(width: float, height: float) -> "Figure":
+def figure(width: float, height: float) -> Figure:
     """An empty figure, so many inches wide and high."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     made = Figure(figsize=(width, height), dpi=140, layout="constrained")
     FigureCanvasAgg(made)
     return made
 
 
-def legend(figure: "Figure", panels: Iterable["Axes"], across: int = 4) -> None:
+def legend(figure: Figure, panels: Iterable[Axes], across: int = 4) -> None:
     """One legend above all panels, each word once, as many across as there is room."""
     found: dict[str, Any] = {}
     for axes in panels:
@@ -129,7 +123,7 @@ def plain(text: str, longest: int = 40) -> str:
     return short.replace("$", r"\$")
 
 
-def name_layers(axes: "Axes", layers: Sequence[str]) -> None:
+def name_layers(axes: Axes, layers: Sequence[str]) -> None:
     """Writes the layers below the places 0, 1, 2, ...; of too many, every n-th."""
     every = -(-len(layers) // 45)
     look = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}

@@ -4,13 +4,7 @@ import pytest
 
 from jsnnq.report.plots import cost
 from jsnnq.report.results import read
-from tests.studies import (
-    KNOWN,
-    SMALL,
-    binary,
-    find,
-    study,
-)
+from tests.studies import KNOWN, SMALL, binary, find, study
 
 
 def test_bars_add_up_to_the_cost():

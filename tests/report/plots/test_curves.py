@@ -7,13 +7,7 @@ import numpy as np
 from jsnnq.config import Run
 from jsnnq.report.plots import curves as charts
 from jsnnq.report.results import read
-from tests.studies import (
-    KNOWN,
-    KNOWN_BINARY,
-    SMALL,
-    binary_study,
-    study,
-)
+from tests.studies import KNOWN, KNOWN_BINARY, SMALL, binary_study, study
 
 
 def test_curves_leave_out_what_is_not_finite():

@@ -7,14 +7,7 @@ import pytest
 
 from jsnnq.report.plots import heatmap
 from jsnnq.report.results import read
-from tests.studies import (
-    KNOWN,
-    SMALL,
-    comparison,
-    find,
-    small,
-    study,
-)
+from tests.studies import KNOWN, SMALL, comparison, find, small, study
 
 
 def heat_map(results):

@@ -1,17 +1,15 @@
 """The picture of the inside shows the numbers that were seen, and the blockade."""
 
 import copy
-import dataclasses
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from experiments.stompp import base as stompp
-from jsnnq.config import Run, StoMPP, from_dict, kernels, to_dict
+from jsnnq.config import Run, StoMPP
 from jsnnq.report.plots import inside
 from jsnnq.report.results import read
-from tests.studies import RECIPE, SIGNS, binary, binary_study, looks, small
+from tests.studies import SIGNS, binary, binary_study, looks, signs
 
 ROWS = ("accuracy", "frozen", "gradient", "zero", "flipped")
 
@@ -101,11 +99,8 @@ def test_one_exploding_gradient_does_not_hide_the_others(seen):
 def test_windows_are_marked_in_their_layer(seen):
     grid, _ = drawn(seen)
     for column, order in enumerate(((0, 1, 2, 3), (3, 2, 1, 0))):
-        marks = [
-            segment
-            for lines in grid["frozen"][column].collections[1:]
-            for segment in lines.get_segments()
-        ]
+        lines = grid["frozen"][column].collections[1:]
+        marks = [segment for line in lines for segment in line.get_segments()]
         found = {(line[0][0], round(line.mean(axis=0)[1])) for line in marks}
         starts = {(2.0 * order.index(k), k) for k in range(4)}
         ends = {(start + 2.0, k) for start, k in starts}
@@ -150,44 +145,22 @@ def test_of_too_many_methods_the_plainest_are_shown():
     settings = [{"refresh": refresh} for refresh in (100, 10, 20, 30, 40)]
     settings += [{"refresh": refresh, "law": "full"} for refresh in (50, 60)]
     rows = [f"bnn-stompp-{number}-r18" for number in range(7)] + ["bnn-global-r18"]
-    configs = {row: frozen(**x) for row, x in zip(rows, settings, strict=False)}
+    configs = {row: signs(StoMPP(**x)) for row, x in zip(rows, settings, strict=False)}
     seen = {Run(name, 0): looks() for name in rows}
     made = read(binary(dict.fromkeys(rows, [0.5]), configs=configs), looks=seen)
     shown = [group.name for group in inside.looked(made, "BNN", "ResNet-18")]
     assert shown == [*rows[:5], "bnn-global-r18"]
 
 
-def frozen(**settings):
-    """What is set otherwise of a row whose signs are frozen so."""
-    how = StoMPP(**settings)
-    made = to_dict(
-        stompp.binary(stompp.network("resnet18", "digits", RECIPE), how, how)
-    )
-    return {place: made[place] for place in ("weights", "activations")}
-
-
 def test_columns_say_what_was_set_otherwise():
     rows = ["bnn-stompp-r18", "bnn-stompp-soon-r18", "bnn-stompp-adam-r18"]
-    configs = {rows[1]: frozen(schedule="linear"), rows[2]: {"training.rate": 0.01}}
-    made = read(
-        binary(dict.fromkeys(rows, [0.5]), configs=configs),
-        looks={Run(name, 0): looks() for name in rows},
-    )
+    configs = {rows[1]: signs(StoMPP(schedule="linear"))}
+    configs[rows[2]] = {"training.rate": 0.01}
+    seen = {Run(name, 0): looks() for name in rows}
+    made = read(binary(dict.fromkeys(rows, [0.5]), configs=configs), looks=seen)
     figure = inside.draw(made, inside.looked(made, "BNN", "ResNet-18"))
     assert [axes.get_title() for axes in figure.axes[:3]] == [
         "StoMPP\nrate 0.1",
         "StoMPP\nrate 0.01",
         "StoMPP\nschedule linear\nrate 0.1",
     ]
-
-
-def test_weights_of_a_spiking_network_are_looked_into_as_well():
-    results, _, _ = small()
-    row = results["rows"][-1]
-    rules = {"weights": kernels(StoMPP(scaled=True)), "membranes": ()}
-    row["config"] = to_dict(dataclasses.replace(from_dict(row["config"]), **rules))
-    name = row["name"]
-    made = read(results, looks={Run(name, 0): looks()})
-    ((place, network),) = inside.kinds(made)
-    assert (place, network) == ("weights", "sew_resnet8")
-    assert [g.name for g in inside.looked(made, place, network)] == [name]

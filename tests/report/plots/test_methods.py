@@ -3,15 +3,13 @@
 import numpy as np
 import pytest
 
-from experiments.stompp import base as stompp
-from jsnnq.config import StoMPP, to_dict
+from jsnnq.config import StoMPP
 from jsnnq.report.plots import methods
 from jsnnq.report.results import read
-from tests.studies import KNOWN_BINARY, RECIPE, binary, small
+from tests.studies import KNOWN_BINARY, PAPER, binary, signs, small
 
-PAPER = {
+PAPER = PAPER | {
     "bnn-ste-r18": {"accuracy": 0.489, "grade": "S", "of": "CIFAR-100"},
-    "bnn-stompp-r18": {"accuracy": 0.538, "grade": "S", "of": "CIFAR-100"},
     "bwn-ste-r18": {"accuracy": 0.9, "grade": "P"},
 }
 
@@ -37,10 +35,8 @@ def test_each_seed_is_a_dot_and_each_mean_a_number():
     said = [text.get_text() for text in bnn.texts]
     assert said == ["61.0", "66.0", "71.0", "62.0", "25.0"]
     assert len(marked(bwn, "o")) == 3
-    assert [axes.get_title(loc="left") for axes in (bnn, bwn)] == [
-        "BNN, ResNet-18",
-        "BWN, ResNet-18",
-    ]
+    titles = [axes.get_title(loc="left") for axes in (bnn, bwn)]
+    assert titles == ["BNN, ResNet-18", "BWN, ResNet-18"]
     words = [label.get_text() for label in bnn.get_yticklabels()]
     assert words == ["STE", "StoMPP", "StoMPP+STE", "StoMPP global", "StoMPP reverse"]
 
@@ -56,9 +52,8 @@ def test_published_values_are_hollow_and_say_what_they_are_of():
     bnn, bwn = figure.axes
     found = {line: float(x[0]) for line, x in marked(bnn, "D").items()}
     assert found == pytest.approx({0: 48.9, 1: 53.8})
-    assert {
-        line.get_markerfacecolor() for line in bnn.lines if line.get_marker() == "D"
-    } == {"none"}
+    hollow = [line for line in bnn.lines if line.get_marker() == "D"]
+    assert {line.get_markerfacecolor() for line in hollow} == {"none"}
     assert float(marked(bwn, "D")[0][0]) == pytest.approx(90.0)
     said = [text.get_text() for text in figure.legends[0].get_texts()]
     assert "paper, CIFAR-100" in said
@@ -68,20 +63,14 @@ def test_published_values_are_hollow_and_say_what_they_are_of():
 def test_networks_stand_below_each_other_and_empty_places_stay_empty():
     rows = KNOWN_BINARY | {"bnn-ste-r50": [0.4], "bnn-stompp-linear-r50": [0.5]}
     rows |= {"bnn-stompp-slow-r50": [0.45]}
-    made, how = stompp.network("resnet50", "digits", RECIPE), StoMPP(schedule="linear")
-    made = to_dict(stompp.binary(made, how, how))
-    linear = {place: made[place] for place in ("weights", "activations")}
-    slow = {"training.rate": 0.01}
-    configs = {"bnn-stompp-linear-r50": linear, "bnn-stompp-slow-r50": slow}
+    configs = {"bnn-stompp-linear-r50": signs(StoMPP(schedule="linear"))}
+    configs["bnn-stompp-slow-r50"] = {"training.rate": 0.01}
     figure = drawn(binary(rows, configs=configs))
     assert len(figure.axes) == 4
     assert not figure.axes[3].axison  # no ResNet-50 with binary weights only
     words = [label.get_text() for label in figure.axes[2].get_yticklabels()]
-    assert words == [
-        "STE, rate 0.1",
-        "StoMPP, rate 0.01",
-        "StoMPP, schedule linear, rate 0.1",
-    ]
+    linear = "StoMPP, schedule linear, rate 0.1"
+    assert words == ["STE, rate 0.1", "StoMPP, rate 0.01", linear]
     assert [line for line in figure.axes[2].lines if line.get_linestyle() == "--"] == []
 
 

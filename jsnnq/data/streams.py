@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int, Int32, UInt8
+from jaxtyping import Int, Int32, Integer, UInt8
 from PIL import Image
 
 from jsnnq.data.batches import Pixels
@@ -165,7 +165,7 @@ def held(directory: Path, split: str, feature: str, classes: int) -> Split:
     return Split(images, labels)
 
 
-def check_range(labels: Int[np.ndarray, " N"], classes: int, where: str) -> None:
+def check_range(labels: Integer[np.ndarray, " N"], classes: int, where: str) -> None:
     """Refuses labels that are none of the classes.
 
     Raises:

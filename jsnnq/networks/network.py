@@ -35,19 +35,23 @@ It promises this, and nothing else is asked of it:
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import field
-from typing import Any, ClassVar, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
-from flax.linen import kw_only_dataclasses
 from jaxtyping import Array, Float
 
 from jsnnq.errors import InputError
 from jsnnq.networks.layers import QuantizedLayer, Rules
 from jsnnq.quantizers.base import PLACES, Quantizer
 from jsnnq.runtime.precision import check_dtype
+
+if TYPE_CHECKING:  # Checkers know Flax's fields by another name.
+    from flax.linen.module import module_field
+else:
+    from flax.linen.kw_only_dataclasses import field as module_field
 
 
 @struct.dataclass
@@ -110,10 +114,10 @@ class Network(nn.Module):
     """
 
     # At the end of the signature, whatever fields a network adds.
-    weights: Rules = kw_only_dataclasses.field(default=Rules(), kw_only=True)
-    membranes: Rules = kw_only_dataclasses.field(default=Rules(), kw_only=True)
-    activations: Rules = kw_only_dataclasses.field(default=Rules(), kw_only=True)
-    dtype: Any = kw_only_dataclasses.field(default=jnp.float32, kw_only=True)
+    weights: Rules = module_field(default=Rules(), kw_only=True)
+    membranes: Rules = module_field(default=Rules(), kw_only=True)
+    activations: Rules = module_field(default=Rules(), kw_only=True)
+    dtype: Any = module_field(default=jnp.float32, kw_only=True)
 
     timesteps = 1  # Without a type, since it becomes a field where there is time.
 

@@ -83,7 +83,10 @@ def test_every_layer_freezes_by_random_numbers_of_its_own(key):
     """Shares of one half that two layers draw agree in one half of their entries."""
     quantizer = stompp((0, 2), schedule="linear", law="fixed")
     net = binary_resnet("resnet_tiny", classes=3).with_rules(
-        Rules(((".*conv2", quantizer),)), Rules(((".*act2", quantizer),))
+        {
+            "weights": Rules(((".*conv2", quantizer),)),
+            "activations": Rules(((".*act2", quantizer),)),
+        }
     )
     shape = (8, 8, 3)
     variables = initial_variables(net.bare, key, shape)

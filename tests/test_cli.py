@@ -32,6 +32,7 @@ from tests.tiny import (
     few_digits,
     rates_of,
     read,
+    runs_of,
     save_arrays,
     tree,
 )

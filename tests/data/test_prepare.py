@@ -396,8 +396,8 @@ def test_a_real_member_is_read_as_it_is(cifar, tmp_path):
     assert name.endswith("/data_batch_1")
     assert md5(content) == PUBLISHED["cifar10"].python["data_batch_1"]
     images, labels = next(cifar.iter_shards("cifar10", "train"))
-    records = np.concatenate([labels[:, None].astype(np.uint8), planes(images)], 1)
-    assert md5(records.tobytes()) == PUBLISHED["cifar10"].binary["data_batch_1.bin"]
+    binary = np.concatenate([labels[:, None].astype(np.uint8), planes(images)], 1)
+    assert md5(binary.tobytes()) == PUBLISHED["cifar10"].binary["data_batch_1.bin"]
 
     # The real pickle as the training split of an otherwise small archive.
     _, published, small = small_archive("cifar10", tmp_path, "python")

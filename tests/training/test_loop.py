@@ -256,7 +256,7 @@ def test_an_epoch_has_as_many_looks_as_are_asked_for(looks):
     """Eleven steps, which no number of looks between divides evenly."""
     seen = []
     look = lambda state: seen.append(int(state.step))
-    fit("float", begun("float")[1], 1, look=look, looks=looks)
+    fit(*begun("float"), look=look, looks=looks)
     assert seen == sorted(set(seen))
     assert (seen[0], seen[-1]) == (0, STEPS)
     assert len(seen) == 1 + min(looks, STEPS)

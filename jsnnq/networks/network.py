@@ -34,13 +34,11 @@ It promises this, and nothing else is asked of it:
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Array, Float
 
 from jsnnq.errors import InputError
@@ -54,9 +52,17 @@ else:
     from flax.linen.kw_only_dataclasses import field as module_field
 
 
-@struct.dataclass
-class Seen:
+class _Seen(NamedTuple):
+    spikes: dict[str, Any]
+    joins: dict[str, Any]
+    pooled: dict[str, Any]
+    activations: dict[str, Any]
+
+
+class Seen(_Seen):
     """What a forward pass saw, by layer name, each `T B H W C` unless noted.
+
+    `Seen()` is empty, to be filled while a network is applied.
 
     Attributes:
         spikes: outputs of the neuron layers, 0 or 1.
@@ -66,10 +72,10 @@ class Seen:
         activations: what the kernels of a network without spikes read.
     """
 
-    spikes: dict[str, Array] = field(default_factory=dict)
-    joins: dict[str, Array] = field(default_factory=dict)
-    pooled: dict[str, Array] = field(default_factory=dict)
-    activations: dict[str, Array] = field(default_factory=dict)
+    def __new__(cls, spikes=None, joins=None, pooled=None, activations=None):
+        """Those that are given; the others are new and empty."""
+        given = (spikes, joins, pooled, activations)
+        return super().__new__(cls, *({} if one is None else one for one in given))
 
 
 class Synapse(NamedTuple):
@@ -274,7 +280,7 @@ def observe(
         return logits, seen
     over_time = lambda values: _unfolded(values, *logits.shape[:2])
     noted = {path: over_time(values) for path, values in inputs.items()}
-    return logits, seen.replace(activations={**seen.activations, **noted})
+    return logits, seen._replace(activations={**seen.activations, **noted})
 
 
 def _unfolded(x: Array, timesteps: int, images: int) -> Array:

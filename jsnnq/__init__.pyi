@@ -32,6 +32,8 @@ from .study.runner import Study as Study
 from .study.saved import load_network as load_network
 from .workflow.evaluate import evaluate as evaluate
 from .workflow.fit import fit as fit
+from .workflow.fit import train_state as train_state
+from .workflow.fit import train_step as train_step
 from .workflow.quantize import calibrate as calibrate
 from .workflow.quantize import quantize as quantize
 from .workflow.saved import load as load

@@ -19,26 +19,14 @@ from typing import Any, NamedTuple
 
 from jsnnq import renamed
 from jsnnq.errors import InputError
+from jsnnq.networks.bnn import BRANCH_ACTIVATIONS as BRANCH_ACTIVATIONS
+from jsnnq.networks.bnn import BRANCH_KERNELS as BRANCH_KERNELS
+from jsnnq.networks.bnn import POINTWISE_ACTIVATIONS as POINTWISE_ACTIVATIONS
+from jsnnq.networks.bnn import POINTWISE_KERNELS as POINTWISE_KERNELS
+from jsnnq.networks.sew import ALL_NEURONS as ALL_NEURONS
+from jsnnq.networks.sew import HIDDEN_KERNELS as HIDDEN_KERNELS
 from jsnnq.quantizers import STE, LQNet, Mint, Quantizer, SnnTorch, StoMPP, Uniform
 from jsnnq.quantizers.base import PLACES
-
-HIDDEN_KERNELS = r"layer\d+_\d+/(conv\d|downsample_conv)"
-"""Kernels of the residual blocks: all but the first convolution and the classifier."""
-
-ALL_NEURONS = r".*sn\d?"
-"""Every neuron layer."""
-
-BRANCH_KERNELS = r"layer\d+_\d+/conv\d"
-"""Kernels of the residual branches: those that binary networks make signs."""
-
-BRANCH_ACTIVATIONS = r"layer\d+_\d+/act\d"
-"""What those kernels read."""
-
-POINTWISE_KERNELS = r"(layer\d+_\d+|head)/conv[13]"
-"""The 1x1 convolutions of MobileNetV2."""
-
-POINTWISE_ACTIVATIONS = r"(layer\d+_\d+|head)/act[13]"
-"""What those read."""
 
 STARTS = ("scratch", "checkpoint", "post-training")
 

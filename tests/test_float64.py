@@ -183,7 +183,7 @@ def test_two_steps_of_training_are_those_of_numpy(kind, placement, kernels, memb
     for number in range(2):
         expected = _witnessed(neuron, theirs, state, images, labels)
         before = state
-        state, numbers = step.jitted(program).update(
+        state, numbers = step.jitted(program).train_step(
             state, images, labels, jax.random.key(number)
         )
         _close(numbers["loss"], expected.loss, "loss")
@@ -252,7 +252,7 @@ def test_nothing_on_the_way_has_fewer_bits(name):
     program = make(*settings)
     state = jax.eval_shape(lambda: _start(program))  # shapes are enough
     given = (state, *map(jnp.asarray, _images()), jax.random.key(0))
-    text = step.jitted(program).update.lower(*given).as_text()
+    text = step.jitted(program).train_step.lower(*given).as_text()
     converted = re.findall(
         r"stablehlo\.convert .*tensor<(?:\S+x)?(\w+)>\) -> tensor<(?:\S+x)?(\w+)>",
         text,
@@ -262,7 +262,7 @@ def test_nothing_on_the_way_has_fewer_bits(name):
     expected = {("i1", "f32"), ("i32", "f32"), ("ui32", "f32")}
     expected |= {("f64", "f32")} if name == "stompp" else set()
     assert {pair for pair in converted if "f32" in pair} <= expected
-    after, _ = jax.eval_shape(functools.partial(step.update, program), *given)
+    after, _ = jax.eval_shape(functools.partial(step.train_step, program), *given)
     kept = jax.tree.leaves((state, after))
     assert {x.dtype for x in kept if jnp.issubdtype(x.dtype, jnp.floating)} == {
         jnp.dtype("float64")

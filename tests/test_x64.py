@@ -85,7 +85,7 @@ def trained(network):
     order = batches.epoch_order(keys.order, 0, len(images))
     data = jnp.asarray(images), jnp.asarray(labels)
     for _ in range(2):
-        state, _ = step.jitted(program).train_step(state, data, order, keys.augment)
+        state, _ = step.jitted(program).next_step(state, data, order, keys.augment)
     return state
 
 

@@ -82,7 +82,7 @@ def flops(config: Config) -> float:
     state = run.start(program, config, images(), seed=0)
     pixels, labels = images().train.read(np.arange(program.batch))
     arguments = (state, jnp.asarray(pixels), jnp.asarray(labels), jax.random.key(0))
-    traced = step.jitted(program).update.trace(*arguments)
+    traced = step.jitted(program).train_step.trace(*arguments)
     lowered = traced.lower(lowering_platforms=("tpu",))
     return lowered.cost_analysis()["flops"]
 
@@ -105,7 +105,7 @@ def _compiled(config, devices):
     program, state = begun(config, devices)
     pixels, labels = images().train.read(np.arange(program.batch))
     arguments = (state, jnp.asarray(pixels), jnp.asarray(labels), jax.random.key(0))
-    return step.jitted(program).update.lower(*arguments).compile(), arguments
+    return step.jitted(program).train_step.lower(*arguments).compile(), arguments
 
 
 def predicting(config: Config, devices: int = 1) -> Work:

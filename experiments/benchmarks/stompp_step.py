@@ -84,7 +84,9 @@ def measure(width: float, batch: int, rounds: int, steps: int) -> dict[str, Any]
     timed, memory, compile_s = {}, {}, {}
     for name, (program, state) in programs(width).items():
         began = time.perf_counter()
-        compiled = jitted(program).update.lower(state, images, labels, key).compile()
+        compiled = (
+            jitted(program).train_step.lower(state, images, labels, key).compile()
+        )
         compile_s[name] = time.perf_counter() - began
         memory[name] = _bytes(compiled, state)
 

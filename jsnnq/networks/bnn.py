@@ -38,6 +38,18 @@ from jsnnq.networks.resnet import (
     sized,
 )
 
+BRANCH_KERNELS = r"layer\d+_\d+/conv\d"
+"""Kernels of the residual branches: those that binary networks make signs."""
+
+BRANCH_ACTIVATIONS = r"layer\d+_\d+/act\d"
+"""What those kernels read."""
+
+POINTWISE_KERNELS = r"(layer\d+_\d+|head)/conv[13]"
+"""The 1x1 convolutions of MobileNetV2."""
+
+POINTWISE_ACTIVATIONS = r"(layer\d+_\d+|head)/act[13]"
+"""What those read."""
+
 SHORTCUTS = ("quantized", "real")
 """What a shortcut carries: what its branch reads, or the value before that."""
 
@@ -141,6 +153,15 @@ class BinaryResNet(ResidualNetwork):
         if self.block == "inverted":
             return Unit("1", 2 * self.channels[0], 3, 2 if self.stem != "cifar" else 1)
         return super().stem_unit()
+
+    @property
+    def usual(self) -> dict[str, str]:
+        """What binary networks make signs: of MobileNetV2 what is pointwise."""
+        if self.block == "inverted":
+            kernels, reads = POINTWISE_KERNELS, POINTWISE_ACTIVATIONS
+        else:
+            kernels, reads = BRANCH_KERNELS, BRANCH_ACTIVATIONS
+        return {**super().usual, "weights": kernels, "activations": reads}
 
     def layers_in_order(self) -> tuple[str, ...]:
         """Paths of all activations, convolutions and normalisations, then `fc`."""

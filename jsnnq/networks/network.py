@@ -127,9 +127,6 @@ class Network(nn.Module):
 
     timesteps = 1  # Without a type, since it becomes a field where there is time.
 
-    USUAL: ClassVar[Mapping[str, str]] = dict.fromkeys(PLACES, ".*")
-    """The layers in each place that one quantizer without a rule is for."""
-
     def __post_init__(self):
         check_dtype(self.dtype)
         for place in PLACES:
@@ -166,6 +163,11 @@ class Network(nn.Module):
     def bare(self: Net) -> Net:
         """The same network without quantizers."""
         return self.with_rules({place: Rules() for place in PLACES})
+
+    @property
+    def usual(self) -> Mapping[str, str]:
+        """Patterns of the layers that one quantizer without a rule is for, by place."""
+        return dict.fromkeys(PLACES, ".*")
 
     names_sources: ClassVar[bool] = False
     """Whether it says what feeds its kernels, under names that stand in `Seen`."""

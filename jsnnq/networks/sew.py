@@ -42,6 +42,12 @@ from jsnnq.networks.resnet import (
 
 CONNECTS = ("add", "and", "iand")
 
+HIDDEN_KERNELS = r"layer\d+_\d+/(conv\d|downsample_conv)"
+"""Kernels of the residual blocks: all but the first convolution and the classifier."""
+
+ALL_NEURONS = r".*sn\d?"
+"""Every neuron layer."""
+
 
 def join(connect: str, shortcut: Array, branch: Array) -> Array:
     """The block's output g(A, S), A the branch (arXiv 2102.04159, Table 1)."""
@@ -153,6 +159,11 @@ class SEWResNet(ResidualNetwork):
             block = SEWBlock(plan, *same, self.zero_init, name=plan.name)
             x = block(x, train, seen)
         return self.classify(x, train, seen), seen
+
+    @property
+    def usual(self) -> dict[str, str]:
+        """Kernels of the blocks, and all neurons."""
+        return {**super().usual, "weights": HIDDEN_KERNELS, "membranes": ALL_NEURONS}
 
     def layers_in_order(self) -> tuple[str, ...]:
         """Paths of all convolutions, normalisations and neurons, then `fc`."""

@@ -73,7 +73,7 @@ class Program:
         """The same one for all that differ in numbers of their quantizers only."""
         return dataclasses.replace(self, network=self.network.representative)
 
-    def inputs(self, images: batches.Pixels) -> Float[Array, "B H W C"]:
+    def inputs(self, images: batches.Pixels) -> Float[Array, "*T B H W C"]:
         """What the network reads where these images are shown."""
         return self.preprocessing(images, self.network.dtype)
 
@@ -125,7 +125,7 @@ def loss_and_changes(
     return loss, (accuracy, changed)
 
 
-def update(
+def train_step(
     program: Program,
     state: TrainState,
     images: batches.Pixels,
@@ -135,7 +135,8 @@ def update(
     """One step on the given images.
 
     Args:
-        program, state: of `train_step`.
+        program: what is trained, and how.
+        state: before the step.
         images: as stored, not augmented.
         labels: their classes.
         key: of this step; shifts and flips are drawn from it.
@@ -203,7 +204,7 @@ Data = tuple[batches.Pixels, Int[Array, "N"]]
 """Images as stored, not augmented, and their classes."""
 
 
-def train_step(
+def next_step(
     program: Program,
     state: TrainState,
     data: Data,
@@ -221,7 +222,7 @@ def train_step(
     """
     index = state.step % (len(data[1]) // program.batch)
     batch = batches.take(*data, order, index, program.batch)
-    return update(program, state, *batch, jax.random.fold_in(key, state.step))
+    return train_step(program, state, *batch, jax.random.fold_in(key, state.step))
 
 
 def epoch(
@@ -236,22 +237,22 @@ def epoch(
     """The next steps of an epoch as one scan.
 
     Args:
-        program, data, order, key: of `train_step`.
+        program, data, order, key: of `next_step`.
         state: before the first of them.
         length: how many steps.
 
     Returns:
-        The state after the last of them, and the numbers of `update`, one per step.
+        The state after the last of them, and the numbers of `train_step`, one per step.
     """
-    one = lambda state, _: train_step(program, state, data, order, key)
+    one = lambda state, _: next_step(program, state, data, order, key)
     return jax.lax.scan(one, state, length=length)
 
 
 class Jitted(NamedTuple):
     """The functions of a program, compiled when they are first called."""
 
-    update: Any
     train_step: Any
+    next_step: Any
     epoch: Any
 
 
@@ -262,7 +263,7 @@ def jitted(program: Program) -> Jitted:
     """A program's compiled functions, the same for all of one representative."""
     program = program.representative
     if program not in _JITTED:
-        bound = [functools.partial(f, program) for f in (update, train_step, epoch)]
+        bound = [functools.partial(f, program) for f in (train_step, next_step, epoch)]
         _JITTED[program] = Jitted(
             jax.jit(bound[0]),
             jax.jit(bound[1]),

@@ -10,9 +10,9 @@ from jsnnq.analysis.describe import deployment
 from jsnnq.analysis.evaluate import BATCH, Evaluation
 from jsnnq.data.arrays import DataSet
 from jsnnq.errors import InputError, choose
-from jsnnq.networks.network import Network, check_network
+from jsnnq.networks.network import Network
 from jsnnq.runtime import parallel
-from jsnnq.workflow.state import State
+from jsnnq.workflow.state import State, check_fits
 
 
 def evaluate(
@@ -44,7 +44,7 @@ def evaluate(
     Raises:
         InputError: there is no such split, or the network is another.
     """
-    check_network(net)
+    check_fits(net, data)
     choose("policy", policy, POLICIES)
     if isinstance(state, State):
         check_shape(state, data)

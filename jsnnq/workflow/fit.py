@@ -1,5 +1,6 @@
 """Training a network on a data set with any optimizer of optax."""
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,16 @@ from jax.sharding import Mesh
 from jsnnq.data import batches
 from jsnnq.data.arrays import DataSet
 from jsnnq.errors import check_integer, check_seed
-from jsnnq.networks.network import Network, check_network, input_shape
+from jsnnq.networks.network import Network, input_shape
 from jsnnq.runtime import files, parallel
 from jsnnq.training import step
 from jsnnq.training.monitor import Monitor
 from jsnnq.training.resume import train
-from jsnnq.training.step import Program
+from jsnnq.training.step import Program, TrainState
 from jsnnq.workflow.freezing import scheduled
 from jsnnq.workflow.quantize import check_matches, rules_of
 from jsnnq.workflow.specification import specify
-from jsnnq.workflow.state import State
+from jsnnq.workflow.state import State, check_fits
 from jsnnq.workflow.state import start as first_variables
 
 _WORTH_SHARING = 2**13
@@ -72,8 +73,16 @@ def fit(
     Raises:
         InputError: something that is given does not fit; before anything compiles.
         Diverged: a loss or gradient was not finite.
+
+    Example:
+        >>> import jsnnq, optax
+        >>> data = jsnnq.load_data("synthetic")
+        >>> net = jsnnq.sew_resnet("sew_resnet8", classes=10, width=0.05)
+        >>> state = jsnnq.fit(net, data, optax.adam(0.01), epochs=1, batch=256)
+        >>> int(state.step)
+        4
     """
-    check_network(net)
+    check_fits(net, data)
     check_integer("epochs", epochs)
     check_seed(seed)
     steps_per_epoch = batches.steps_per_epoch(
@@ -85,15 +94,8 @@ def fit(
     layers = net.layers(input_shape(data.image_shape))
     check_matches(rules_of(net), layers)
     placed = scheduled(net, layers, epochs, steps_per_epoch)
-    program = Program(
-        network=placed,
-        optimizer=optimizer,
-        batch=batch,
-        preprocessing=data.preprocessing,
-        pad=data.pad,
-        flip=data.flip,
-        mesh=shared_by(devices, batch, data.image_shape),
-    )
+    mesh = shared_by(devices, batch, data.image_shape)
+    program = _program(placed, data, optimizer, batch, mesh)
     folder = None if resume is None else Path(resume)
     if folder is not None:
         files.claim(
@@ -131,6 +133,66 @@ def fit(
             keep_end=True,
         )
     return as_state(trained)
+
+
+def train_step(
+    net: Network, optimizer: optax.GradientTransformation, data: DataSet
+) -> Callable[..., tuple[TrainState, dict[str, Any]]]:
+    """The step that `fit` makes, pure and not yet compiled: for loops of one's own.
+
+    Args:
+        net: the network; layers that StoMPP freezes have windows of their own.
+        optimizer: any transformation of optax.
+        data: how pixels are seen, shifted and mirrored.
+
+    Returns:
+        From a state (of `train_state`), images as they are stored, `B H W C` or
+        `B T H W C`, their classes `B` and a key to the next state and `loss`,
+        `accuracy` and `finite`, whether all numbers are.
+
+    Example:
+        >>> import jax, jsnnq, optax
+        >>> data, rule = jsnnq.load_data("synthetic"), optax.sgd(0.1)
+        >>> net = jsnnq.sew_resnet("sew_resnet8", classes=10, width=0.05)
+        >>> step = jax.jit(jsnnq.train_step(net, rule, data))
+        >>> images, labels = data.train.read(range(4))
+        >>> state = jsnnq.train_state(net, rule, data)
+        >>> state, numbers = step(state, images, labels, jax.random.key(0))
+        >>> int(state.step), bool(numbers["finite"])
+        (1, True)
+    """
+    check_fits(net, data)
+    return functools.partial(step.train_step, _program(net, data, optimizer))
+
+
+def train_state(
+    net: Network,
+    optimizer: optax.GradientTransformation,
+    data: DataSet,
+    *,
+    seed: int = 0,
+    start: State | Mapping[str, Any] | None = None,
+    calibration: int = 256,
+) -> TrainState:
+    """The state before the first `train_step`; its arguments are those of `fit`."""
+    check_fits(net, data)
+    variables = first_variables(
+        net, data, seed=seed, given=start, calibration=calibration
+    )
+    return step.start(_program(net, data, optimizer), variables)
+
+
+def _program(net, data, optimizer, batch=1, mesh=None) -> Program:
+    """What is compiled; the batch matters only where images are taken from a split."""
+    return Program(
+        network=net,
+        optimizer=optimizer,
+        batch=batch,
+        preprocessing=data.preprocessing,
+        pad=data.pad,
+        flip=data.flip,
+        mesh=mesh,
+    )
 
 
 def shared_by(

@@ -1,7 +1,7 @@
 """Giving a network quantizers, and starting them without training."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jsnnq.data.arrays import DataSet
@@ -11,9 +11,9 @@ from jsnnq.networks.network import Layers, Network, check_network, input_shape
 from jsnnq.networks.sew import check_quantizers
 from jsnnq.quantizers import Quantizer, identity
 from jsnnq.quantizers.base import PLACES
-from jsnnq.workflow.state import State, start, untrained
+from jsnnq.workflow.state import State, check_fits, start, untrained
 
-Given = Quantizer | Rules | tuple[tuple[str, Quantizer | None], ...] | None
+Given = Quantizer | Rules | Sequence[Any] | None
 """One quantizer for the usual layers, or rules by layer."""
 
 
@@ -54,7 +54,7 @@ def quantize(
     check_network(net)
     given = {"weights": weights, "membranes": membranes, "activations": activations}
     rules = {
-        place: _rules(place, one, net.USUAL[place])
+        place: _rules(place, one, net.usual[place])
         for place, one in given.items()
         if one is not None
     }
@@ -139,7 +139,7 @@ def calibrate(
         InputError: the state is of another architecture, a rule matches no layer, or a
             quantizer cannot start without training (StoMPP).
     """
-    check_network(net)
+    check_fits(net, data)
     check_matches(rules_of(net), net.layers(input_shape(data.image_shape)))
     check_integer("images", images)
     return untrained(

@@ -27,7 +27,7 @@ FORMAT = 1
 def save(
     folder: str | os.PathLike[str],
     net: Network,
-    state: State,
+    state: State | Mapping[str, Any],
     *,
     about: Mapping[str, Any] | None = None,
 ) -> None:

@@ -16,7 +16,7 @@ from jsnnq.data.arrays import DataSet
 from jsnnq.data.batches import Preprocessing
 from jsnnq.errors import InputError
 from jsnnq.networks import quantize
-from jsnnq.networks.network import Network, input_shape
+from jsnnq.networks.network import Network, check_network, input_shape
 from jsnnq.runtime.compiling import once
 from jsnnq.training import step
 from jsnnq.training.step import TrainState
@@ -61,6 +61,27 @@ class State:
                 `B T H W C`.
         """
         return self.preprocessing(jnp.asarray(images), self.network.dtype)
+
+
+def check_fits(net: Network, data: DataSet) -> None:
+    """Refuses data that a network cannot be trained or evaluated on.
+
+    Raises:
+        InputError: it is no network, has too few classes, or another number of
+            timesteps than there are frames.
+    """
+    check_network(net)
+    classes = getattr(net, "classes", data.classes)
+    if classes < data.classes:
+        raise InputError(
+            f"the network has {classes} classes and {data.name} {data.classes}: make "
+            f"it with classes={data.classes}"
+        )
+    if len(data.image_shape) == 4 and data.image_shape[0] != net.timesteps:
+        raise InputError(
+            f"{data.name} has {data.image_shape[0]} frames and the network "
+            f"{net.timesteps} timesteps: make it with timesteps={data.image_shape[0]}"
+        )
 
 
 def untrained(net: Network, variables: Mapping[str, Any], data: DataSet) -> State:

@@ -20,7 +20,8 @@ _FOLDER = Path(__file__).parents[2] / "experiments"
 FILES = sorted(
     path
     for path in _FOLDER.glob("*/*.py")
-    if path.parent.name != "benchmarks" and path.stem not in tables.SHARED
+    if path.parent.name not in ("benchmarks", "examples")
+    and path.stem not in tables.SHARED
 )
 IDS = [str(path.relative_to(_FOLDER)) for path in FILES]
 IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "imagenet2012": 1_281_167}

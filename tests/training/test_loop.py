@@ -21,7 +21,7 @@ from jsnnq.runtime import checkpoint
 from jsnnq.study import build, run
 from jsnnq.training import divergence, loop
 from jsnnq.training.monitor import Monitor
-from jsnnq.training.step import _JITTED, jitted, keys, start, train_step
+from jsnnq.training.step import _JITTED, jitted, keys, next_step, start
 from jsnnq.workflow.state import initial_variables
 from tests.tiny import BINARY, CLIP, SMALL, STEPS, assert_same, changed, digits, leaf_at
 
@@ -66,7 +66,7 @@ def stepped(program, state, count=1):
     split = digits().train
     order = batches.epoch_order(keys(0).order, 0, len(split))
     for _ in range(count):
-        state, numbers = jitted(program).train_step(
+        state, numbers = jitted(program).next_step(
             state, (split.images, split.labels), order, keys(0).augment
         )
     return state, numbers
@@ -83,7 +83,7 @@ class Run(NamedTuple):
 @functools.cache
 def whole_run(row):
     program, state = begun(row)
-    states, recorder, compiled = [], Recorder(), jitted(program).train_step._cache_size
+    states, recorder, compiled = [], Recorder(), jitted(program).next_step._cache_size
     before = compiled()
     fit(program, state, 2, on_epoch=states.append, monitor=recorder)
     return Run(states, recorder, compiled() - before)
@@ -311,7 +311,7 @@ def signatures(quantizers):
 
     def step(program, *arguments):
         traced.append(program)
-        return train_step(program, *arguments)
+        return next_step(program, *arguments)
 
     jitted = jax.jit(step, static_argnums=0)
     split = digits().train

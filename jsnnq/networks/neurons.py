@@ -29,7 +29,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float
 
-from jsnnq.errors import InputError, check_number, choose
+from jsnnq.errors import InputError, check_number, choose, settle
 from jsnnq.networks.surrogate import Derivative, atan, spike
 
 PLACEMENTS = ("stored", "before_fire")
@@ -67,6 +67,7 @@ class Neuron:
     placement: str = "stored"
 
     def __post_init__(self):
+        settle(self)
         choose("neuron", self.kind, ("if", "lif", "plif"))
         choose("membrane placement", self.placement, PLACEMENTS)
         check_number("tau", self.tau, above=1)

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jsnnq.errors import InputError, choose
+from jsnnq.errors import InputError, choose, settle
 
 State = Any
 """A NamedTuple of arrays; empty for a quantizer that remembers nothing."""
@@ -65,6 +65,10 @@ class Quantizer(abc.ABC):
     each_timestep: bool = False
     makes_signs: bool = False
     places: tuple[str, ...] = PLACES
+
+    def __post_init__(self):
+        """Takes scalars of any kind; a member with checks of its own calls it first."""
+        settle(self)
 
     @abc.abstractmethod
     def init(self, key: jax.Array, x: Any) -> State:

@@ -105,6 +105,7 @@ class LQNet(Quantizer):
     codes: str | None = None
 
     def __post_init__(self):
+        super().__post_init__()
         check_bits("lqnet", self.bits)
         choose("start", self.start, ("qem", "published"))
         choose("follow", self.follow, ("step", "timestep"))

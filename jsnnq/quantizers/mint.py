@@ -76,6 +76,7 @@ class Mint(Quantizer):
     trainable = True
 
     def __post_init__(self):
+        super().__post_init__()
         check_bits("mint", self.bits, least=2)
         choose("start", self.start, ("fitted", "published"))
 

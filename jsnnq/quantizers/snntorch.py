@@ -70,6 +70,7 @@ class SnnTorch(Quantizer):
     places = ("membranes",)
 
     def __post_init__(self):
+        super().__post_init__()
         check_bits("snntorch", self.bits)
         check_number("snntorch threshold", self._threshold, above=0)
         check_number("snntorch upper", self.upper, least=0)

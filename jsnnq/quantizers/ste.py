@@ -40,6 +40,7 @@ class STE(SignQuantizer):
     scaled: bool = False
 
     def __post_init__(self):
+        super().__post_init__()
         choose("gradient", self.gradient, ("identity", "clipped"))
 
     def init(self, key, x):

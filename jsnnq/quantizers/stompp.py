@@ -118,6 +118,7 @@ class StoMPP(SignQuantizer):
     evaluates: str = "closed"
 
     def __post_init__(self):
+        super().__post_init__()
         choose("schedule", self.schedule, SCHEDULES)
         choose("law", self.law, LAWS)
         choose("masks", self._masks, MASKS)

@@ -16,7 +16,15 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """What was given cannot be used; the message says why and what to do."""
+    """What was given cannot be used; the message says why and what to do.
+
+    Example:
+        >>> try:
+        ...     jsnnq.uniform(9)
+        ... except jsnnq.InputError as error:
+        ...     print(error)
+        uniform (even) got bits=9: an integer from 1 to 8 is needed
+    """
 
 
 WRONG_COMPILERS = {

@@ -48,7 +48,14 @@ _TAKES = {
 
 @dataclasses.dataclass(frozen=True)
 class Distances:
-    """How far a network's firing distributions moved, in units of rate (0 to 1)."""
+    """How far a network's firing distributions moved, in units of rate (0 to 1).
+
+    Example:
+        >>> a, b = {"sn1": [0, 4]}, {"sn1": [4, 2]}
+        >>> found = jsnnq.compare(a, b, a_total=4, b_total=4)
+        >>> found.mean, found.matched.mean
+        (0.25, 0.75)
+    """
 
     layers: dict[str, float]
     """Distance of each layer."""
@@ -123,6 +130,12 @@ def wasserstein(
     Raises:
         InputError: an array is empty, not one-dimensional, not finite or of the
             wrong kind, weights do not fit, or the method does not take what is given.
+
+    Example:
+        >>> float(jsnnq.wasserstein([0.0, 0.5], [0.25, 0.75]))
+        0.25
+        >>> float(jsnnq.wasserstein([0, 2], [1, 3], total=4))  # Of counts, exactly.
+        0.25
     """
     power = _power(p)
     out_of: int | None = as_python(total)
@@ -152,6 +165,10 @@ def matched(x: Numbers, y: Numbers) -> Float[Array, ""]:
 
     Raises:
         InputError: shapes differ, or an array is empty, not finite or no float.
+
+    Example:
+        >>> float(jsnnq.matched([0.0, 0.5], [0.5, 0.0]))  # As a set nothing moved.
+        0.5
     """
     x, y = as_array("x", x), as_array("y", y)
     _check_same_shape("x", x, "y", y)
@@ -189,6 +206,11 @@ def compare(
     Raises:
         InputError: layer names differ, there is no layer, counts are no integers,
             out of range or empty, or a total or an option is not accepted.
+
+    Example:
+        >>> a, b = {"sn1": [0, 4], "sn2": [2]}, {"sn1": [2, 4], "sn2": [2]}
+        >>> jsnnq.compare(a, b, a_total=4, b_total=4).layers
+        {'sn1': 0.25, 'sn2': 0.0}
     """
     choose("method", method, METHODS)
     a, b = _checked(a, b, a_total, b_total)
@@ -232,6 +254,11 @@ def compare_matched(
 
     Raises:
         InputError: shapes differ, or `compare` would refuse what was given.
+
+    Example:
+        >>> a, b = {"sn1": [0, 4]}, {"sn1": [4, 0]}  # The neurons exchange their rates.
+        >>> jsnnq.compare_matched(a, b, a_total=4, b_total=4).mean
+        1.0
     """
     a, b = _checked(a, b, a_total, b_total)
     for name in a:

@@ -220,6 +220,10 @@ def rates(
     Raises:
         InputError: a count is negative, above timesteps x images or no integer,
             there are none, or `timesteps`, `images` or `unit` is not accepted.
+
+    Example:
+        >>> jsnnq.rates([0, 2, 8], timesteps=4, images=2)
+        array([0.  , 0.25, 1.  ])
     """
     choose("unit", unit, UNITS)
     total = check_integer("timesteps", timesteps) * check_integer("images", images)

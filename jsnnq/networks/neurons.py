@@ -55,6 +55,12 @@ class Neuron:
 
     Raises:
         InputError: a name is unknown or a number out of range.
+
+    Example:
+        >>> jsnnq.Neuron("if", v_reset=-0.5).rest  # Where membranes begin.
+        -0.5
+        >>> jsnnq.Neuron("lif", tau=1.5, v_reset=None).rest  # With a soft reset.
+        0.0
     """
 
     kind: str = "lif"
@@ -175,6 +181,12 @@ def unroll(
 
     Raises:
         InputError: PLIF has no `decay`.
+
+    Example:
+        >>> neuron = jsnnq.Neuron("if", v_threshold=2.0)
+        >>> spikes, *_ = jsnnq.unroll(neuron, jnp.ones((4, 1)), jnp.zeros(1))
+        >>> spikes[:, 0].tolist()
+        [0.0, 1.0, 0.0, 1.0]
     """
 
     def step(carry, x_t):

@@ -93,6 +93,12 @@ class LQNet(Quantizer):
 
     Raises:
         InputError: a setting is out of range.
+
+    Example:
+        >>> kernel = jnp.array([[-3.0], [-1.0], [1.0], [3.0]])
+        >>> state = jsnnq.lqnet(2).init(jax.random.key(0), kernel)
+        >>> state.basis.round(3).tolist()  # Levels -1 - 2, 1 - 2, 2 - 1, 1 + 2.
+        [[1.0], [2.0]]
     """
 
     bits: int

@@ -66,6 +66,10 @@ class Mint(Quantizer):
 
     Raises:
         InputError: a setting is out of range.
+
+    Example:
+        >>> jsnnq.mint(4).places, jsnnq.mint(4, shared=True).places
+        (('weights', 'membranes'), ('membranes',))
     """
 
     bits: int

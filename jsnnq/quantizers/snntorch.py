@@ -57,6 +57,10 @@ class SnnTorch(Quantizer):
 
     Raises:
         InputError: a setting is out of range.
+
+    Example:
+        >>> jsnnq.snntorch(2, upper=1.0, threshold=1.0).levels
+        array([-1.,  0.,  1.,  2.])
     """
 
     bits: int

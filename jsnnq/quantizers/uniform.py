@@ -51,6 +51,10 @@ class Uniform(Quantizer):
 
     Raises:
         InputError: a setting is out of range.
+
+    Example:
+        >>> jsnnq.uniform(2, clip=3.0).levels, jsnnq.uniform(2, grid="symmetric").levels
+        (array([-3., -1.,  1.,  3.]), array([-1.,  0.,  1.]))
     """
 
     bits: int

@@ -152,6 +152,11 @@ class Config:
     Raises:
         InputError: rules are no pairs of a pattern and a quantizer, or a quantizer
             has no meaning in its place.
+
+    Example:
+        >>> config = jsnnq.Config(weights=((r"layer.*/conv1", jsnnq.uniform(2)),))
+        >>> config.kind, config.network.name
+        ('quantized', 'sew_resnet8')
     """
 
     data: str = "digits"

@@ -1,6 +1,7 @@
 """Names of version 0.1 answer with a warning, or say what they are called now."""
 
 import importlib
+import re
 import subprocess
 import sys
 
@@ -72,8 +73,14 @@ def test_what_moved_out_of_a_room_is_found(room, name, new):
 
 
 def test_the_step_of_a_network_names_its_new_name():
-    with pytest.raises(AttributeError, match="jsnnq.step is called jsnnq.stream"):
+    with pytest.raises(AttributeError, match="jsnnq.step is called") as raised:
         jsnnq.step  # noqa: B018
+    # Names of the package, not of rooms in it.
+    assert re.findall(r"jsnnq\.[\w.]*\w", str(raised.value)) == [
+        "jsnnq.step",
+        "jsnnq.stream",
+        "jsnnq.train_step",
+    ]
 
 
 def test_a_room_of_a_paper_is_one_sentence_where_its_experiments_are_not():

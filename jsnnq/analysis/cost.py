@@ -35,9 +35,9 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Bool, Int
 
+from jsnnq.analysis.firing import Numbers
 from jsnnq.errors import choose
 from jsnnq.networks.network import Synapse
 
@@ -108,10 +108,10 @@ class Cost(NamedTuple):
 
 def deployment_cost(
     synapses: Iterable[Synapse],
-    kernels: Mapping[str, ArrayLike],
-    counts: Mapping[str, ArrayLike],
-    nonzero: Mapping[str, ArrayLike],
-    total: Mapping[str, ArrayLike],
+    kernels: Mapping[str, Numbers],
+    counts: Mapping[str, Numbers],
+    nonzero: Mapping[str, Numbers],
+    total: Mapping[str, Numbers],
     *,
     timesteps: int,
     images: int,
@@ -166,9 +166,9 @@ def deployment_cost(
 
 
 def activities(
-    counts: Mapping[str, ArrayLike],
-    nonzero: Mapping[str, ArrayLike],
-    total: Mapping[str, ArrayLike],
+    counts: Mapping[str, Numbers],
+    nonzero: Mapping[str, Numbers],
+    total: Mapping[str, Numbers],
     graded: Collection[str] = (),
 ) -> dict[str, Activity]:
     """The activity of every source from what an evaluation counted.
@@ -194,7 +194,7 @@ def activities(
 
 def synaptic_operations(
     synapses: Iterable[Synapse],
-    kernels: Mapping[str, ArrayLike],
+    kernels: Mapping[str, Numbers],
     activity: Mapping[str, Activity],
     *,
     timesteps: int,
@@ -274,8 +274,8 @@ def fan_out(
 
 
 def events(
-    counts: Mapping[str, ArrayLike],
-    joins: Mapping[str, ArrayLike],
+    counts: Mapping[str, Numbers],
+    joins: Mapping[str, Numbers],
     *,
     images: int,
     policy: str = "neurobench",
@@ -305,7 +305,7 @@ def events(
 
 
 def sparsity(
-    counts: Mapping[str, ArrayLike], *, timesteps: int, images: int
+    counts: Mapping[str, Numbers], *, timesteps: int, images: int
 ) -> float | None:
     """Share of zeros among the outputs of all neurons (NeuroBench).
 
@@ -365,15 +365,15 @@ def _meets(
     return (row == np.arange(size)[:, None]).sum(axis=0)
 
 
-def _whole(nonzero: ArrayLike, total: ArrayLike) -> Activity:
+def _whole(nonzero: Numbers, total: Numbers) -> Activity:
     """The activity of whole numbers from zero, graded if any exceeds 1."""
     entries, sums = _integers(nonzero), _integers(total)
     return Activity(entries, sums, bool(np.any(entries != sums)))
 
 
-def _integers(values: ArrayLike) -> Int[np.ndarray, "..."]:
+def _integers(values: Numbers) -> Int[np.ndarray, "..."]:
     return np.asarray(values).astype(np.int64)
 
 
-def _sum(values: ArrayLike) -> int:
+def _sum(values: Numbers) -> int:
     return int(_integers(values).sum())

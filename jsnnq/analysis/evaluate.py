@@ -141,7 +141,7 @@ def evaluate(
         InputError: the split is unknown, the batch is too small or too large, or there
             are so many images that their counts might not fit.
     """
-    check_integer("batch", batch)
+    batch = check_integer("batch", batch)
     images = dataset.split(split)
     layers = network.layers(input_shape(dataset.image_shape))["membranes"]
     firing.check_fits(network.timesteps, len(images))

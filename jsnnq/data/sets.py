@@ -49,6 +49,11 @@ def load(
     Raises:
         InputError: the name is unknown, the set is not prepared, or its files are
             damaged or hold what no image data set holds.
+
+    Example:
+        >>> data = jsnnq.load_data("synthetic")
+        >>> data.image_shape, data.classes, len(data.train), len(data.test)
+        ((8, 8, 1), 10, 1024, 256)
     """
     if not isinstance(name, str):
         raise InputError(f"data is {name!r}: the name of a data set is needed")

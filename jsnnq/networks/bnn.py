@@ -106,6 +106,11 @@ class BinaryResNet(ResidualNetwork):
 
     Raises:
         InputError: a name is unknown or a number out of range.
+
+    Example:
+        >>> net = jsnnq.BinaryResNet(depths=(1,), channels=(4,), classes=10)
+        >>> net.activation_layers()
+        ('layer1_0/act1', 'layer1_0/act2')
     """
 
     activation: str = "relu"
@@ -241,6 +246,10 @@ def binary_resnet(
 
     Raises:
         InputError: the name is unknown or the width leaves no channel.
+
+    Example:
+        >>> jsnnq.binary_resnet("resnet18", width=0.25, classes=10).channels
+        (16, 32, 64, 128)
     """
     size = sized(name, SIZES, width)
     activation = activation or ("relu6" if size.block == "inverted" else "relu")

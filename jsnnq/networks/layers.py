@@ -40,6 +40,11 @@ class Rules:
     Attributes:
         rules: pairs of a regular expression on the layer's path (`layer1_0/conv1`)
             and a quantizer. A layer that matches none stays full precision.
+
+    Example:
+        >>> rules = jsnnq.Rules(((r"layer.*/conv1", jsnnq.uniform(2)),))
+        >>> print(rules("layer1_0/conv1"), rules("fc"))
+        Uniform(bits=2) Identity()
     """
 
     rules: tuple[tuple[str, Quantizer], ...] = ()

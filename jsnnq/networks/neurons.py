@@ -29,7 +29,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float
 
-from jsnnq.errors import InputError, check_number, choose
+from jsnnq.errors import InputError, check_number, choose, settle
 from jsnnq.networks.surrogate import Derivative, atan, spike
 
 PLACEMENTS = ("stored", "before_fire")
@@ -58,6 +58,12 @@ class Neuron:
 
     Raises:
         InputError: a name is unknown or a number out of range.
+
+    Example:
+        >>> jsnnq.Neuron("if", v_reset=-0.5).rest  # Where membranes begin.
+        -0.5
+        >>> jsnnq.Neuron("lif", tau=1.5, v_reset=None).rest  # With a soft reset.
+        0.0
     """
 
     kind: str = "lif"
@@ -70,6 +76,7 @@ class Neuron:
     placement: str = "stored"
 
     def __post_init__(self):
+        settle(self)
         choose("neuron", self.kind, ("if", "lif", "plif"))
         choose("membrane placement", self.placement, PLACEMENTS)
         check_number("tau", self.tau, above=1)
@@ -177,6 +184,12 @@ def unroll(
 
     Raises:
         InputError: PLIF has no `decay`.
+
+    Example:
+        >>> neuron = jsnnq.Neuron("if", v_threshold=2.0)
+        >>> spikes, *_ = jsnnq.unroll(neuron, jnp.ones((4, 1)), jnp.zeros(1))
+        >>> spikes[:, 0].tolist()
+        [0.0, 1.0, 0.0, 1.0]
     """
 
     def step(carry, x_t):

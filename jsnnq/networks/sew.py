@@ -118,6 +118,11 @@ class SEWResNet(ResidualNetwork):
 
     Raises:
         InputError: a name is unknown or a number out of range.
+
+    Example:
+        >>> net = jsnnq.SEWResNet(depths=(1,), channels=(4,), classes=10, timesteps=2)
+        >>> net.neuron_layers()
+        ('sn1', 'layer1_0/sn1', 'layer1_0/sn2')
     """
 
     timesteps: int = 4
@@ -244,6 +249,13 @@ def init_state(
 
     Returns:
         A tree of membranes `B H W C`, one leaf for each neuron layer.
+
+    Example:
+        >>> net = jsnnq.sew_resnet("sew_resnet_tiny", classes=10)
+        >>> frame = jnp.ones((1, 4, 4, 1))
+        >>> variables = jax.jit(net.init)(jax.random.key(0), frame)
+        >>> jax.tree.map(jnp.shape, jsnnq.init_state(net, variables, frame))["sn1"]
+        {'v': (1, 4, 4, 4)}
     """
     # A call makes its membranes by itself; only their shapes are asked for.
     _, state = jax.eval_shape(
@@ -268,6 +280,15 @@ def stream(
 
     Returns:
         Logits (average them over time), what was seen (`1 B ...`), the next state.
+
+    Example:
+        >>> net = jsnnq.sew_resnet("sew_resnet_tiny", classes=10)
+        >>> frame = jnp.ones((1, 4, 4, 1))
+        >>> variables = jax.jit(net.init)(jax.random.key(0), frame)
+        >>> state = jsnnq.init_state(net, variables, frame)
+        >>> logits, seen, state = jsnnq.stream(net, variables, state, frame)
+        >>> logits.shape, seen.spikes["sn1"].shape
+        ((1, 10), (1, 1, 4, 4, 4))
     """
     found: Any = network.apply(
         {**variables, "membrane": state}, frame[None], mutable=["membrane"]
@@ -299,6 +320,11 @@ def sew_resnet(name: str, *, width: float = 1.0, **fields: Any) -> SEWResNet:
 
     Raises:
         InputError: the name is unknown or the width leaves no channel.
+
+    Example:
+        >>> net = jsnnq.sew_resnet("sew_resnet18", width=0.25, classes=10, timesteps=8)
+        >>> net.channels, len(net.neuron_layers())
+        ((16, 32, 64, 128), 20)
     """
     net = SEWResNet(**sized(name, SIZES, width)._asdict(), **fields)
     warn_of_missing_levels(net)

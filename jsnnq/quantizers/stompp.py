@@ -103,6 +103,12 @@ class StoMPP(SignQuantizer):
 
     Raises:
         InputError: a name is unknown or a number out of range.
+
+    Example:
+        >>> x, signs = jnp.array([-0.25, 0.5]), jsnnq.stompp(window=(10, 5))
+        >>> state = signs.init(jax.random.key(0), x)
+        >>> [signs.apply(x, state, train=train)[0].tolist() for train in (True, False)]
+        [[-0.25, 0.5], [-1.0, 1.0]]
     """
 
     window: tuple[int, int] | None = None
@@ -118,6 +124,7 @@ class StoMPP(SignQuantizer):
     evaluates: str = "closed"
 
     def __post_init__(self):
+        super().__post_init__()
         choose("schedule", self.schedule, SCHEDULES)
         choose("law", self.law, LAWS)
         choose("masks", self._masks, MASKS)

@@ -80,6 +80,12 @@ class Study:
     Raises:
         InputError: a row cannot be built, a data set is missing, no row is chosen, or
             the folder cannot be written or belongs to another study.
+
+    Example:
+        >>> rows = {"float": jsnnq.Config(data="synthetic")}
+        >>> study = jsnnq.Study(rows, "out/study", seeds=2)  # study.run() does it.
+        >>> [str(job.run) for job in study.jobs]
+        ['float/seed0', 'float/seed1']
     """
 
     def __init__(

@@ -110,6 +110,15 @@ def load_network(
     Raises:
         InputError: there is no checkpoint, it is damaged, it is not a network, its
             data set is not there, or does not fit it.
+
+    Example:
+        >>> net = jsnnq.sew_resnet("sew_resnet_tiny", classes=10)
+        >>> data = jsnnq.load_data("synthetic")
+        >>> images = jnp.ones((1, *data.image_shape))
+        >>> variables = jax.jit(net.init)(jax.random.key(0), images)
+        >>> jsnnq.save("out/net", net, jsnnq.calibrate(net, variables, data))
+        >>> jsnnq.load_network("out/net", data_name="synthetic").dataset.classes
+        10
     """
     about = checkpoint.read_metadata(folder_of(path))
     config = from_dict(about["config"]) if "config" in about else None

@@ -168,10 +168,10 @@ def _tell(results, out: Path) -> None:
     print(f"report: {out / 'report.html'}")
 
 
-def _show(table) -> None:
+def _show(made) -> None:
     from rich.console import Console
 
-    Console().print(table)
+    Console().print(made)
 
 
 def _say(line: str) -> None:
@@ -248,9 +248,7 @@ def _quantize(options: argparse.Namespace) -> int:
         devices=parallel.chosen(options.devices),
         quiet=options.quiet,
     )
-    _show(report.networks_table(found, str(options.net)))
-    if found["emd"] is not None:
-        _show(report.layers_table(found))
+    _show(report.shown(found, str(options.net)))
     print(f"network: {options.out}")
     return 0
 

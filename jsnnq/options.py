@@ -18,8 +18,9 @@ from jsnnq.errors import InputError, choose
 ACCEPTED = {
     "network": (
         *("sew_resnet8", "sew_resnet18", "sew_resnet34", "sew_resnet50"),
-        *("sew_resnet_tiny", "resnet18", "resnet34", "resnet50", "mobilenetv2"),
-        *("resnet_tiny", "mobilenet_tiny"),
+        *("sew_resnet101", "sew_resnet152", "sew_resnet_tiny"),
+        *("resnet18", "resnet34", "resnet50", "resnet_tiny"),
+        *("mobilenetv2", "mobilenet_tiny"),
     ),
     "stem": ("cifar", "imagenet"),
     "connect": ("add", "and", "iand"),
@@ -65,6 +66,13 @@ class _Accepted(tuple):
 
     def __contains__(self, given: object) -> bool:
         choose(self.what, given, self)
+        return True
+
+
+class _Offered(tuple):
+    """Names to choose from; another one is refused below, where more can be said."""
+
+    def __contains__(self, given: object) -> bool:
         return True
 
 
@@ -239,7 +247,7 @@ def _report(command) -> None:
 
 def _prepare(command) -> None:
     add = command("prepare", "prepare a data set, without TensorFlow")
-    add("name", "which", choices=_accepted("set"))
+    add("name", "which", choices=_Offered(ACCEPTED["set"]))
     more: Any = {"type": Path, "required": True, "complete": shtab.DIRECTORY}
     add("--data-dir", "where to", **more)
     text = "the original archive, if it is here already"

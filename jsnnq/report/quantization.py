@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import rich.console
 import rich.table
 import rich.text
 
@@ -12,19 +13,27 @@ from jsnnq.report.page import OVER_LAYERS
 from jsnnq.report.results import is_synthetic
 
 
-def networks_table(found: Mapping[str, Any], name: str) -> rich.table.Table:
-    """One line per network: accuracy, firing, and what it takes to store.
+def shown(found: Mapping[str, Any], name: str) -> rich.console.Group:
+    """Everything that is said of it.
 
     Args:
         found: `result.json` of `jsnnq.study.quantization`.
         name: of the network that was quantized.
     """
     data = str(found["data"])
-    title = summary.say("heading", f"{name}, quantized", data, is_synthetic(data))
+    heading = summary.say("heading", f"{name}, quantized", data, is_synthetic(data))
+    made = [rich.text.Text(heading), _networks(found)]
+    if found["emd"] is not None:
+        made.append(_layers(found))
+    return rich.console.Group(*made)
+
+
+def _networks(found: Mapping[str, Any]) -> rich.table.Table:
+    """One line per network: accuracy, firing, and what it takes to store."""
     spikes = found["emd"] is not None
     headings = ["Accuracy %", "Weights KiB"]
     headings += ["Membranes KiB", "Dead %", "Saturated %"] if spikes else []
-    made = tables.empty(title, "")
+    made = tables.empty("", "")
     made.add_column("Network")
     for heading in headings:
         made.add_column(heading.replace(" ", "\n"), justify="right")
@@ -39,12 +48,8 @@ def networks_table(found: Mapping[str, Any], name: str) -> rich.table.Table:
     return made
 
 
-def layers_table(found: Mapping[str, Any]) -> rich.table.Table:
-    """How far the firing of each layer moved, beside the drift of the control.
-
-    Args:
-        found: `result.json` of `jsnnq.study.quantization`, of a network that spikes.
-    """
+def _layers(found: Mapping[str, Any]) -> rich.table.Table:
+    """How far the firing of each layer moved, beside the drift of the control."""
     drift = found["drift"]
     caption = ""
     if drift is not None:

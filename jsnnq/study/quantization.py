@@ -25,6 +25,7 @@ from jsnnq.config import TrainingConfig, to_dict
 from jsnnq.data import batches
 from jsnnq.data.arrays import DataSet
 from jsnnq.errors import InputError, check_integer, check_seed
+from jsnnq.networks.layers import Rules
 from jsnnq.networks.network import Network, input_shape
 from jsnnq.runtime import files, parallel
 from jsnnq.study.optimizer import optimizer
@@ -33,7 +34,7 @@ from jsnnq.study.run import tidy
 from jsnnq.study.saved import load_network
 from jsnnq.workflow.fit import fit
 from jsnnq.workflow.freezing import scheduled
-from jsnnq.workflow.quantize import calibrate, quantize
+from jsnnq.workflow.quantize import calibrate, quantize, rules_of
 from jsnnq.workflow.saved import save
 from jsnnq.workflow.specification import specify
 from jsnnq.workflow.state import State, untrained
@@ -108,7 +109,8 @@ def quantize_saved(
             quiet=quiet,
         )
     asked = {
-        "network": specify(qnet),
+        "network": specify(net),
+        "quantizers": {place: _said(rules) for place, rules in rules_of(qnet).items()},
         "start": _digest(found.variables),
         "data": data.note,
         "training": None if recipe is None else to_dict(recipe),
@@ -155,6 +157,11 @@ def _tuning(
     return lambda net, **more: fit(
         net, data, rule, epochs=recipe.epochs, batch=batch, **more
     )
+
+
+def _said(rules: Rules) -> list[list[str]]:
+    """Rules in order, with the settings of their quantizers."""
+    return [[pattern, str(quantizer)] for pattern, quantizer in rules.rules]
 
 
 def _digest(variables: Any) -> str:

@@ -125,7 +125,7 @@ def read_rules(file: Path) -> dict[str, tuple[Rule, ...]]:
             f"{str(file)!r} has {name!r}, and rules are tables [[rule]] only: put it "
             "into one, or remove it"
         )
-    if not isinstance(rules, list) or not rules:
+    if not (isinstance(rules, list) and rules and isinstance(rules[0], dict)):
         raise InputError(
             f"{str(file)!r} has no rule: write tables [[rule]] with layer and "
             f"{', '.join(PLACES[:-1])} or {PLACES[-1]}"
@@ -133,7 +133,7 @@ def read_rules(file: Path) -> dict[str, tuple[Rule, ...]]:
     found: dict[str, list[Rule]] = {}
     for number, rule in enumerate(rules, 1):
         said = f"rule {number} of {str(file)!r}"
-        for name, text in dict(rule).items():
+        for name, text in rule.items():
             if name not in ("layer", *PLACES):
                 raise InputError(
                     f"{said} has {name!r}: accepted are layer, {', '.join(PLACES)}"

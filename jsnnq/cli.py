@@ -2,32 +2,17 @@
 
 import argparse
 import contextlib
-import dataclasses
 import functools
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from jsnnq.errors import InputError, check_compiler, choose
+from jsnnq.errors import InputError, check_compiler
+from jsnnq.options import OUT_OF_TIME, parser
 from jsnnq.runtime import hugepages
-
-EPILOG = """\
-examples:
-  jsnnq study                                   the default study, on digits
-  jsnnq study experiments/stompp/reduced_r18.py --data-dir DATA --out RESULTS
-  jsnnq study experiments/stompp/order_cifar100.py --smoke    any experiment in small
-  jsnnq prepare cifar10 --data-dir DATA         download and prepare CIFAR-10
-  jsnnq train --data digits --width 0.25 --out NET
-  jsnnq evaluate NET
-  jsnnq compare NET_A NET_B                     how far the firing of two networks is
-  jsnnq report jsnnq-study                      write the report of a study again
-  jsnnq report RESULTS_A RESULTS_B --out BOTH   merge what two machines did
-"""
-
-
-OUT_OF_TIME = 75
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +45,7 @@ def _run(typed: Sequence[str]) -> int:
     """A command's exit status; whatever went wrong is a sentence."""
     try:
         _check_text(typed)
-        options = _parser().parse_args(typed)
+        options = parser(COMMANDS).parse_args(typed)
         options.typed = shlex.join(["jsnnq", *typed])
         check_compiler()
         status = options.command(options)
@@ -131,7 +116,7 @@ def _study(options: argparse.Namespace) -> int:
         data_dir=options.data_dir,
         hold_out=options.hold_out,
         quiet=options.quiet,
-        say=(lambda line: None) if options.quiet else _say,
+        say=_quietly(options),
         command=options.typed,
         paper=experiment.paper,
         claims=experiment.claims,
@@ -164,7 +149,7 @@ def _report(options: argparse.Namespace) -> int:
 
     folders, out, file = options.directories, options.out, options.experiment
     if out is not None:
-        merge(folders, out, _say)
+        merge(folders, out, _quietly(options))
     elif len(folders) > 1:
         raise InputError(
             f"{len(folders)} folders are merged into a new one: name it with --out"
@@ -183,14 +168,18 @@ def _tell(results, out: Path) -> None:
     print(f"report: {out / 'report.html'}")
 
 
-def _show(table) -> None:
+def _show(made) -> None:
     from rich.console import Console
 
-    Console().print(table)
+    Console().print(made)
 
 
 def _say(line: str) -> None:
     print(line, flush=True)
+
+
+def _quietly(options: argparse.Namespace) -> Callable[[str], None]:
+    return (lambda line: None) if options.quiet else _say
 
 
 def _overridden(config, options: argparse.Namespace):
@@ -200,21 +189,19 @@ def _overridden(config, options: argparse.Namespace):
 
 
 def _train(options: argparse.Namespace) -> int:
-    from jsnnq import config
-    from jsnnq.networks.bnn import SIZES
     from jsnnq.runtime import parallel
+    from jsnnq.study import recipe
     from jsnnq.study.run import train_one
 
-    name = options.network
-    if name in SIZES:
-        network = _filled(config.BinaryNetworkConfig, options, name=name)
-    else:
-        neuron = config.NeuronConfig(kind=options.neuron)
-        network = _filled(config.NetworkConfig, options, name=name, neuron=neuron)
-    training = _filled(config.TrainingConfig, options)
-    row = _filled(config.Config, options, network=network, training=training)
+    row = recipe.config(
+        options.usual,
+        options.recipe,
+        _typed(options, options.usual),
+        options.set,
+        recipe.quantizers(_quantizers(options), options.rules),
+    )
     done = train_one(
-        _overridden(row, options),
+        row,
         options.out,
         seed=options.seed,
         data_dir=options.data_dir,
@@ -225,23 +212,55 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
-def _filled(kind, options: argparse.Namespace, **others):
-    """A config of what was typed for its fields, and of others."""
-    names = {field.name for field in dataclasses.fields(kind)}
-    typed = {name: x for name, x in vars(options).items() if name in names}
-    return kind(**typed | others)
+def _typed(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """Those of these options that were typed."""
+    found = {name: getattr(options, name, None) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _quantizers(options: argparse.Namespace) -> dict[str, str]:
+    return _typed(options, ("weights", "membranes", "activations"))
+
+
+def _quantize(options: argparse.Namespace) -> int:
+    from jsnnq.config import TrainingConfig
+    from jsnnq.report import quantization as report
+    from jsnnq.runtime import parallel
+    from jsnnq.study import recipe
+    from jsnnq.study.quantization import quantize_saved
+
+    typed = _typed(options, options.usual)
+    if options.post_training and typed:
+        raise InputError(
+            f"--post-training trains nothing, and --{next(iter(typed))} is of a "
+            "training: give one of them"
+        )
+    training = TrainingConfig(**options.usual | typed)
+    found = quantize_saved(
+        options.net,
+        options.out,
+        recipe.quantizers(_quantizers(options), options.rules),
+        recipe=None if options.post_training else training,
+        control=not options.no_control,
+        seed=options.seed,
+        data_name=options.data,
+        data_dir=options.data_dir,
+        devices=parallel.chosen(options.devices),
+        quiet=options.quiet,
+    )
+    _show(report.shown(found, str(options.net)))
+    print(f"network: {options.out}")
+    return 0
 
 
 def _evaluate(options: argparse.Namespace) -> int:
     import json
 
-    from jsnnq.analysis.cost import POLICIES
     from jsnnq.analysis.describe import describe
     from jsnnq.analysis.evaluate import BATCH, evaluate
     from jsnnq.runtime import parallel
     from jsnnq.study.saved import load_network
 
-    choose("policy", options.policy, POLICIES)
     mesh = parallel.mesh(parallel.chosen(options.devices), BATCH)
     found = load_network(
         options.checkpoint, data_name=options.data, data_dir=options.data_dir
@@ -278,155 +297,26 @@ def _prepare(options: argparse.Namespace) -> int:
     from jsnnq.data.prepare import prepare
     from jsnnq.training.monitor import Transfer
 
-    with Transfer() as progress:
+    with Transfer() as transfer:
         done = prepare(
-            options.name, options.data_dir, archive=options.archive, progress=progress
+            options.name,
+            options.data_dir,
+            archive=options.archive,
+            progress=None if options.quiet else transfer,
         )
     print(f"{done.path}: {done.note}")
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, like everything else."""
-
-    def error(self, message):
-        raise InputError(f"{message}; see '{self.prog} --help'")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="jsnnq",
-        description="Quantized spiking networks and binary networks, judged by what "
-        "quantization does to their behaviour and not by accuracy alone.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action=_Version)
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
-    def command(name, run, text):
-        """A command, and what gives it an option."""
-        added = commands.add_parser(
-            name,
-            help=text,
-            description=text[0].upper() + text[1:] + ".",
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        )
-        added.set_defaults(command=run)
-        return functools.partial(_add, added)
-
-    study = command("study", _study, "run an experiment, row by row, and report it")
-    text = "path of an experiment file with ROWS; without it the default study"
-    study("experiment", text, nargs="?")
-    text = "folder of the study; the same command continues an unfinished one"
-    study("--out", text, Path("jsnnq-study"))
-    study("--seeds", "float networks and fine-tuned controls", 2)
-    study("--row-seeds", "seeds of each quantized row", 1)
-    text = "the experiment in small: tiny networks on digits, in seconds"
-    study("--smoke", text, action="store_true")
-    study(
-        "--rows",
-        "only rows with such a name, and the float networks they need; "
-        "ROW/seed1 names one with its seed",
-        metavar="REGEX",
-    )
-    study(
-        "--budget",
-        "stop in good time, say after 9m; the same command goes on (exit status "
-        f"{OUT_OF_TIME} while rows are left)",
-        metavar="TIME",
-    )
-    text = "networks that stay on disk: all, or only float ones that rows start from"
-    study("--keep", text, "all")
-    text = "test on N training images, held out, to choose a recipe"
-    study("--hold-out", text, 0, metavar="N")
-    _add_set(study)
-    _add_common(study)
-
-    train = command("train", _train, "train one full-precision network")
-    train("--data", "data set or folder of arrays", "digits")
-    train("--network", "sew_resnet18, resnet18, ...", "sew_resnet8")
-    train("--width", "multiplies channels", 1.0)
-    train("--timesteps", "T, of spikes", 4)
-    train("--stem", "cifar or imagenet", "cifar")
-    train("--connect", "add, and, or iand", "add")
-    train("--neuron", "if, lif or plif", "lif")
-    text = "float32, bfloat16, or float64 with JAX_ENABLE_X64=1"
-    train("--dtype", text, "float32")
-    train("--epochs", "passes over the data", 15)
-    train("--batch", "images per step", 64)
-    train("--optimizer", "sgd, adam or adamw", "adam")
-    train("--rate", "peak learning rate", 0.01)
-    train("--seed", "decides all random numbers", 0)
-    train("--out", "folder of the run", Path("jsnnq-network"))
-    _add_set(train)
-    _add_common(train)
-
-    evaluate = command("evaluate", _evaluate, "accuracy, firing and cost of a network")
-    evaluate("checkpoint", "a checkpoint's folder", type=Path)
-    evaluate("--data", "another data set than it was trained on")
-    text = "how graded joins are charged: neurobench or events"
-    evaluate("--policy", text, "neurobench")
-    _add_common(evaluate)
-
-    text = "EMD between the firing of two networks, layer by layer"
-    compare = command("compare", _compare, text)
-    compare("a", "a checkpoint's folder", type=Path)
-    compare("b", "another of the same architecture", type=Path)
-    compare("--data", "another data set than A was trained on")
-    compare("--unit", "neuron or channel", "neuron")
-    compare("--out", "folder for the plots", type=Path)
-    _add_common(compare)
-
-    report = command("report", _report, "write table, plots and page of a study again")
-    report("directories", "folder of a study", type=Path, nargs="+", metavar="DIR")
-    report("--out", "folder for several studies merged into one", type=Path)
-    text = "an experiment file, whose CLAIMS are held against the results"
-    report("--experiment", text, metavar="FILE")
-
-    prepare = command("prepare", _prepare, "prepare a data set, without TensorFlow")
-    prepare("name", "cifar10 or cifar100")
-    prepare("--data-dir", "where to", type=Path, required=True)
-    prepare("--archive", "the original archive, if it is here already", type=Path)
-    return parser
-
-
-def _add(parser: argparse.ArgumentParser, name: str, text: str, default=None, **more):
-    """An option, whose kind is that of its default unless said otherwise."""
-    if default is not None:
-        more = {"default": default, "type": type(default)} | more
-    parser.add_argument(name, help=text, **more)
-
-
-def _add_set(add: Callable[..., None]) -> None:
-    text = (
-        "any setting of a config, as network.neuron.tau=1.5 or "
-        "training.schedule=constant; may be given several times"
-    )
-    add("--set", text, [], type=str, action="append", metavar="NAME=VALUE")
-
-
-def _add_common(add: Callable[..., None]) -> None:
-    add("--data-dir", "where prepared data sets lie (or TFDS_DATA_DIR)")
-    text = "how many devices share a batch: one on a CPU, else all there are"
-    add("--devices", text, type=int)
-    add("--quiet", "no progress", action="store_true")
-
-
-class _Version(argparse.Action):
-    """Prints the versions that decide a result; imports only when asked."""
-
-    def __init__(self, option_strings, dest, **kwargs):
-        super().__init__(
-            option_strings, dest, nargs=0, help="versions of jsnnq and of JAX"
-        )
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        from importlib.metadata import version
-
-        names = ("jsnnq", "jax", "flax", "optax", "ott-jax", "orbax-checkpoint")
-        print("\n".join(f"{name} {version(name)}" for name in names))
-        parser.exit(0)
+COMMANDS = {
+    "study": _study,
+    "train": _train,
+    "quantize": _quantize,
+    "evaluate": _evaluate,
+    "compare": _compare,
+    "report": _report,
+    "prepare": _prepare,
+}
 
 
 if __name__ == "__main__":

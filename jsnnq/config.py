@@ -13,12 +13,13 @@ before anything compiles.
 
 import ast
 import dataclasses
+import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jsnnq import renamed
-from jsnnq.errors import InputError
+from jsnnq.errors import InputError, choose
 from jsnnq.networks.bnn import BRANCH_ACTIVATIONS as BRANCH_ACTIVATIONS
 from jsnnq.networks.bnn import BRANCH_KERNELS as BRANCH_KERNELS
 from jsnnq.networks.bnn import POINTWISE_ACTIVATIONS as POINTWISE_ACTIVATIONS
@@ -37,7 +38,7 @@ Rule = tuple[str, Quantizer | None]
 METHODS: dict[str, type] = {
     one.__name__.lower(): one for one in (Uniform, LQNet, SnnTorch, Mint, STE, StoMPP)
 }
-"""The quantizers a config can name, as they are written into files."""
+"""The quantizers a config can name, as they are written into files and typed."""
 
 
 class Run(NamedTuple):
@@ -225,11 +226,23 @@ def override(config: Config, typed: str) -> Config:
     path, equals, text = typed.partition("=")
     if not equals:
         raise InputError(f"--set {typed!r}: NAME=VALUE is needed, as training.rate=0.1")
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        value = text
+    return setting(config, path, _value(text))
+
+
+def setting(config: Config, path: str, value: Any) -> Config:
+    """The config with another value in the field at a path, `network.neuron.tau`.
+
+    Raises:
+        InputError: there is no such field, or the value is of another kind.
+    """
     return _with(config, path.split("."), value, path)
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _with(config: Any, path: Sequence[str], value: Any, said: str) -> Any:
@@ -244,12 +257,62 @@ def _with(config: Any, path: Sequence[str], value: Any, said: str) -> Any:
     elif inner or dataclasses.is_dataclass(known):
         raise InputError(f"{said!r} is no single setting: name one, as training.rate")
     else:
-        kinds = typing.get_args(fields[name].type) or (fields[name].type,)
-        whole = type(value) is int and float in kinds
-        if type(value) not in kinds and not whole:
-            words = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
-            raise InputError(f"{said} is {value!r}: {words} is needed")
+        _check_kind(said, value, fields[name].type)
     return dataclasses.replace(config, **{name: value})
+
+
+def _check_kind(said: str, value: Any, annotation: Any) -> None:
+    """Refuses a value that is not of the kind a field is annotated with."""
+    is_union = isinstance(annotation, types.UnionType)
+    kinds = typing.get_args(annotation) if is_union else (annotation,)
+    if not any(_fits(value, kind) for kind in kinds):
+        # A generic alias has the name of what it is an alias of.
+        words = [x.__name__ if isinstance(x, type) else str(x) for x in kinds]
+        raise InputError(f"{said} is {value!r}: {' or '.join(words)} is needed")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if typing.get_origin(kind) is tuple and isinstance(value, tuple):
+        items = typing.get_args(kind)
+        if items[-1] is Ellipsis:
+            items = items[:1] * len(value)
+        return len(items) == len(value) and all(map(_fits, value, items))
+    return type(value) is kind or (kind is float and type(value) is int)
+
+
+def read_quantizer(typed: str) -> Quantizer:
+    """The quantizer that was typed as `NAME[:BITS][:SETTING=VALUE]...`.
+
+    Args:
+        typed: a name of `METHODS`, its bits if it has some, and settings whose values
+            are as Python writes them; what Python cannot read is text. For example
+            `lqnet:2`, `uniform:4:grid=unsigned`, `stompp:order=(1,0,2)`.
+
+    Raises:
+        InputError: there is no such quantizer or setting, or a value cannot be used.
+    """
+    name, *parts = typed.split(":")
+    choose("quantizer", name, METHODS)
+    fields = {field.name: field for field in dataclasses.fields(METHODS[name])}
+    if parts and "=" not in parts[0] and "bits" in fields:
+        parts[0] = f"bits={parts[0]}"
+    given = {}
+    for part in parts:
+        setting, equals, text = part.partition("=")
+        if not equals:
+            raise InputError(
+                f"{typed!r} has {part!r} where SETTING=VALUE is needed: {name} has the "
+                f"settings {', '.join(fields)}"
+            )
+        choose(f"setting of {name}", setting, fields)
+        if setting in given:
+            raise InputError(f"{typed!r} sets {setting} twice: set it once")
+        value = _value(text)
+        given[setting] = tuple(value) if isinstance(value, list) else value
+        _check_kind(f"{setting} of {name}", given[setting], fields[setting].type)
+    if "bits" in fields and "bits" not in given:
+        raise InputError(f"{typed!r} does not say its bits: say them, as {name}:4")
+    return METHODS[name](**given)
 
 
 def to_dict(config: Any) -> Any:

@@ -72,6 +72,7 @@ class Network(NamedTuple):
         seed: of its run.
         dataset: what it is evaluated on.
         label: what its run was called.
+        data_name: of the data set, as `jsnnq.data.sets.load` takes it.
     """
 
     network: networks.Network
@@ -80,6 +81,7 @@ class Network(NamedTuple):
     seed: int
     dataset: DataSet
     label: str
+    data_name: str
 
     def inputs(self, images: Any) -> Float[Array, "*T B H W C"]:
         """What the network takes: pixels of its data set, scaled and normalised.
@@ -147,6 +149,7 @@ def load_network(
         # The network goes on seeing pixels as it was trained to, on whichever data.
         dataclasses.replace(dataset, mean=mean, std=std),
         about.get("label") or folder_of(path).parent.name,
+        data_name,
     )
 
 

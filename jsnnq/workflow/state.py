@@ -20,6 +20,7 @@ from jsnnq.networks.network import Network, check_network, input_shape
 from jsnnq.runtime.compiling import once
 from jsnnq.training import step
 from jsnnq.training.step import TrainState
+from jsnnq.workflow.freezing import scheduled
 
 
 @functools.partial(
@@ -112,6 +113,8 @@ def initial_variables(
 def abstract_variables(net: Network, image_shape: tuple[int, ...]) -> dict[str, Any]:
     """Shapes and dtypes of a network's variables, its quantizers' states included."""
     shape = input_shape(image_shape)
+    # A window that is left to a training has no part in shapes.
+    net = scheduled(net, net.layers(shape), epochs=1, steps_per_epoch=None)
     key = jax.random.key(0)
     float_ones = jax.eval_shape(functools.partial(_initialize, net.bare, shape), key)
     images = jax.ShapeDtypeStruct(shape, jnp.float32)

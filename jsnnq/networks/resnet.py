@@ -180,12 +180,6 @@ class ResidualNetwork(Network):
 
     names_sources: ClassVar[bool] = True
 
-    USUAL: ClassVar[Mapping[str, str]] = {
-        **Network.USUAL,
-        # The first convolution and the classifier stay in full precision.
-        "weights": r"(layer\d+_\d+|head)/.*",
-    }
-
     def __post_init__(self):
         settle(self)
         choose("block", self.block, self.BLOCKS)

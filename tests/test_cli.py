@@ -170,7 +170,7 @@ def test_a_shell_completes_what_may_be_typed(here):
     assert completed("jsnnq", "qu") == ["quantize"]
     assert "--post-training" in completed("jsnnq", "quantize", "NET", "--p")
     assert completed("jsnnq", "train", "--connect", "") == ["add", "and", "iand"]
-    assert completed("jsnnq", "train", "--network", "sew_resnet1") == ["sew_resnet18"]
+    assert completed("jsnnq", "train", "--network", "sew_resnet3") == ["sew_resnet34"]
     (here / "NET").mkdir()
     assert completed("jsnnq", "quantize", "N") == ["NET"]
     assert completed("jsnnq", "--print-completion", "z") == ["zsh"]

@@ -141,6 +141,12 @@ def load_network(
         network, state = load(path)
         variables, (mean, std, _) = state.variables, state.preprocessing
         check_shape(state, dataset)
+        classes = getattr(network, "classes", dataset.classes)
+        if classes != dataset.classes:
+            raise InputError(
+                f"the network tells {classes} classes apart and {dataset.name} has "
+                f"{dataset.classes}: give data of the same classes"
+            )
     return Network(
         network,
         variables,

@@ -19,8 +19,9 @@ import pytest
 from scipy import stats
 
 import jsnnq
-from jsnnq import cli, options
+from jsnnq import cli
 from jsnnq.analysis import cost, firing
+from jsnnq.cli import options
 from jsnnq.config import (
     METHODS,
     Config,
@@ -35,7 +36,7 @@ from jsnnq.data import prepare, sets
 from jsnnq.errors import InputError
 from jsnnq.networks import bnn, sew
 from jsnnq.networks.neurons import Neuron
-from jsnnq.networks.sew import SEWResNet
+from jsnnq.networks.sew import ALL_NEURONS, HIDDEN_KERNELS
 from jsnnq.runtime.files import read_json
 from jsnnq.study import build, quantization, recipe, run, runner
 from jsnnq.study.budget import OutOfTime
@@ -864,8 +865,8 @@ schedule = "constant"
     assert plain == Config("synthetic", network, training)
     assert typed.training == dataclasses.replace(training, epochs=3)
     assert typed.network.neuron.tau == 3.5
-    assert dict(typed.weights) == {SEWResNet.USUAL["weights"]: LQNet(2, codes="signed")}
-    assert dict(typed.membranes) == {".*": Uniform(4, grid="unsigned")}
+    assert dict(typed.weights) == {HIDDEN_KERNELS: LQNet(2, codes="signed")}
+    assert dict(typed.membranes) == {ALL_NEURONS: Uniform(4, grid="unsigned")}
     assert "no setting 'network.timesteps'" in refused(
         *written, "--network", "resnet18"
     )

@@ -37,10 +37,10 @@ from jsnnq.config import (
     setting,
 )
 from jsnnq.errors import InputError
-from jsnnq.networks.bnn import SIZES, BinaryResNet
-from jsnnq.networks.sew import SEWResNet
+from jsnnq.networks.bnn import SIZES
 from jsnnq.quantizers import Quantizer
 from jsnnq.quantizers.base import PLACES
+from jsnnq.study import build
 
 Quantizers = Mapping[str, Quantizer | tuple[Rule, ...]]
 """By place, one quantizer for the usual layers, or rules."""
@@ -82,7 +82,7 @@ def config(
         found = setting(found, path, value)
     for change in changes:
         found = override(found, change)
-    layers = (BinaryResNet if binary else SEWResNet).USUAL
+    layers = build.float_network(found.network, classes=2).usual if quantizers else {}
     rules: Any = {
         place: ((layers[place], one),) if isinstance(one, Quantizer) else one
         for place, one in (quantizers or {}).items()

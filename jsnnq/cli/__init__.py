@@ -1,4 +1,7 @@
-"""The command line: reads what was typed, calls the rooms below, nothing else."""
+"""The command line: reads what was typed, calls the rooms below, nothing else.
+
+What can be typed stands in `options`.
+"""
 
 import argparse
 import contextlib
@@ -10,8 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from jsnnq.cli.options import OUT_OF_TIME, parser
 from jsnnq.errors import InputError, check_compiler
-from jsnnq.options import OUT_OF_TIME, parser
 from jsnnq.runtime import hugepages
 
 
@@ -317,7 +320,3 @@ COMMANDS = {
     "report": _report,
     "prepare": _prepare,
 }
-
-
-if __name__ == "__main__":
-    sys.exit(main())

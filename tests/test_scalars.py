@@ -144,6 +144,17 @@ def test_what_is_no_whole_number_is_refused(wrong):
         jsnnq.uniform(wrong)
 
 
+@pytest.mark.parametrize("wrong", [4, (1, 2, 3), np.array([1, 2])])
+def test_a_window_that_is_no_pair_is_refused(wrong):
+    with pytest.raises(InputError, match="window is .*: a pair is needed"):
+        jsnnq.stompp(window=wrong)
+
+
+def test_an_order_without_a_hash_is_refused():
+    with pytest.raises(InputError, match="order is .*: a name or a tuple is needed"):
+        jsnnq.stompp(order=np.array([1, 0]))
+
+
 def test_a_traced_number_is_no_setting():
     with pytest.raises(InputError, match="clip is .*Tracer.*: a finite number above"):
         jax.jit(lambda clip: jsnnq.uniform(2, clip).init(None, jnp.ones(3)))(0.5)

@@ -134,7 +134,14 @@ class StoMPP(SignQuantizer):
         check_number("warmup", self.warmup, least=0)
         if self.tail is not None:
             check_number("tail", self.tail, least=0)
+        if not isinstance(self.order, str | tuple):
+            raise InputError(f"order is {self.order!r}: a name or a tuple is needed")
         if self.window is not None:
+            if not isinstance(self.window, tuple) or len(self.window) != 2:
+                raise InputError(
+                    f"window is {self.window!r}: a pair is needed, its first step and "
+                    "how many it has"
+                )
             start, length = self.window
             check_integer("start of the window", start, least=0)
             check_integer("length of the window", length)

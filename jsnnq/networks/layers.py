@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jsnnq import renamed
 from jsnnq.errors import InputError
 from jsnnq.networks.convolve import convolve
 from jsnnq.networks.neurons import Neuron, initial_decay, unroll
@@ -445,3 +446,8 @@ class Spiking(QuantizedLayer):
                 after = self.used.apply(seen, state, True)[1]
             self.remember(after)
         return spikes
+
+
+__getattr__ = renamed.answers(
+    Conv=("QuantConv", QuantConv), Dense=("QuantDense", QuantDense)
+)

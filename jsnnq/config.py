@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jsnnq import renamed
-from jsnnq.errors import InputError, choose
+from jsnnq.errors import InputError, as_python, choose, settle
 from jsnnq.networks.bnn import BRANCH_ACTIVATIONS as BRANCH_ACTIVATIONS
 from jsnnq.networks.bnn import BRANCH_KERNELS as BRANCH_KERNELS
 from jsnnq.networks.bnn import POINTWISE_ACTIVATIONS as POINTWISE_ACTIVATIONS
@@ -51,8 +51,15 @@ class Run(NamedTuple):
         return f"{self.name}/seed{self.seed}"
 
 
+class _Settings:
+    """What becomes Python's own numbers when it is written, whatever they were."""
+
+    def __post_init__(self):
+        settle(self)
+
+
 @dataclasses.dataclass(frozen=True)
-class NeuronConfig:
+class NeuronConfig(_Settings):
     """The neurons; see `jsnnq.networks.neurons.Neuron`.
 
     `alpha` is the width of the surrogate (`None`: its published default), and
@@ -71,7 +78,7 @@ class NeuronConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkConfig:
+class NetworkConfig(_Settings):
     """A spiking network; see `jsnnq.networks.sew.SEWResNet`.
 
     `dtype` is that of convolutions: `float32`, `bfloat16`, or `float64` where JAX
@@ -89,7 +96,7 @@ class NetworkConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class BinaryNetworkConfig:
+class BinaryNetworkConfig(_Settings):
     """A network without spikes; see `jsnnq.networks.bnn.BinaryResNet`.
 
     `activation` is that of full-precision activations (`None`: the published one).
@@ -104,7 +111,7 @@ class BinaryNetworkConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(_Settings):
     """How a network is trained.
 
     Attributes:
@@ -170,6 +177,7 @@ class Config:
     calibration: int = 256
 
     def __post_init__(self):
+        object.__setattr__(self, "calibration", as_python(self.calibration))
         for place in PLACES:
             object.__setattr__(self, place, _placed(getattr(self, place), place))
 

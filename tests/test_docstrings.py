@@ -15,12 +15,6 @@ KNOWN = {"jsnnq": jsnnq, "jax": jax, "jnp": jnp, "np": np}
 """What an example need not import."""
 
 
-LATER = ("workflow", "data.arrays")
-"""Rooms and packages whose names have no examples yet."""
-
-SHOWN = [name for name, (room, _) in NAMES.items() if not room.startswith(LATER)]
-
-
 def documented(name):
     """The docstring of a name; of a value, such as `identity`, that of its class."""
     value = getattr(jsnnq, name)
@@ -28,7 +22,7 @@ def documented(name):
     return inspect.getdoc(value if has_own else type(value)) or ""
 
 
-@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_public_name_has_an_example_that_is_true(name, tmp_path, monkeypatch):
     text = documented(name)
     assert "\nExample:\n    >>> " in text

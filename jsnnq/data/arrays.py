@@ -35,6 +35,11 @@ class DataSet:
         flip: whether training mirrors images at random.
         note: one sentence saying where the images come from and how they are split.
         class_names: in the order of the labels, where they are known.
+
+    Example:
+        >>> data = jsnnq.load_data("digits")
+        >>> data.classes, data.image_shape, len(data.train), len(data.test)
+        (10, (8, 8, 1), 1437, 360)
     """
 
     name: str

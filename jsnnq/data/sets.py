@@ -133,7 +133,7 @@ def hold_out(dataset: DataSet, count: int) -> DataSet:
         raise InputError(
             f"{dataset.name} stays on disk: images can be held out of sets in memory"
         )
-    if not 0 < check_integer("hold-out", count) < len(train):
+    if not 0 < (count := check_integer("hold-out", count)) < len(train):
         raise InputError(
             f"hold-out is {count}: {dataset.name} has {len(train):,} training images, "
             "of which some must be left"

@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jsnnq import renamed
-from jsnnq.errors import InputError
+from jsnnq.errors import InputError, settle
 from jsnnq.networks.convolve import convolve
 from jsnnq.networks.neurons import Neuron, initial_decay, unroll
 from jsnnq.quantizers.base import Quantizer, State, identity
@@ -49,6 +49,9 @@ class Rules:
     """
 
     rules: tuple[tuple[str, Quantizer], ...] = ()
+
+    def __post_init__(self):
+        settle(self)
 
     def __call__(self, path: str) -> Quantizer:
         """The quantizer of the layer at `path`."""

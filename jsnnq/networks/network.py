@@ -41,7 +41,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jsnnq.errors import InputError
+from jsnnq.errors import InputError, settle
 from jsnnq.networks.layers import QuantizedLayer, Rules
 from jsnnq.quantizers.base import PLACES, Quantizer
 from jsnnq.runtime.precision import check_dtype
@@ -128,6 +128,7 @@ class Network(nn.Module):
     timesteps = 1  # Without a type, since it becomes a field where there is time.
 
     def __post_init__(self):
+        settle(self)
         check_dtype(self.dtype)
         for place in PLACES:
             rules = getattr(self, place)

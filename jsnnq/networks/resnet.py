@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jsnnq.errors import InputError, check_integer, check_number, choose, settle
+from jsnnq.errors import InputError, check_integer, check_number, choose
 from jsnnq.networks.layers import BatchNorm, QuantConv, QuantDense, Rules, fold
 from jsnnq.networks.network import Layers, Network, Seen, Synapse
 from jsnnq.quantizers.base import Quantizer
@@ -181,7 +181,6 @@ class ResidualNetwork(Network):
     names_sources: ClassVar[bool] = True
 
     def __post_init__(self):
-        settle(self)
         choose("block", self.block, self.BLOCKS)
         choose("stem", self.stem, ("cifar", "imagenet"))
         check_integer("classes", self.classes)

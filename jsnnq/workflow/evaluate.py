@@ -43,6 +43,14 @@ def evaluate(
 
     Raises:
         InputError: there is no such split, or the network is another.
+
+    Example:
+        >>> data = jsnnq.load_data("synthetic")
+        >>> net = jsnnq.sew_resnet("sew_resnet8", classes=10, width=0.05)
+        >>> variables = net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+        >>> seen = jsnnq.evaluate(net, variables, data)
+        >>> seen.counts.images, seen.rates["sn1"].shape, seen.cost.weight_bits
+        (256, (192,), 104512)
     """
     check_fits(net, data)
     choose("policy", policy, POLICIES)

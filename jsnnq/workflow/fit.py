@@ -83,10 +83,9 @@ def fit(
         4
     """
     check_fits(net, data)
-    check_integer("epochs", epochs)
-    check_seed(seed)
+    epochs, seed = check_integer("epochs", epochs), check_seed(seed)
     steps_per_epoch = batches.steps_per_epoch(
-        len(data.train), check_integer("batch", batch)
+        len(data.train), batch := check_integer("batch", batch)
     )
     as_state = lambda training: State(
         training, net, data.preprocessing, data.image_shape
@@ -174,7 +173,15 @@ def train_state(
     start: State | Mapping[str, Any] | None = None,
     calibration: int = 256,
 ) -> TrainState:
-    """The state before the first `train_step`; its arguments are those of `fit`."""
+    """The state before the first `train_step`; its arguments are those of `fit`.
+
+    Example:
+        >>> import optax
+        >>> data, rule = jsnnq.load_data("synthetic"), optax.sgd(0.1)
+        >>> net = jsnnq.sew_resnet("sew_resnet8", classes=10, width=0.05)
+        >>> sorted(jsnnq.train_state(net, rule, data).variables)
+        ['batch_stats', 'params', 'quant']
+    """
     check_fits(net, data)
     variables = first_variables(
         net, data, seed=seed, given=start, calibration=calibration

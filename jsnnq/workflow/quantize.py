@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jsnnq.data.arrays import DataSet
-from jsnnq.errors import InputError, check_integer
+from jsnnq.errors import InputError, check_integer, check_seed
 from jsnnq.networks.layers import Rules
 from jsnnq.networks.network import Layers, Network, check_network, input_shape
 from jsnnq.networks.sew import check_quantizers
@@ -138,10 +138,19 @@ def calibrate(
     Raises:
         InputError: the state is of another architecture, a rule matches no layer, or a
             quantizer cannot start without training (StoMPP).
+
+    Example:
+        >>> data = jsnnq.load_data("synthetic")
+        >>> net = jsnnq.sew_resnet("sew_resnet8", classes=10, width=0.05)
+        >>> variables = net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+        >>> qnet = jsnnq.quantize(net, weights=jsnnq.lqnet(2))
+        >>> state = jsnnq.calibrate(qnet, variables, data, images=16)
+        >>> sorted(state.variables["quant"]["layer1_0"])
+        ['conv1', 'conv2']
     """
     check_fits(net, data)
     check_matches(rules_of(net), net.layers(input_shape(data.image_shape)))
-    check_integer("images", images)
+    images, seed = check_integer("images", images), check_seed(seed)
     return untrained(
         net, start(net, data, seed=seed, given=state, calibration=images), data
     )

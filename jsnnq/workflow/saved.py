@@ -41,6 +41,15 @@ def save(
 
     Raises:
         InputError: it cannot be written, or the state is none.
+
+    Example:
+        >>> data = jsnnq.load_data("synthetic")
+        >>> net = jsnnq.sew_resnet("sew_resnet8", classes=10, width=0.05)
+        >>> variables = net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+        >>> jsnnq.save("NET", net, jsnnq.calibrate(net, variables, data))
+        >>> again, state = jsnnq.load("NET")
+        >>> again == net
+        True
     """
     check_network(net)
     if not isinstance(state, State):
@@ -74,6 +83,16 @@ def load(
     Raises:
         InputError: there is no network, it is damaged or of a newer version, or one of
             your own is needed and not given, or is another.
+
+    Example:
+        >>> data = jsnnq.load_data("synthetic")
+        >>> net = jsnnq.sew_resnet("sew_resnet8", classes=10, width=0.05)
+        >>> variables = net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+        >>> jsnnq.save("NET", net, jsnnq.calibrate(net, variables, data))
+        >>> net, state = jsnnq.load("NET", network=net)
+        >>> logits, seen = net.apply(state.variables, state.inputs(data.test.images))
+        >>> logits.shape
+        (4, 256, 10)
     """
     path = folder_of(folder)
     metadata = checkpoint.read_metadata(path)

@@ -37,6 +37,14 @@ class State:
         network: whose variables they are.
         preprocessing: how it sees pixels.
         image_shape: of an input without the batch, `H W C` or, for frames, `T H W C`.
+
+    Example:
+        >>> data = jsnnq.load_data("synthetic")
+        >>> net = jsnnq.sew_resnet("sew_resnet8", classes=10, width=0.05)
+        >>> variables = net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+        >>> state = jsnnq.calibrate(net, variables, data)
+        >>> state.inputs(data.test.images).shape, int(state.step)
+        ((256, 8, 8, 1), 0)
     """
 
     training: TrainState

@@ -20,7 +20,7 @@ from jsnnq.training.step import Program, TrainState
 from jsnnq.workflow.freezing import scheduled
 from jsnnq.workflow.quantize import check_matches, rules_of
 from jsnnq.workflow.specification import specify
-from jsnnq.workflow.state import State, check_fits
+from jsnnq.workflow.state import State, check_architecture, check_fits
 from jsnnq.workflow.state import start as first_variables
 
 _WORTH_SHARING = 2**13
@@ -95,6 +95,8 @@ def fit(
     placed = scheduled(net, layers, epochs, steps_per_epoch)
     mesh = shared_by(devices, batch, data.image_shape)
     program = _program(placed, data, optimizer, batch, mesh)
+    if start is not None:
+        check_architecture(net, start, data.image_shape)
     folder = None if resume is None else Path(resume)
     if folder is not None:
         files.claim(

@@ -164,8 +164,7 @@ def start(
     if given is None:
         variables = initial_variables(net, streams.init, data.image_shape)
     else:
-        variables = given.variables if isinstance(given, State) else given
-        _check_architecture(net, variables, data.image_shape)
+        variables = check_architecture(net, given, data.image_shape)
     if net == net.bare:
         return {**variables, "quant": {}}
     before = given.network if isinstance(given, State) else None
@@ -192,8 +191,17 @@ def calibration_images(
     return data.preprocessing(jnp.asarray(images), dtype)
 
 
-def _check_architecture(net, variables, image_shape):
-    """Refuses variables that are not those of such a network."""
+def check_architecture(
+    net: Network,
+    given: State | Mapping[str, Any],
+    image_shape: tuple[int, ...],
+) -> Mapping[str, Any]:
+    """The variables that are given, if they are those of such a network.
+
+    Raises:
+        InputError: they belong to another architecture.
+    """
+    variables = given.variables if isinstance(given, State) else given
     shape = input_shape(image_shape)
     needed = jax.eval_shape(
         functools.partial(_initialize, net.bare, shape), jax.random.key(0)
@@ -210,3 +218,4 @@ def _check_architecture(net, variables, image_shape):
                     f"{leaf.shape} is needed: give a state of the same architecture, "
                     "trained on images of the same shape"
                 )
+    return variables

@@ -160,16 +160,37 @@ class QuantizedLayer(nn.Module):
         return 1, 0, 1
 
     def quantizer_state(self, shared: State = None) -> State:
-        """The state in use: an own one, or the one shared by the feeding kernel."""
-        if self.used.shared:
-            return shared
-        collection = "params" if self.used.trainable else "quant"
-        return self.get_variable(collection, STATE)
+        """The state in use: an own one, or the one shared by the feeding kernel.
+
+        Raises:
+            InputError: the variables have none.
+        """
+        if not self.used.shared:
+            collection = "params" if self.used.trainable else "quant"
+            shared = self.get_variable(collection, STATE)
+        if shared is None:
+            raise InputError(
+                f"the variables have no state for {self.used} of {self.at or 'a layer'}"
+                ": take those of jsnnq.calibrate or jsnnq.fit, which start quantizers; "
+                "init does not"
+            )
+        return shared
 
     def remember(self, state: State) -> None:
-        """Keeps what a training step learned for the next one."""
-        if not self.used.trainable and self.is_mutable_collection("quant"):
-            self.put_variable("quant", STATE, state)
+        """Keeps what a training step learned for the next one.
+
+        Raises:
+            InputError: it could not be kept.
+        """
+        if self.used.trainable or not jax.tree.leaves(state):
+            return
+        if not self.is_mutable_collection("quant"):
+            raise InputError(
+                f"with train=True {self.used} learns from what it sees, but nothing of "
+                "it is kept: apply the network with mutable=['batch_stats', 'quant'], "
+                "or with train=False"
+            )
+        self.put_variable("quant", STATE, state)
 
     @property
     def quantizes(self) -> bool:

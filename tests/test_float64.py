@@ -341,7 +341,9 @@ def test_a_float32_network_computes_in_float32_whatever_its_parameters(kind):
     network = program.network.clone(dtype=jnp.float32)
     short = dataclasses.replace(program, network=network)
     images, labels = map(jnp.asarray, _images())
-    after, numbers = step.jitted(short).update(state, images, labels, jax.random.key(0))
+    after, numbers = step.jitted(short).train_step(
+        state, images, labels, jax.random.key(0)
+    )
     assert {x.dtype for x in jax.tree.leaves(after.params)} == {jnp.dtype("float64")}
     assert numbers["loss"].dtype == jnp.float32
     exact = step.loss_and_changes(program, state, state.params, images, labels)[0]

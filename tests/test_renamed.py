@@ -10,6 +10,7 @@ import pytest
 
 import jsnnq
 from jsnnq import renamed
+from tests.programs import python
 
 OLD = """
 batching bnn budget build charts checkpoint claims compiling convolve cost default
@@ -138,3 +139,15 @@ def test_functions_of_the_version_before_answer_with_what_does_their_work():
     assert float(distance(np.array([0, 2]), np.array([1, 2]), total=2)) == 0.25
     with pytest.raises(AttributeError, match="no 'wasserstein_count'"):
         emd.wasserstein_count  # noqa: B018
+
+
+def test_an_old_room_whose_name_is_a_function_today_is_both():
+    code = (
+        "import warnings; warnings.simplefilter('ignore', DeprecationWarning)\n"
+        "import jsnnq; from jsnnq.evaluate import BATCH; print(BATCH)\n"
+        "try: jsnnq.evaluate(1, 2, 3)\n"
+        "except jsnnq.InputError as error: print(error)"
+    )
+    said = python(code).stdout.splitlines()
+    assert said[0] == "256"
+    assert said[1].startswith("net is a int")

@@ -28,7 +28,7 @@ from jsnnq.networks.quantize import at
 from jsnnq.runtime import checkpoint
 from jsnnq.study import build
 from jsnnq.workflow.evaluate import check_shape
-from jsnnq.workflow.saved import folder_of, load, save
+from jsnnq.workflow.saved import folder_of, load, no_network, save
 from jsnnq.workflow.state import abstract_variables, untrained
 
 
@@ -81,7 +81,7 @@ class Network(NamedTuple):
     seed: int
     dataset: DataSet
     label: str
-    data_name: str
+    data_name: str = ""
 
     def inputs(self, images: Any) -> Float[Array, "*T B H W C"]:
         """What the network takes: pixels of its data set, scaled and normalised.
@@ -125,6 +125,8 @@ def load_network(
     about = checkpoint.read_metadata(folder_of(path))
     config = from_dict(about["config"]) if "config" in about else None
     data_name = data_name or about.get("data") or (config and config.data)
+    if data_name is None and "network" not in about:
+        raise no_network(path)
     if data_name is None:
         raise InputError(
             f"{str(path)!r} does not say which data it was trained on: name them with "

@@ -97,10 +97,7 @@ def load(
     path = folder_of(folder)
     metadata = checkpoint.read_metadata(path)
     if "network" not in metadata:
-        raise InputError(
-            f"{str(folder)!r} is a checkpoint, but not of a finished network: give the "
-            "folder that 'jsnnq train', 'jsnnq study' or jsnnq.save made"
-        )
+        raise no_network(folder)
     if metadata["format"] > FORMAT:
         raise InputError(
             f"{str(folder)!r} was written by a newer version of jsnnq (format "
@@ -115,6 +112,14 @@ def load(
     )
     training = TrainState(jnp.int32(0), **variables, opt_state=())
     return net, State(training, net, preprocessing, shape)
+
+
+def no_network(folder: str | os.PathLike[str]) -> InputError:
+    """The refusal of a checkpoint that is something else."""
+    return InputError(
+        f"{str(folder)!r} is a checkpoint, but not of a finished network: give the "
+        "folder that 'jsnnq train', 'jsnnq study' or jsnnq.save made"
+    )
 
 
 def folder_of(folder: str | os.PathLike[str]) -> Path:

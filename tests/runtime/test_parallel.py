@@ -201,7 +201,7 @@ ROWS = {
 
 @pytest.fixture(autouse=True)
 def _always_worth_it(monkeypatch):
-    monkeypatch.setattr(build, "_WORTH_SHARING", 1)
+    monkeypatch.setattr("jsnnq.workflow.fit._WORTH_SHARING", 1)
 
 
 def test_small_images_are_not_worth_sharing(monkeypatch):
@@ -228,7 +228,7 @@ def two_steps(config, devices):
     for number in range(2):
         images, labels = split.read(np.arange(program.batch) + number * program.batch)
         key = jax.random.fold_in(jax.random.key(3), number)
-        state, seen = step.jitted(program).update(
+        state, seen = step.jitted(program).train_step(
             state, jnp.asarray(images), jnp.asarray(labels), key
         )
         said.append(jax.device_get(seen))

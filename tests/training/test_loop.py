@@ -279,7 +279,7 @@ def test_every_epoch_has_an_order_of_its_own():
         order = jax.random.permutation(jax.random.fold_in(stream, epoch), len(labels))
         rows = np.asarray(order)[:128]
         step_key = jax.random.fold_in(keys(0).augment, STEPS)
-        _, numbers = jitted(program).update(
+        _, numbers = jitted(program).train_step(
             trained("float")[0], images[rows], labels[rows], step_key
         )
         return numbers["loss"]

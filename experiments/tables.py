@@ -8,7 +8,7 @@ are drawn again, so that all of them say what today's code reads in the numbers.
 
 import json
 import statistics
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,23 +52,48 @@ PLOTS = FIGURES | {
     "inside_bwn_resnet-18.png": "inside a BWN while it trains",
 }
 HEAD = """\
-# The papers' tables
+# Experiments
 
-One line for each table: our numbers, the paper's with the grade of their evidence (P:
-the paper itself, S: summaries by others; what they were published for where that is not
-this table), where ours were made and what that cost. Accuracies are those of the last
-epoch on the test images, means over seeds (with their range, and how many). An EMD
-stands beside its control: the drift is the EMD of the float network that was fine-tuned
-as long.
+What was measured, beside what the papers published. This page is written by
+`python -m experiments.tables` from the results in the folders. What the results say, in
+words and with the default study, is written by hand: [results.md](results.md). Guides:
+[commands](guides/commands.md), [choices](guides/choices.md),
+[reliability](guides/reliability.md), [performance](guides/performance.md).
+"""
+OVERVIEW = """\
+## Overview
 
-Status: `reproduced`, `partly` and `not reproduced` compare equal networks on equal
-data: accuracies within a point or the range of our seeds, EMDs within that range and
-the control's. `reduced` is a smaller network or training, which shows directions and
-hits no target; `run` is a table of which nothing is published; `not run` has no results
-yet, and names rows without them. Claims are read as `jsnnq.report.comparisons` and the
+One line for each table: its experiment, the report of what was run of it, and how it
+stands to the paper's.
+
+- `reproduced`, `partly`, `not reproduced`: equal networks on equal data. Accuracies are
+  compared within a point or the range of our seeds, EMDs within that range and the
+  control's.
+- `reduced`: a smaller network or training, which shows directions and hits no target.
+- `run`: nothing is published of it.
+- `not run`: no results yet.
+
+| table | made on | status |
+|---|---|---|
+"""
+READING = """\
+## How to read the tables
+
+- *Accuracy* is that of the last epoch on the test images: the mean over seeds, with
+  their range.
+- *Beside its control*: an EMD stands beside the drift (the EMD of the float network
+  that was fine-tuned as long) or the floor (the EMD between float networks of different
+  seeds), a binary network beside the straight-through estimator (STE). Neurons are dead
+  that fire in less than 5 % of all timesteps.
+- *Paper* is what was published, with the grade of its evidence: P is the paper itself,
+  S are summaries by others. What was published of another network or data set says so.
+- *Status* is that of the overview, row by row; `diverged` had numbers that were not
+  finite.
+
+Of a large grid the rows are shown of which something is published, or that are not run;
+its report has them all. A table that is not run and of which nothing is published
+stands in the overview alone. Claims are read as `jsnnq.report.comparisons` and the
 `claims.py` of each folder say; one seed decides nothing.
-
-This page is written by `python -m experiments.tables` from the results in the folders.
 """
 ELSEWHERE = """\
 ## Known, and not here
@@ -136,12 +161,15 @@ def overview() -> str:
         family: {path: load_experiment(path) for path in experiments_of(family)}
         for family in FAMILIES
     }
-    parts = [HEAD]
+    parts = [HEAD, OVERVIEW.rstrip()]
+    parts += [_line(path, one) for each in found.values() for path, one in each.items()]
+    parts += ["", READING]
     for family, experiments in found.items():
         parts.append(f"## {FAMILIES[family]}\n")
-        parts.append("| table | rows | ours | paper | made on | status |")
-        parts.append("|---|---|---:|---:|---|---|")
-        parts += [_line(path, experiment) for path, experiment in experiments.items()]
+        parts.append("| table | row | accuracy | beside its control | paper | status |")
+        parts.append("|---|---|---:|---:|---:|---|")
+        for path, experiment in experiments.items():
+            parts += _rows(path, experiment)
         parts.append("")
         for path in experiments:
             parts += claims_on([path])
@@ -174,32 +202,45 @@ def results_of(path: Path) -> dict[str, Any] | None:
 
 
 def _line(path: Path, experiment: Experiment) -> str:
+    """A table in the overview."""
     results = results_of(path)
     study = read(results) if results else None
-    names = _shown(experiment, study)
+    made = _made(results)
+    if results:
+        report = (folder(path) / "report.md").relative_to(ROOT)
+        made = f"[{made}]({report.as_posix()})"
     cells = [
         f"[{path.stem}]({path.parent.name}/{path.name}): {experiment.title}",
-        _stacked(f"`{name}`" for name in names),
-        _stacked(_ours(study, name) for name in names),
-        _stacked(_published(experiment.paper.get(name)) for name in names),
-        _made(results, experiment),
+        made,
         f"`{status(path, experiment, study)}`",
     ]
     return f"| {' | '.join(cells)} |"
 
 
+def _rows(path: Path, experiment: Experiment) -> list[str]:
+    """The rows of a table, one a line."""
+    results = results_of(path)
+    study = read(results) if results else None
+    return [
+        f"| {path.stem} | `{name}` | {_accuracy(study, name)} "
+        f"| {_beside_control(study, name)} | {_published(experiment.paper.get(name))} "
+        f"| `{row_status(path, experiment, study, name)}` |"
+        for name in _shown(experiment, study)
+    ]
+
+
 def _shown(experiment: Experiment, study: Results | None) -> list[str]:
-    """The rows to show: published ones; those that were run, unless they are many."""
-    known, run = experiment.paper, {g.name for g in study.groups} if study else set()
-    if len(experiment.rows) <= MANY or not known:
-        shown = [name for name in experiment.rows if name in known or name in run]
-    else:
-        shown = list(known)
-    return shown or list(experiment.rows)[:2]
+    """The rows to show: published ones and, of a study, the others too.
 
-
-def _stacked(lines: Iterable[str]) -> str:
-    return "<br>".join(lines)
+    Of many rows those that were run and of which nothing is published are left out.
+    """
+    known, every = experiment.paper, list(experiment.rows)
+    if study is None:
+        return [name for name in every if name in known]
+    run = {group.name for group in study.groups}
+    if len(every) <= MANY or not known:
+        return every
+    return [name for name in every if name in known or name not in run]
 
 
 def _group(study: Results | None, name: str):
@@ -207,24 +248,31 @@ def _group(study: Results | None, name: str):
     return next((group for group in groups if group.name == name), None)
 
 
-def _ours(study: Results | None, name: str) -> str:
+def _accuracy(study: Results | None, name: str) -> str:
+    group = _group(study, name)
+    values = group.values("accuracy") if group else []
+    if not values:
+        return "–"
+    return f"{100 * statistics.fmean(values):.1f} % ({_spread(values)})"
+
+
+def _beside_control(study: Results | None, name: str) -> str:
+    """Gain on the estimator, EMD beside drift or floor, and dead neurons."""
     group = _group(study, name)
     if study is None or group is None:
         return "–"
-    values, emd = group.values("accuracy"), group.mean("emd.mean")
-    if not values:
-        return "–"
-    words = f"{100 * statistics.fmean(values):.1f} % ({_spread(values)})"
+    words = []
     gain = study.gain(group) if study.is_binary else None
     if gain is not None and group.method != "STE":
-        words += f", {points(gain)} on STE"
+        words.append(f"{points(gain)} on STE")
+    emd = group.mean("emd.mean")
     if emd is not None and (ratio := study.ratio(group)) is not None:
         control = study.control(group.start)
-        words += f", EMD {emd:.4f}{_range(group.values('emd.mean'), '.4f')}"
-        words += f" = {ratio:.1f} × {control.word if control else ''}"
+        said = f"EMD {emd:.4f}{_range(group.values('emd.mean'), '.4f')}"
+        words.append(f"{said} = {ratio:.1f} × {control.word if control else ''}")
     if shares := [100 * share for share in group.values("dead")]:
-        words += f", dead {statistics.fmean(shares):.1f} %{_range(shares, '.1f')}"
-    return words
+        words.append(f"dead {statistics.fmean(shares):.1f} %{_range(shares, '.1f')}")
+    return ", ".join(words) or "–"
 
 
 def _range(values: Sequence[float], form: str) -> str:
@@ -235,8 +283,8 @@ def _range(values: Sequence[float], form: str) -> str:
 def _spread(values: Sequence[float]) -> str:
     """The range over seeds, and how many there are."""
     if len(values) == 1:
-        return "1"
-    return f"{100 * min(values):.1f}–{100 * max(values):.1f}, {len(values)}"
+        return "1 seed"
+    return f"{100 * min(values):.1f}–{100 * max(values):.1f}, {len(values)} seeds"
 
 
 def _published(known: Mapping[str, Any] | None) -> str:
@@ -259,21 +307,12 @@ def _published(known: Mapping[str, Any] | None) -> str:
     return f"{', '.join(said)} ({source}){own}"
 
 
-def _made(results: Mapping[str, Any] | None, experiment: Experiment) -> str:
+def _made(results: Mapping[str, Any] | None) -> str:
     if results is None:
         return "–"
     hours = sum(row["wall_s"] for row in results["rows"]) / 3600
-    jobs = len(results["rows"])
-    words = f"{results['provenance']['device']}, {jobs} runs, {hours:.1f} h"
-    done = {row["name"] for row in results["rows"]}
-    lost = {run.name for run in read(results).diverged} - done
-    for said, names in (
-        ("diverged", lost),
-        ("`not run`", experiment.rows.keys() - done - lost),
-    ):
-        listed = [f"`{name}`" for name in experiment.rows if name in names]
-        words += f"; {said}: {', '.join(listed)}" if listed else ""
-    return words
+    device, jobs = results["provenance"]["device"], len(results["rows"])
+    return f"{device}, {jobs} runs, {hours:.1f} h"
 
 
 def status(path: Path, experiment: Experiment, study: Results | None) -> str:
@@ -282,23 +321,37 @@ def status(path: Path, experiment: Experiment, study: Results | None) -> str:
         return "not run"
     if is_small(path):
         return "reduced"
-    known = {
-        name: values
-        for name, values in experiment.paper.items()
-        if values.keys() & {"accuracy", "gain"} and not values.get("of")
-    }
-    hits = [
-        _is_hit(study, group, known[name])
-        for name in known
-        if (group := _group(study, name)) and group.values("accuracy")
-    ]
+    known = [name for name in experiment.paper if _target(experiment, name)]
     if not known:
         return "run"
-    if not hits:
-        return "not run"
-    if not any(hits):
-        return "not reproduced"
-    return "reproduced" if all(hits) and len(hits) == len(known) else "partly"
+    found = {row_status(path, experiment, study, name) for name in known}
+    if found == {"reproduced"}:
+        return "reproduced"
+    if "reproduced" in found:
+        return "partly"
+    return "not reproduced" if "not reproduced" in found else "not run"
+
+
+def row_status(
+    path: Path, experiment: Experiment, study: Results | None, name: str
+) -> str:
+    """How a row of ours stands to the paper's."""
+    group = _group(study, name)
+    if study is None or group is None or not group.values("accuracy"):
+        lost = study is not None and any(run.name == name for run in study.diverged)
+        return "diverged" if lost else "not run"
+    if is_small(path):
+        return "reduced"
+    if (known := _target(experiment, name)) is None:
+        return "run"
+    return "reproduced" if _is_hit(study, group, known) else "not reproduced"
+
+
+def _target(experiment: Experiment, name: str) -> Mapping[str, Any] | None:
+    """What is published of a row itself, not of something else."""
+    known = experiment.paper.get(name, {})
+    measured = known.keys() & {"accuracy", "gain"}
+    return known if measured and not known.get("of") else None
 
 
 def _is_hit(study: Results, group: Group, known: Mapping[str, Any]) -> bool:

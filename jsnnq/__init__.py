@@ -28,7 +28,7 @@ def __getattr__(name: str) -> Any:
     if name == "step":
         raise AttributeError(
             "jsnnq.step is called jsnnq.stream, one timestep of a network; a step of "
-            "training is jsnnq.training.step.train_step"
+            "training is jsnnq.train_step"
         )
     if name in __all__:
         check_compiler()

@@ -7,6 +7,8 @@ from .analysis.emd import matched as matched
 from .analysis.emd import wasserstein as wasserstein
 from .analysis.firing import rates as rates
 from .config import Config as Config
+from .data.arrays import DataSet as DataSet
+from .data.arrays import from_arrays as from_arrays
 from .data.sets import load_data as load_data
 from .errors import InputError as InputError
 from .networks.bnn import BinaryResNet as BinaryResNet
@@ -28,3 +30,12 @@ from .quantizers.stompp import stompp as stompp
 from .quantizers.uniform import uniform as uniform
 from .study.runner import Study as Study
 from .study.saved import load_network as load_network
+from .workflow.evaluate import evaluate as evaluate
+from .workflow.fit import fit as fit
+from .workflow.fit import train_state as train_state
+from .workflow.fit import train_step as train_step
+from .workflow.quantize import calibrate as calibrate
+from .workflow.quantize import quantize as quantize
+from .workflow.saved import load as load
+from .workflow.saved import save as save
+from .workflow.state import State as State

@@ -13,32 +13,21 @@ before anything compiles.
 
 import ast
 import dataclasses
+import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jsnnq import renamed
-from jsnnq.errors import InputError
+from jsnnq.errors import InputError, as_python, choose, settle
+from jsnnq.networks.bnn import BRANCH_ACTIVATIONS as BRANCH_ACTIVATIONS
+from jsnnq.networks.bnn import BRANCH_KERNELS as BRANCH_KERNELS
+from jsnnq.networks.bnn import POINTWISE_ACTIVATIONS as POINTWISE_ACTIVATIONS
+from jsnnq.networks.bnn import POINTWISE_KERNELS as POINTWISE_KERNELS
+from jsnnq.networks.sew import ALL_NEURONS as ALL_NEURONS
+from jsnnq.networks.sew import HIDDEN_KERNELS as HIDDEN_KERNELS
 from jsnnq.quantizers import STE, LQNet, Mint, Quantizer, SnnTorch, StoMPP, Uniform
 from jsnnq.quantizers.base import PLACES
-
-HIDDEN_KERNELS = r"layer\d+_\d+/(conv\d|downsample_conv)"
-"""Kernels of the residual blocks: all but the first convolution and the classifier."""
-
-ALL_NEURONS = r".*sn\d?"
-"""Every neuron layer."""
-
-BRANCH_KERNELS = r"layer\d+_\d+/conv\d"
-"""Kernels of the residual branches: those that binary networks make signs."""
-
-BRANCH_ACTIVATIONS = r"layer\d+_\d+/act\d"
-"""What those kernels read."""
-
-POINTWISE_KERNELS = r"(layer\d+_\d+|head)/conv[13]"
-"""The 1x1 convolutions of MobileNetV2."""
-
-POINTWISE_ACTIVATIONS = r"(layer\d+_\d+|head)/act[13]"
-"""What those read."""
 
 STARTS = ("scratch", "checkpoint", "post-training")
 
@@ -49,7 +38,7 @@ Rule = tuple[str, Quantizer | None]
 METHODS: dict[str, type] = {
     one.__name__.lower(): one for one in (Uniform, LQNet, SnnTorch, Mint, STE, StoMPP)
 }
-"""The quantizers a config can name, as they are written into files."""
+"""The quantizers a config can name, as they are written into files and typed."""
 
 
 class Run(NamedTuple):
@@ -62,8 +51,15 @@ class Run(NamedTuple):
         return f"{self.name}/seed{self.seed}"
 
 
+class _Settings:
+    """What becomes Python's own numbers when it is written, whatever they were."""
+
+    def __post_init__(self):
+        settle(self)
+
+
 @dataclasses.dataclass(frozen=True)
-class NeuronConfig:
+class NeuronConfig(_Settings):
     """The neurons; see `jsnnq.networks.neurons.Neuron`.
 
     `alpha` is the width of the surrogate (`None`: its published default), and
@@ -82,7 +78,7 @@ class NeuronConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkConfig:
+class NetworkConfig(_Settings):
     """A spiking network; see `jsnnq.networks.sew.SEWResNet`.
 
     `dtype` is that of convolutions: `float32`, `bfloat16`, or `float64` where JAX
@@ -100,7 +96,7 @@ class NetworkConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class BinaryNetworkConfig:
+class BinaryNetworkConfig(_Settings):
     """A network without spikes; see `jsnnq.networks.bnn.BinaryResNet`.
 
     `activation` is that of full-precision activations (`None`: the published one).
@@ -115,7 +111,7 @@ class BinaryNetworkConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(_Settings):
     """How a network is trained.
 
     Attributes:
@@ -164,6 +160,11 @@ class Config:
     Raises:
         InputError: rules are no pairs of a pattern and a quantizer, or a quantizer
             has no meaning in its place.
+
+    Example:
+        >>> config = jsnnq.Config(weights=((r"layer.*/conv1", jsnnq.uniform(2)),))
+        >>> config.kind, config.network.name
+        ('quantized', 'sew_resnet8')
     """
 
     data: str = "digits"
@@ -176,6 +177,7 @@ class Config:
     calibration: int = 256
 
     def __post_init__(self):
+        object.__setattr__(self, "calibration", as_python(self.calibration))
         for place in PLACES:
             object.__setattr__(self, place, _placed(getattr(self, place), place))
 
@@ -232,11 +234,23 @@ def override(config: Config, typed: str) -> Config:
     path, equals, text = typed.partition("=")
     if not equals:
         raise InputError(f"--set {typed!r}: NAME=VALUE is needed, as training.rate=0.1")
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        value = text
+    return setting(config, path, _value(text))
+
+
+def setting(config: Config, path: str, value: Any) -> Config:
+    """The config with another value in the field at a path, `network.neuron.tau`.
+
+    Raises:
+        InputError: there is no such field, or the value is of another kind.
+    """
     return _with(config, path.split("."), value, path)
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _with(config: Any, path: Sequence[str], value: Any, said: str) -> Any:
@@ -251,12 +265,62 @@ def _with(config: Any, path: Sequence[str], value: Any, said: str) -> Any:
     elif inner or dataclasses.is_dataclass(known):
         raise InputError(f"{said!r} is no single setting: name one, as training.rate")
     else:
-        kinds = typing.get_args(fields[name].type) or (fields[name].type,)
-        whole = type(value) is int and float in kinds
-        if type(value) not in kinds and not whole:
-            words = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
-            raise InputError(f"{said} is {value!r}: {words} is needed")
+        _check_kind(said, value, fields[name].type)
     return dataclasses.replace(config, **{name: value})
+
+
+def _check_kind(said: str, value: Any, annotation: Any) -> None:
+    """Refuses a value that is not of the kind a field is annotated with."""
+    is_union = isinstance(annotation, types.UnionType)
+    kinds = typing.get_args(annotation) if is_union else (annotation,)
+    if not any(_fits(value, kind) for kind in kinds):
+        # A generic alias has the name of what it is an alias of.
+        words = [x.__name__ if isinstance(x, type) else str(x) for x in kinds]
+        raise InputError(f"{said} is {value!r}: {' or '.join(words)} is needed")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if typing.get_origin(kind) is tuple and isinstance(value, tuple):
+        items = typing.get_args(kind)
+        if items[-1] is Ellipsis:
+            items = items[:1] * len(value)
+        return len(items) == len(value) and all(map(_fits, value, items))
+    return type(value) is kind or (kind is float and type(value) is int)
+
+
+def read_quantizer(typed: str) -> Quantizer:
+    """The quantizer that was typed as `NAME[:BITS][:SETTING=VALUE]...`.
+
+    Args:
+        typed: a name of `METHODS`, its bits if it has some, and settings whose values
+            are as Python writes them; what Python cannot read is text. For example
+            `lqnet:2`, `uniform:4:grid=unsigned`, `stompp:order=(1,0,2)`.
+
+    Raises:
+        InputError: there is no such quantizer or setting, or a value cannot be used.
+    """
+    name, *parts = typed.split(":")
+    choose("quantizer", name, METHODS)
+    fields = {field.name: field for field in dataclasses.fields(METHODS[name])}
+    if parts and "=" not in parts[0] and "bits" in fields:
+        parts[0] = f"bits={parts[0]}"
+    given = {}
+    for part in parts:
+        setting, equals, text = part.partition("=")
+        if not equals:
+            raise InputError(
+                f"{typed!r} has {part!r} where SETTING=VALUE is needed: {name} has the "
+                f"settings {', '.join(fields)}"
+            )
+        choose(f"setting of {name}", setting, fields)
+        if setting in given:
+            raise InputError(f"{typed!r} sets {setting} twice: set it once")
+        value = _value(text)
+        given[setting] = tuple(value) if isinstance(value, list) else value
+        _check_kind(f"{setting} of {name}", given[setting], fields[setting].type)
+    if "bits" in fields and "bits" not in given:
+        raise InputError(f"{typed!r} does not say its bits: say them, as {name}:4")
+    return METHODS[name](**given)
 
 
 def to_dict(config: Any) -> Any:

@@ -6,14 +6,25 @@ to do. The command line prints that sentence and exits with status 2; any other
 exception is a defect of jsnnq and keeps its traceback.
 """
 
+import dataclasses
 import functools
 import importlib.metadata
 import math
+import numbers
 from collections.abc import Iterable
+from typing import Any
 
 
 class InputError(ValueError):
-    """What was given cannot be used; the message says why and what to do."""
+    """What was given cannot be used; the message says why and what to do.
+
+    Example:
+        >>> try:
+        ...     jsnnq.uniform(9)
+        ... except jsnnq.InputError as error:
+        ...     print(error)
+        uniform (even) got bits=9: an integer from 1 to 8 is needed
+    """
 
 
 WRONG_COMPILERS = {
@@ -64,8 +75,36 @@ def choose(what: str, given: object, accepted: Iterable[str]) -> None:
         )
 
 
+def as_python(value: Any) -> Any:
+    """A setting with Python's own numbers, which compare, hash and print alike.
+
+    A scalar of NumPy, or an array without axes of NumPy or JAX, is a number. Lists
+    become tuples, which have a hash. Anything else, a traced number too, stays as it
+    is.
+    """
+    if type(value) in (tuple, list):  # No named tuple, which keeps its names.
+        return tuple(as_python(item) for item in value)
+    # Asked for in words: importing NumPy takes longer than a command's help.
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        try:
+            value = value.item()
+        except TypeError:  # A traced number has no value yet.
+            return value
+    if isinstance(value, numbers.Real) and not isinstance(value, int | float):
+        return float(value)  # `item` of a long double is one again.
+    return value
+
+
+def settle(settings: Any) -> None:
+    """Gives a dataclass that is being made its settings `as_python` has them."""
+    for field in dataclasses.fields(settings):
+        value = as_python(getattr(settings, field.name))
+        # The way a frozen dataclass sets its fields itself.
+        object.__setattr__(settings, field.name, value)
+
+
 def check_number(
-    name: str, value: object, *, above: float | None = None, least: float | None = None
+    name: str, value: Any, *, above: float | None = None, least: float | None = None
 ) -> float:
     """Returns `value` as a float if it is a finite number in range.
 
@@ -78,6 +117,7 @@ def check_number(
     Raises:
         InputError: it is no number, not finite, or out of range.
     """
+    value = as_python(value)
     bound = f" above {above}" if above is not None else ""
     bound += f" from {least}" if least is not None else ""
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -87,12 +127,25 @@ def check_number(
     raise InputError(f"{name} is {value!r}: a finite number{bound} is needed")
 
 
-def check_integer(name: str, value: object, least: int = 1) -> int:
-    """Returns `value` if it is an integer of at least `least`.
+def check_seed(seed: Any) -> int:
+    """Returns a seed, unless JAX would take it for another one.
+
+    Raises:
+        InputError: it is no integer from 0 to 2^32 - 1.
+    """
+    # JAX would take a larger one modulo 2^32.
+    if (seed := check_integer("seed", seed, least=0)) >= 2**32:
+        raise InputError(f"seed is {seed}: an integer from 0 to {2**32 - 1} is needed")
+    return seed
+
+
+def check_integer(name: str, value: Any, least: int = 1) -> int:
+    """Returns `value` as an int if it is an integer of at least `least`.
 
     Raises:
         InputError: it is not.
     """
+    value = as_python(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InputError(f"{name} is {value!r}: an integer from {least} is needed")
     return value

@@ -56,6 +56,18 @@ ELSEWHERE = {"binary": "experiments.stompp.base"}
 """Rooms of a paper, which stand beside its experiments."""
 
 
+FUNCTIONS = {"evaluate": "jsnnq.workflow.evaluate"}
+"""Rooms whose name is that of a function today, by where it stands."""
+
+
+class _Function(types.ModuleType):
+    """Such a room; once it is imported it stands where the function stood."""
+
+    def __call__(self, *given, **named):
+        name = self.__name__.removeprefix("jsnnq.")
+        return getattr(importlib.import_module(FUNCTIONS[name]), name)(*given, **named)
+
+
 def attributes_of(room: str, *names: str) -> Callable[[str], Any]:
     """A module's `__getattr__`, for what moved from it to another room.
 
@@ -110,7 +122,8 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         today = f"jsnnq.{ROOMS[name]}" if name in ROOMS else ELSEWHERE[name]
         room = _room(today, spec.name)
         _warn(spec.name, today)
-        module = types.ModuleType(spec.name, room.__doc__)
+        made = _Function if name in FUNCTIONS else types.ModuleType
+        module = made(spec.name, room.__doc__)
         vars(module)["__getattr__"] = lambda attribute: getattr(room, attribute)
         return module
 

@@ -1,6 +1,7 @@
 """The command line: what it prints, what it refuses, and that it refuses cleanly."""
 
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import os
@@ -10,23 +11,45 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import jax
 import numpy as np
 import pytest
 from scipy import stats
 
+import jsnnq
 from jsnnq import cli
-from jsnnq.config import to_dict
-from jsnnq.data import sets
-from jsnnq.study import build, run, runner
+from jsnnq.analysis import cost, firing
+from jsnnq.cli import options
+from jsnnq.config import (
+    METHODS,
+    Config,
+    LQNet,
+    NetworkConfig,
+    NeuronConfig,
+    TrainingConfig,
+    Uniform,
+    to_dict,
+)
+from jsnnq.data import prepare, sets
+from jsnnq.errors import InputError
+from jsnnq.networks import bnn, sew
+from jsnnq.networks.neurons import Neuron
+from jsnnq.networks.sew import ALL_NEURONS, HIDDEN_KERNELS
+from jsnnq.runtime.files import read_json
+from jsnnq.study import build, quantization, recipe, run, runner
 from jsnnq.study.budget import OutOfTime
+from jsnnq.study.optimizer import optimizer
 from jsnnq.study.saved import save_network
+from jsnnq.training.monitor import Monitor
+from jsnnq.workflow.state import initial_variables, untrained
 from tests.commands import SMALL_NETWORK, Finished, done, enter, refused
 from tests.tiny import (
     EXPERIMENT,
     ORDER,
     SMALL,
+    digits,
     diverging,
     fake_execute,
     few_digits,
@@ -37,7 +60,9 @@ from tests.tiny import (
     tree,
 )
 
-COMMANDS = ("study", "train", "evaluate", "compare", "report", "prepare")
+COMMANDS = tuple(cli.COMMANDS)
+TUNED = ("--epochs", 1, "--batch", 128, "--quiet")
+BOTH = ("--weights", "lqnet:2", "--membranes", "uniform:4:grid=unsigned")
 
 
 @pytest.fixture
@@ -56,6 +81,13 @@ def networks(tmp_path_factory):
         out = folder / str(seed)
         assert str(out) in done("train", *SMALL_NETWORK, "--seed", seed, "--out", out)
     return folder
+
+
+@pytest.fixture(scope="module")
+def quantized(networks, tmp_path_factory):
+    """The first of them, quantized beside its control, and what that printed."""
+    out = tmp_path_factory.mktemp("quantized") / "net"
+    return out, done("quantize", networks / "0", *BOTH, *TUNED, "--out", out)
 
 
 @pytest.fixture
@@ -79,8 +111,73 @@ def test_help_of_a_command_explains_every_option(command):
     found = done(command, "--help")
     assert f"jsnnq {command}" in found
     assert re.search(r"^  (--?[a-z][\w-]*.*)$", found, re.MULTILINE)
-    (choices,) = (a.choices for a in cli._parser()._actions if a.choices)
-    assert all(action.help for action in choices[command]._actions)
+    made = options.parser(cli.COMMANDS)
+    (below,) = (a.choices for a in made._actions if isinstance(a.choices, dict))
+    assert all(action.help for action in below[command]._actions)
+    assert "--quiet" in found
+    assert not re.search(r"default: (None|False|\[\])", found)
+
+
+def test_help_imports_nothing_large():
+    code = "import sys\nfrom jsnnq import cli\ntry: cli.main(['--help'])\n"
+    code += "except SystemExit: print({'jax', 'numpy', 'rich'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], check=True, stdout=PIPE)
+    assert found.stdout.endswith(b"set()\n")
+
+
+def test_names_that_are_offered_are_those_that_exist():
+    offered = {what: set(names) for what, names in options.ACCEPTED.items()}
+    assert offered["network"] == {*sew.SIZES, *bnn.SIZES}
+    assert offered["connect"] == {*sew.CONNECTS}
+    assert offered["dtype"] == {*build.DTYPES}
+    assert offered["keep"] == {*runner.KEEP}
+    assert offered["policy"] == {*cost.POLICIES}
+    assert offered["unit"] == {*firing.UNITS}
+    assert offered["set"] == {*prepare.PUBLISHED}
+    assert {*options.METHODS} == {*METHODS}
+    for name, make in (
+        ("neuron", lambda x: Neuron(kind=x)),
+        ("stem", lambda x: sew.sew_resnet("sew_resnet8", classes=2, stem=x)),
+        ("optimizer", lambda x: optimizer(TrainingConfig(optimizer=x), 1)),
+    ):
+        with pytest.raises(InputError, match=f"unknown {name}") as refusal:
+            make("none")
+        assert offered[name] == {*re.findall("'(\\w+)'", str(refusal.value))[1:]}
+        assert all(map(make, offered[name]))
+
+
+def test_what_help_calls_usual_is_trained():
+    made = options.parser(cli.COMMANDS).parse_args(["train"])
+    found = recipe.config(made.usual, None, {})
+    for path, value in made.usual.items():
+        assert functools.reduce(getattr, path.split("."), found) == value
+    made = options.parser(cli.COMMANDS).parse_args("quantize NET --out Q".split())
+    assert TrainingConfig(**made.usual) == TrainingConfig(epochs=3, batch=64, rate=0.03)
+
+
+def completed(*words):
+    """What bash offers for the last of these words."""
+    if shutil.which("bash") is None:
+        pytest.skip("there is no bash here")
+    typed = " ".join(f"'{word}'" for word in words)
+    script = done("--print-completion", "bash")
+    script += f"COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}\n"
+    script += "_shtab_jsnnq; echo ${COMPREPLY[@]}"
+    told = subprocess.run(["bash"], input=script, check=True, stdout=PIPE, text=True)
+    return told.stdout.split()
+
+
+def test_a_shell_completes_what_may_be_typed(here):
+    assert completed("jsnnq", "qu") == ["quantize"]
+    assert "--post-training" in completed("jsnnq", "quantize", "NET", "--p")
+    assert completed("jsnnq", "train", "--connect", "") == ["add", "and", "iand"]
+    assert completed("jsnnq", "train", "--network", "sew_resnet3") == ["sew_resnet34"]
+    (here / "NET").mkdir()
+    assert completed("jsnnq", "quantize", "N") == ["NET"]
+    assert completed("jsnnq", "--print-completion", "z") == ["zsh"]
+    for shell in ("zsh", "tcsh"):
+        assert "quantize" in done("--print-completion", shell)
+    assert "unknown shell 'elvish'" in refused("--print-completion", "elvish")
 
 
 def test_version_names_what_decides_a_result():
@@ -166,15 +263,209 @@ def test_networks_of_other_images_are_not_compared(networks, here):
     save_arrays(here / "colours", train=part, test=part)
     config = dataclasses.replace(SMALL, data=str(here / "colours"))
     dataset = sets.load(config.data)
-    state = run.start(build.program(config, dataset), config, dataset, seed=0)
+    program = build.program(config, dataset)
+    variables = run.start(program, config, dataset, seed=0).variables
     other = here / "other"
-    save_network(other / "checkpoint", state.variables(), config, dataset)
+    save_network(other / "checkpoint", program.network, variables, config, dataset)
     for pair in ((networks / "0", other), (other, networks / "0")):
         sentence = refused("compare", *pair)
         assert "one architecture" in sentence
         assert "conv1" in sentence
     sentence = refused("evaluate", networks / "0", "--data", here / "colours")
-    assert "conv1/kernel" in sentence
+    assert re.search(r"trained on images of \(8, 8, 1\) .* has \(8, 8, 3\)", sentence)
+    typed = ("--data", here / "colours", "--weights", "ste", "--out", here / "new")
+    assert sentence == refused("quantize", networks / "0", *typed)
+    assert not (here / "new").exists()
+
+
+# Quantize.
+
+
+def lines_of(printed):
+    """The cells behind the first of each line of tables, by that cell."""
+    return {x.split()[0]: x.split()[1:] for x in printed.splitlines() if x.split()}
+
+
+def test_quantize_prints_what_evaluate_and_compare_find(networks, quantized):
+    out, printed = quantized
+    result = json.loads((out / "result.json").read_text())
+    found = lines_of(printed)
+    places = {"float": networks / "0", "control": out / "control", "quantized": out}
+    for kind, place in places.items():
+        told = json.loads(done("evaluate", place))
+        assert result[kind]["accuracy"] == told["accuracy"]
+        assert result[kind]["cost"] == told["cost"]
+        accuracy, weights, membranes, *_ = map(float, found[kind])
+        assert accuracy == pytest.approx(100 * told["accuracy"], abs=0.051)
+        assert weights == pytest.approx(told["cost"]["weight_bits"] / 8192, abs=0.051)
+        assert membranes == pytest.approx(told["cost"]["state_bits"] / 8192, abs=0.051)
+    moved = lines_of(done("compare", networks / "0", out))
+    drift = lines_of(done("compare", networks / "0", out / "control"))
+    for layer in ("sn1", "layer1_0/sn2", "layer2_0/downsample_sn"):
+        *rates, emd, beside, times = found[layer]
+        assert [*rates, emd] == moved[layer][:3]
+        assert beside == drift[layer][2]
+        assert float(times[:-1]) == pytest.approx(float(emd) / float(beside), rel=0.06)
+
+
+def test_quantize_again_prints_the_same_at_once(networks, quantized, monkeypatch):
+    out, printed = quantized
+    typed = ("quantize", networks / "0", *BOTH, *TUNED)
+    before = tree(out)
+    monkeypatch.setattr(quantization, "fit", None)
+    assert done(*typed, "--out", out) == printed
+    sentence = refused(*typed, "--out", out, "--weights", "lqnet:3")
+    assert "another configuration (quantizers.weights was" in sentence
+    assert "seed was 0, is 1" in refused(*typed, "--out", out, "--seed", 1)
+    assert tree(out) == before
+    assert not list(out.rglob("partial"))
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize("name", ["control", "quantized"])
+def test_quantize_goes_on_after_ctrl_c(networks, quantized, here, monkeypatch, name):
+    typed = ("quantize", networks / "0", *BOTH, *TUNED, "--out", "net")
+    step = Monitor.step
+
+    def stop(monitor, number, loss, accuracy):
+        step(monitor, number, loss, accuracy)
+        if monitor._label == name and number == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(Monitor, "step", stop)
+        assert "type the same command again" in refused(*typed, status=130)
+    assert not (here / "net" / "checkpoint").exists()
+    out, printed = quantized
+    assert done(*typed) == printed.replace(str(out), "net")
+    assert read_json(here / "net/result.json") == read_json(out / "result.json")
+
+
+RULES = """
+[[rule]]
+layer = "layer1_0/.*"
+weights = "float"
+
+[[rule]]
+layer = ".*"
+weights = "lqnet:2"
+membranes = "uniform:4:grid=unsigned"
+"""
+
+
+def test_rules_and_no_training(networks, here):
+    Path("rules.toml").write_text(RULES)
+    typed = ("quantize", networks / "0", "--rules", "rules.toml", "--post-training")
+    printed = done(*typed, "--out", "net")
+    assert "Drift" not in printed
+    assert "control" not in printed
+    net, _ = jsnnq.load("net")
+    assert net.weights("layer1_0/conv1") == jsnnq.quantizers.identity
+    assert net.weights("fc").bits == net.weights("conv1").bits == 2
+    assert str(net.membranes("sn1")) == "Uniform(bits=4, grid='unsigned')"
+    result = read_json(here / "net/result.json")
+    assert result["training"] is result["control"] is result["drift"] is None
+    assert sorted(x.name for x in (here / "net").iterdir()) == [
+        *("checkpoint", "quantize.json", "result.json")
+    ]
+
+
+@pytest.fixture
+def binary(here):
+    """A folder with a network that does not spike, as it starts."""
+    net, data = jsnnq.binary_resnet("resnet_tiny", classes=10), digits()
+    variables = initial_variables(net, jax.random.key(0), data.image_shape)
+    about = {"data": "digits"}
+    jsnnq.save("net", net, untrained(net, variables, data), about=about)
+    return here
+
+
+def check_binary(*typed):
+    printed = done("quantize", "net", *typed, "--out", "q")
+    told = json.loads(done("evaluate", "q"))
+    found = lines_of(printed)
+    assert float(found["quantized"][0]) == pytest.approx(
+        100 * told["accuracy"], abs=0.051
+    )
+    assert float(found["quantized"][1]) < float(found["float"][1])
+    assert "EMD" not in printed
+    assert "control" not in found
+
+
+def test_a_network_without_spikes_has_no_firing_to_compare(binary):
+    check_binary("--weights", "ste", "--activations", "ste", "--post-training")
+    again = ("quantize", "q", "--weights", "ste", "--out", "new")
+    assert "is quantized already" in refused(*again)
+    spiking = ("quantize", "net", "--membranes", "uniform:4", "--out", "new")
+    assert "the membranes rule '.*' matches no layer" in refused(*spiking)
+    assert not (binary / "new").exists()
+
+
+SIGNS = ("--weights", "stompp:tail=1", "--activations", "stompp:tail=1")
+
+
+def test_stompp_needs_epochs_to_freeze_in(binary):
+    late = ("quantize", "net", *SIGNS, "--epochs", 1, "--out", "new")
+    assert "train for more epochs" in refused(*late)
+    assert not (binary / "new").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("binary")
+def test_stompp_freezes_within_the_fine_tuning():
+    check_binary(*SIGNS, "--epochs", 2, "--batch", 128, "--no-control", "--quiet")
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("", "give --weights, --membranes, --activations or --rules"),
+        ("--weights lint:2", "unknown quantizer 'lint'.*'lqnet'"),
+        ("--weights lqnet", "does not say its bits"),
+        ("--weights lqnet:9", "bits=9"),
+        ("--membranes ste", "cannot be used on membranes"),
+        ("--activations ste", "activations rule '.*' matches no layer"),
+        ("--weights stompp:order=sideways", "unknown order 'sideways'"),
+        ("--weights stompp --post-training", "has no window"),
+        ("--weights ste --post-training --rate 0.1", "--rate is of a training"),
+        ("--weights ste --epochs 0", "epochs is 0"),
+        ("--weights ste --rate 0", "rate is 0"),
+        ("--weights ste --batch 1438", "1438.*1,?437"),
+        ("--weights ste --seed -1", "seed is -1"),
+        ("--weights ste --data cifar10", "cifar10.*prepare"),
+        ("--weights ste --data mnist", "unknown data set 'mnist'"),
+        ("--weights ste --rules rules.toml", "--weights is typed and 'rules.toml'"),
+        ("--rules nowhere", "cannot read 'nowhere'"),
+        ("--rules text.toml", "'text.toml' is no TOML"),
+        ("--rules none.toml", "matches no layer: there are conv1, layer1_0/conv1"),
+        ("--rules regex.toml", "is no regular expression"),
+        ("--weights ste --out file", "is a file"),
+        ("--weights ste --out full", "is not empty"),
+    ],
+)
+def test_what_cannot_be_quantized_is_refused_before_a_folder_is_made(
+    networks, here, typed, says
+):
+    (here / "file").write_text("mine")
+    (here / "full").mkdir()
+    (here / "full" / "thesis.tex").write_text("mine")
+    (here / "rules.toml").write_text(RULES)
+    (here / "text.toml").write_text("mine")
+    rule = "[[rule]]\nlayer = '{}'\nweights = 'ste'"
+    (here / "none.toml").write_text(rule.format("layer9.*"))
+    (here / "regex.toml").write_text(rule.format("("))
+    before = tree(here)
+    sentence = refused("quantize", networks / "0", "--out", "new", *typed.split())
+    assert re.search(says, sentence), sentence
+    assert tree(here) == before
+
+
+def test_quantize_needs_a_network_and_a_folder(networks, here):
+    assert "no complete checkpoint" in refused(
+        "quantize", "nowhere", "--weights", "ste", "--out", "new"
+    )
+    assert "--out" in refused("quantize", networks / "0", "--weights", "ste")
+    assert not list(here.iterdir())
 
 
 # Checkpoints that are none.
@@ -411,6 +702,9 @@ def test_parts_of_a_study_are_merged(experiment):
     for out, rows in parts.items():
         done("study", "small.py", "--quiet", "--out", out, "--rows", rows)
     assert "name it with --out" in refused("report", *parts)
+    quiet = enter("report", *parts, "--out", "quiet", "--quiet").out
+    assert "report: quiet/report.html" in quiet
+    assert quiet.lstrip().startswith("Quantization study")
     assert "report: both/report.html" in done("report", *parts, "--out", "both")
     assert runs_of(read(experiment / "both")) == ORDER
     assert "matches no row" in refused("study", "small.py", "--rows", "nothing")
@@ -536,6 +830,82 @@ def test_settings_may_be_typed():
     assert kept["training"]["epochs"] == 1
     typed = ("study", "small.py", "--set", "training.epoch=1")
     assert "no setting 'training.epoch'" in refused(*typed)
+
+
+def test_a_recipe_comes_before_what_is_typed(here, monkeypatch):
+    (here / "recipe.toml").write_text(
+        """
+data = "synthetic"
+[network]
+name = "sew_resnet_tiny"
+timesteps = 2
+[network.neuron]
+tau = 1.5
+[training]
+epochs = 7
+rate = 1
+schedule = "constant"
+"""
+    )
+    rows = []
+
+    def train_one(config, *_, **__):
+        rows.append(config)
+        return {"accuracy": 0.5}
+
+    monkeypatch.setattr(run, "train_one", train_one)
+    written = ("train", "--recipe", "recipe.toml")
+    done(*written)
+    done(*written, "--epochs", 3, "--set", "network.neuron.tau=3.5", *BOTH)
+    plain, typed = rows
+    network = NetworkConfig(
+        "sew_resnet_tiny", timesteps=2, neuron=NeuronConfig(tau=1.5)
+    )
+    training = TrainingConfig(7, 64, "adam", 1, schedule="constant")
+    assert plain == Config("synthetic", network, training)
+    assert typed.training == dataclasses.replace(training, epochs=3)
+    assert typed.network.neuron.tau == 3.5
+    assert dict(typed.weights) == {HIDDEN_KERNELS: LQNet(2, codes="signed")}
+    assert dict(typed.membranes) == {ALL_NEURONS: Uniform(4, grid="unsigned")}
+    assert "no setting 'network.timesteps'" in refused(
+        *written, "--network", "resnet18"
+    )
+    for text, says in (
+        ("rate = 3", "no setting 'rate'.*known here are data, network, training"),
+        ("[training]\nrate = 'fast'", "training.rate is 'fast': float is needed"),
+        ("[training.rate]\nx = 1", "'training.rate.x' is no single setting"),
+        ("network = 3", "'network' is no single setting"),
+        ("[network]\nname = ['x']", "network.name is \\['x'\\]: str is needed"),
+        ("rate", "is no TOML"),
+    ):
+        (here / "recipe.toml").write_text(text)
+        sentence = refused(*written)
+        assert re.search(f"recipe.toml.*{says}", sentence), sentence
+    assert "cannot read 'nowhere'" in refused("train", "--recipe", "nowhere")
+
+
+def test_train_refuses_quantizers_as_quantize_does(here):
+    (here / "rules.toml").write_text(RULES)
+    for typed, says in (
+        ("--activations ste", "the activations rule '.*' matches no layer"),
+        ("--weights ste --rules rules.toml", "--weights is typed and 'rules.toml' has"),
+        ("--membranes lint:2", "unknown quantizer 'lint'"),
+        ("--weights stompp", "train for more epochs"),
+    ):
+        sentence = refused("train", "--epochs", 1, *typed.split(), "--out", "new")
+        assert re.search(says, sentence), sentence
+    assert not (here / "new").exists()
+
+
+@pytest.mark.slow
+def test_train_quantizes_from_the_start(here):
+    (here / "rules.toml").write_text(RULES)
+    typed = ("--epochs", 1, "--rules", "rules.toml", "--out", "net")
+    done("train", *SMALL_NETWORK, *typed)
+    net, _ = jsnnq.load("net")
+    assert net.weights("layer1_0/conv1") == jsnnq.quantizers.identity
+    assert net.weights("layer2_0/conv1").bits == 2
+    assert net.membranes("sn1").bits == 4
 
 
 @pytest.mark.usefixtures("experiment", "faked")

@@ -250,3 +250,59 @@ def test_a_setting_that_was_typed_changes_nothing_else(typed, found):
 def test_a_setting_that_is_none_is_one_sentence(typed, says):
     with pytest.raises(InputError, match=says):
         config.override(BASE, typed)
+
+
+# Quantizers as they are typed.
+
+
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ("lqnet:2", LQNet(2)),
+        ("lqnet:bits=2", LQNet(2)),
+        ("uniform:4:grid=unsigned", Uniform(4, grid="unsigned")),
+        ("uniform:4:clip=2", Uniform(4, clip=2.0)),
+        ("uniform:4:clip=max:channelwise=True", Uniform(4, "max", channelwise=True)),
+        ("lqnet:2:clip=None", LQNet(2)),
+        ("snntorch:4", SnnTorch(4)),
+        ("mint:4:shared=True", Mint(4, shared=True)),
+        ("ste", STE()),
+        ("ste:gradient=clipped", STE(gradient="clipped")),
+        ("stompp:order=reverse", StoMPP(order="reverse")),
+        ("stompp:order=[1,0,2]", StoMPP(order=(1, 0, 2))),
+        ("stompp:window=(3,5):refresh=7", StoMPP(window=(3, 5), refresh=7)),
+    ],
+)
+def test_a_quantizer_is_typed_in_a_word(typed, found):
+    assert config.read_quantizer(typed) == found
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("", "unknown quantizer '': accepted are 'lqnet', 'mint'"),
+        ("lint:2", "unknown quantizer 'lint': accepted are 'lqnet'"),
+        ("LQNet:2", "unknown quantizer 'LQNet'"),
+        ("lqnet", "'lqnet' does not say its bits: say them, as lqnet:4"),
+        ("uniform:grid=even", "does not say its bits"),
+        ("lqnet:two", "bits of lqnet is 'two': int is needed"),
+        ("lqnet:2.0", "bits of lqnet is 2.0: int is needed"),
+        ("lqnet:", "bits of lqnet is '': int is needed"),
+        ("lqnet:9", "bits=9: an integer from 1 to 8 is needed"),
+        ("lqnet:2:bits=3", "sets bits twice"),
+        ("ste:2", "'ste:2' has '2' where SETTING=VALUE.*: ste has .* gradient, scaled"),
+        ("lqnet:2:4", "has '4' where SETTING=VALUE is needed"),
+        ("lqnet:2:clop=3", "unknown setting of lqnet 'clop': accepted are 'average'"),
+        ("lqnet:2:average=x", "average of lqnet is 'x': float is needed"),
+        ("lqnet:2:average=3", "average is 3: below 1 is needed"),
+        ("uniform:4:grid=odd", "unknown grid 'odd'"),
+        ("uniform:4:clip=True", "clip of uniform is True: float or str is needed"),
+        ("stompp:window=3", r"window of stompp is 3: tuple\[int, int\] or NoneType"),
+        ("stompp:window=(1,2,3)", "window of stompp is"),
+        ("stompp:order=(1,'a')", "order of stompp is"),
+        ("mint:4:shared=maybe", "shared of mint is 'maybe': bool is needed"),
+    ],
+)
+def test_a_quantizer_that_is_none_is_one_sentence(typed, says):
+    with pytest.raises(InputError, match=says):
+        config.read_quantizer(typed)

@@ -10,10 +10,10 @@ from jax import export
 
 from jsnnq.analysis import firing
 from jsnnq.networks.bnn import binary_resnet
+from jsnnq.networks.network import observe
 from jsnnq.networks.neurons import Neuron
-from jsnnq.networks.resnet import observe
 from jsnnq.networks.sew import init_state, sew_resnet, stream
-from jsnnq.training.step import Program, update
+from jsnnq.training.step import Program, train_step
 from tests import test_x64
 from tests.drawn import lively, normals
 
@@ -102,10 +102,10 @@ def test_training_and_evaluation_with_quantizers(name):
         return jnp.asarray(images), jnp.asarray(np.arange(count) % 4, jnp.int32)
 
     def one_step(state, images, labels):
-        return update(program, state, images, labels, jax.random.key(5))
+        return train_step(program, state, images, labels, jax.random.key(5))
 
     def evaluated(state, images):
-        return _logits(net, state.variables(), program.inputs(images))
+        return _logits(net, state.variables, program.inputs(images))
 
     trained = _exported(one_step, state, *batch(1))
     tested = _exported(evaluated, state, batch(1)[0])

@@ -18,12 +18,13 @@ from jsnnq.errors import InputError
 from jsnnq.networks import quantize
 from jsnnq.networks.bnn import binary_resnet
 from jsnnq.networks.layers import Rules
+from jsnnq.networks.network import observe
 from jsnnq.networks.neurons import Neuron
-from jsnnq.networks.resnet import observe
 from jsnnq.networks.sew import init_state, sew_resnet, stream
-from jsnnq.study import build, run, saved
+from jsnnq.study import saved
 from jsnnq.study.optimizer import optimizer
 from jsnnq.training import step
+from jsnnq.workflow.state import calibration_images, initial_variables
 from tests import witness
 
 SHAPE, CLASSES, TIMESTEPS = (6, 7, 2), 3, 3
@@ -99,8 +100,8 @@ def _optimizer():
 def _start(program):
     """A state whose neurons fire."""
     net = program.network
-    bare = net.with_rules(Rules(), Rules())
-    variables = build.initial_variables(bare, jax.random.key(1), SHAPE)
+    bare = net.bare
+    variables = initial_variables(bare, jax.random.key(1), SHAPE)
     params = jax.tree_util.tree_map_with_path(
         lambda path, x: x + 0.7 * (path[-1].key == "bias"), variables["params"]
     )
@@ -182,7 +183,7 @@ def test_two_steps_of_training_are_those_of_numpy(kind, placement, kernels, memb
     for number in range(2):
         expected = _witnessed(neuron, theirs, state, images, labels)
         before = state
-        state, numbers = step.jitted(program).update(
+        state, numbers = step.jitted(program).train_step(
             state, images, labels, jax.random.key(number)
         )
         _close(numbers["loss"], expected.loss, "loss")
@@ -251,7 +252,7 @@ def test_nothing_on_the_way_has_fewer_bits(name):
     program = make(*settings)
     state = jax.eval_shape(lambda: _start(program))  # shapes are enough
     given = (state, *map(jnp.asarray, _images()), jax.random.key(0))
-    text = step.jitted(program).update.lower(*given).as_text()
+    text = step.jitted(program).train_step.lower(*given).as_text()
     converted = re.findall(
         r"stablehlo\.convert .*tensor<(?:\S+x)?(\w+)>\) -> tensor<(?:\S+x)?(\w+)>",
         text,
@@ -261,7 +262,7 @@ def test_nothing_on_the_way_has_fewer_bits(name):
     expected = {("i1", "f32"), ("i32", "f32"), ("ui32", "f32")}
     expected |= {("f64", "f32")} if name == "stompp" else set()
     assert {pair for pair in converted if "f32" in pair} <= expected
-    after, _ = jax.eval_shape(functools.partial(step.update, program), *given)
+    after, _ = jax.eval_shape(functools.partial(step.train_step, program), *given)
     kept = jax.tree.leaves((state, after))
     assert {x.dtype for x in kept if jnp.issubdtype(x.dtype, jnp.floating)} == {
         jnp.dtype("float64")
@@ -278,7 +279,7 @@ def _dataset():
 
 def test_evaluation_is_double():
     program = _program(Neuron("plif"), None, uniform(4, CLIP))
-    net, variables, dataset = program.network, _start(program).variables(), _dataset()
+    net, variables, dataset = program.network, _start(program).variables, _dataset()
     found = evaluate.evaluate(net, variables, dataset, batch=7)
     inputs = _normalised(dataset.test.images)
     logits = np.asarray(observe(net, variables, jnp.asarray(inputs))[0])
@@ -291,7 +292,7 @@ def test_evaluation_is_double():
 def test_images_of_the_calibration_and_of_a_stored_network_are_double(key):
     dataset = _dataset()
     order = np.asarray(batches.epoch_order(key, 0, 7))
-    shown = run.calibration_images(dataset, 4, key, jnp.float64)
+    shown = calibration_images(dataset, 4, key, jnp.float64)
     expected = _normalised(dataset.train.images)
     np.testing.assert_allclose(shown, expected[order[:4]], 0, 1e-14)
     net = _program(Neuron(), None, None).network
@@ -302,7 +303,7 @@ def test_images_of_the_calibration_and_of_a_stored_network_are_double(key):
 @pytest.mark.parametrize("kind", ["if", "lif", "plif"])
 def test_frame_by_frame_is_all_at_once_in_double(kind):
     program = _program(Neuron(kind), None, uniform(4, CLIP))
-    net, variables = program.network, _start(program).variables()
+    net, variables = program.network, _start(program).variables
     x = jnp.asarray(_normalised(_images()[0]))
     whole, _ = observe(net, variables, x)
     membranes = init_state(net, variables, x)
@@ -340,7 +341,9 @@ def test_a_float32_network_computes_in_float32_whatever_its_parameters(kind):
     network = program.network.clone(dtype=jnp.float32)
     short = dataclasses.replace(program, network=network)
     images, labels = map(jnp.asarray, _images())
-    after, numbers = step.jitted(short).update(state, images, labels, jax.random.key(0))
+    after, numbers = step.jitted(short).train_step(
+        state, images, labels, jax.random.key(0)
+    )
     assert {x.dtype for x in jax.tree.leaves(after.params)} == {jnp.dtype("float64")}
     assert numbers["loss"].dtype == jnp.float32
     exact = step.loss_and_changes(program, state, state.params, images, labels)[0]

@@ -3,6 +3,8 @@
 import ast
 import importlib
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import jsnnq
@@ -33,3 +35,15 @@ def test_nothing_large_is_imported_before_it_is_used():
     code += "jsnnq.uniform\n"
     code += "print({'jax', 'numpy'} - set(sys.modules))"
     assert python(code).stdout.split() == ["set()", "set()"]
+
+
+def test_the_command_line_is_a_module_too():
+    enter = lambda *typed: subprocess.run(
+        [sys.executable, "-m", "jsnnq", *typed], capture_output=True, text=True
+    )
+    found = enter("--help")
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout.startswith("usage: jsnnq ")
+    refused = enter("train", "--no-such-option")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("jsnnq: ")

@@ -17,7 +17,7 @@ import scipy.stats
 from jsnnq.analysis import emd, firing
 from jsnnq.networks import readout
 from jsnnq.networks.convolve import convolve
-from jsnnq.networks.layers import Dense, moments, normalise
+from jsnnq.networks.layers import QuantDense, moments, normalise
 from jsnnq.quantizers.lqnet import refit, sorted_levels
 from jsnnq.quantizers.mint import Mint, MintState
 from jsnnq.quantizers.primitives import mean_magnitude
@@ -127,7 +127,7 @@ def test_readout_and_cross_entropy(rows):
 def test_the_classifier_and_its_gradients(rows, inputs, outputs):
     x, g = drawn((rows, inputs)), drawn((rows, outputs), 1)
     kernel, bias = drawn((inputs, outputs), 2), drawn((outputs,), 3)
-    layer = Dense(features=outputs)
+    layer = QuantDense(features=outputs)
 
     def loss(x, kernel, bias):
         params = {"kernel": kernel, "bias": bias}

@@ -1,6 +1,7 @@
 """Names of version 0.1 answer with a warning, or say what they are called now."""
 
 import importlib
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 
 import jsnnq
 from jsnnq import renamed
+from tests.programs import python
 
 OLD = """
 batching bnn budget build charts checkpoint claims compiling convolve cost default
@@ -72,8 +74,14 @@ def test_what_moved_out_of_a_room_is_found(room, name, new):
 
 
 def test_the_step_of_a_network_names_its_new_name():
-    with pytest.raises(AttributeError, match="jsnnq.step is called jsnnq.stream"):
+    with pytest.raises(AttributeError, match="jsnnq.step is called") as raised:
         jsnnq.step  # noqa: B018
+    # Names of the package, not of rooms in it.
+    assert re.findall(r"jsnnq\.[\w.]*\w", str(raised.value)) == [
+        "jsnnq.step",
+        "jsnnq.stream",
+        "jsnnq.train_step",
+    ]
 
 
 def test_a_room_of_a_paper_is_one_sentence_where_its_experiments_are_not():
@@ -131,3 +139,15 @@ def test_functions_of_the_version_before_answer_with_what_does_their_work():
     assert float(distance(np.array([0, 2]), np.array([1, 2]), total=2)) == 0.25
     with pytest.raises(AttributeError, match="no 'wasserstein_count'"):
         emd.wasserstein_count  # noqa: B018
+
+
+def test_an_old_room_whose_name_is_a_function_today_is_both():
+    code = (
+        "import warnings; warnings.simplefilter('ignore', DeprecationWarning)\n"
+        "import jsnnq; from jsnnq.evaluate import BATCH; print(BATCH)\n"
+        "try: jsnnq.evaluate(1, 2, 3)\n"
+        "except jsnnq.InputError as error: print(error)"
+    )
+    said = python(code).stdout.splitlines()
+    assert said[0] == "256"
+    assert said[1].startswith("net is a int")

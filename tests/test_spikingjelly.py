@@ -23,7 +23,7 @@ import optax
 import pytest
 
 from jsnnq.networks import readout, surrogate
-from jsnnq.networks.layers import BatchNorm, Conv, Dense, Spiking, fold
+from jsnnq.networks.layers import BatchNorm, QuantConv, QuantDense, Spiking, fold
 from jsnnq.networks.neurons import Neuron, initial_decay, unroll
 from jsnnq.networks.sew import join, sew_resnet
 
@@ -307,11 +307,11 @@ def _ours(path, module, neuron, variables, x):
         return Spiking(neuron=neuron).apply(inside, x, False)
     if isinstance(module, layer.Conv2d):
         (size, _), (stride, _) = module.kernel_size, module.stride
-        ours = Conv(features=module.out_channels, size=size, stride=stride)
+        ours = QuantConv(features=module.out_channels, size=size, stride=stride)
     elif isinstance(module, layer.BatchNorm2d):
         ours = BatchNorm()
     else:
-        ours = Dense(features=module.out_features)
+        ours = QuantDense(features=module.out_features)
     return fold(lambda y: ours.apply(inside, y, False), x)
 
 

@@ -15,8 +15,8 @@ from jsnnq.networks.layers import Rules
 from jsnnq.networks.neurons import Neuron
 from jsnnq.networks.sew import sew_resnet
 from jsnnq.runtime import checkpoint
-from jsnnq.study import build
 from jsnnq.training import step
+from jsnnq.workflow.state import initial_variables
 from tests.programs import python
 
 SHAPE = (8, 8, 3)
@@ -76,8 +76,8 @@ def trained(network):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (12, *SHAPE), dtype=np.uint8)
     labels = rng.integers(0, 4, 12).astype(np.int32)
-    bare = network.with_rules(Rules(), Rules())
-    variables = build.initial_variables(bare, keys.init, SHAPE)
+    bare = network.bare
+    variables = initial_variables(bare, keys.init, SHAPE)
     shown = PIXELS(jnp.asarray(images))
     state = quantize.quantize(network, variables, keys.init, shown)
     program = step.Program(network, SGD, 4, PIXELS, pad=2, flip=True)
@@ -85,7 +85,7 @@ def trained(network):
     order = batches.epoch_order(keys.order, 0, len(images))
     data = jnp.asarray(images), jnp.asarray(labels)
     for _ in range(2):
-        state, _ = step.jitted(program).train_step(state, data, order, keys.augment)
+        state, _ = step.jitted(program).next_step(state, data, order, keys.augment)
     return state
 
 

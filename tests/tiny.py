@@ -29,6 +29,7 @@ from jsnnq.networks.quantize import at, quantize
 from jsnnq.study import build
 from jsnnq.study.runner import Study
 from jsnnq.training import divergence, step
+from jsnnq.workflow.state import initial_variables
 
 # One for all tests, which then share its compilations.
 SMALL = Config(
@@ -118,7 +119,7 @@ def with_(**quantizers):
 @functools.cache
 def float_variables():
     bare = build.float_network(SMALL.network, 10)
-    return build.initial_variables(bare, jax.random.key(3), (8, 8, 1))
+    return initial_variables(bare, jax.random.key(3), (8, 8, 1))
 
 
 @functools.cache

@@ -11,7 +11,7 @@ import numpy as np
 from jsnnq.config import Config, NetworkConfig, TrainingConfig
 from jsnnq.data import sets
 from jsnnq.networks import readout
-from jsnnq.networks.resnet import observe
+from jsnnq.networks.network import observe
 from jsnnq.runtime import parallel
 from jsnnq.study import build, run
 from jsnnq.training import loop, step
@@ -82,7 +82,7 @@ def flops(config: Config) -> float:
     state = run.start(program, config, images(), seed=0)
     pixels, labels = images().train.read(np.arange(program.batch))
     arguments = (state, jnp.asarray(pixels), jnp.asarray(labels), jax.random.key(0))
-    traced = step.jitted(program).update.trace(*arguments)
+    traced = step.jitted(program).train_step.trace(*arguments)
     lowered = traced.lower(lowering_platforms=("tpu",))
     return lowered.cost_analysis()["flops"]
 
@@ -105,13 +105,13 @@ def _compiled(config, devices):
     program, state = begun(config, devices)
     pixels, labels = images().train.read(np.arange(program.batch))
     arguments = (state, jnp.asarray(pixels), jnp.asarray(labels), jax.random.key(0))
-    return step.jitted(program).update.lower(*arguments).compile(), arguments
+    return step.jitted(program).train_step.lower(*arguments).compile(), arguments
 
 
 def predicting(config: Config, devices: int = 1) -> Work:
     """The evaluation of one batch: logits and accuracy, nothing of the firing."""
     program, state = begun(config, devices)
-    variables = state.variables()
+    variables = state.variables
 
     def correct(variables, batch):
         pixels, labels = batch
@@ -132,5 +132,5 @@ def evaluating(config: Config, devices: int = 1) -> Work:
     work = evaluate._observer(program.network, program.preprocessing, program.mesh)
     arrays = images().train.read(np.arange(program.batch))
     batch = (*map(jnp.asarray, arrays), jnp.ones(program.batch, bool))
-    variables = state.variables()
+    variables = state.variables
     return lambda: jax.block_until_ready(work(variables, batch))

@@ -205,7 +205,7 @@ def growth(settings: Settings) -> Rows:
         data = jnp.asarray(dataset.train.images), jnp.asarray(dataset.train.labels)
         order = batches.epoch_order(jax.random.key(0), 0, count)
         arrays = parallel.everywhere((data, order), program.mesh)
-        work = jitted(program).train_step
+        work = jitted(program).next_step
         key = jax.random.key(1)
         return lambda: jax.block_until_ready(work(state, *arrays, key))
 

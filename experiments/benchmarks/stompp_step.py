@@ -24,11 +24,11 @@ import jax.numpy as jnp
 from experiments.stompp.base import METHODS, RECIPE, binary, network
 from jsnnq.data import batches
 from jsnnq.networks import quantize
-from jsnnq.networks.layers import Rules
 from jsnnq.quantizers.stompp import Freezing
 from jsnnq.runtime import hugepages
 from jsnnq.study import build
 from jsnnq.training.step import Program, TrainState, jitted, start
+from jsnnq.workflow.state import initial_variables
 
 _CIFAR = (32, 32, 3)
 _STEPS_PER_EPOCH = 390
@@ -48,8 +48,8 @@ def programs(width: float) -> dict[str, tuple[Program, TrainState]]:
 
 def _begun(config, layer):
     net = build.network(config, 10, _STEPS_PER_EPOCH)
-    bare = net.with_rules(Rules(), Rules())
-    variables = build.initial_variables(bare, jax.random.key(0), _CIFAR)
+    bare = net.bare
+    variables = initial_variables(bare, jax.random.key(0), _CIFAR)
     if config.kind == "quantized":
         images = jnp.zeros((1, *_CIFAR))
         variables = quantize.quantize(net, variables, jax.random.key(1), images)
@@ -84,7 +84,9 @@ def measure(width: float, batch: int, rounds: int, steps: int) -> dict[str, Any]
     timed, memory, compile_s = {}, {}, {}
     for name, (program, state) in programs(width).items():
         began = time.perf_counter()
-        compiled = jitted(program).update.lower(state, images, labels, key).compile()
+        compiled = (
+            jitted(program).train_step.lower(state, images, labels, key).compile()
+        )
         compile_s[name] = time.perf_counter() - began
         memory[name] = _bytes(compiled, state)
 

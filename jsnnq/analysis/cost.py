@@ -35,11 +35,11 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Bool, Int
 
+from jsnnq.analysis.firing import Numbers
 from jsnnq.errors import choose
-from jsnnq.networks.resnet import Synapse
+from jsnnq.networks.network import Synapse
 
 POLICIES = ("neurobench", "events")
 """How graded joins and the stem are charged; see the module's text."""
@@ -108,14 +108,14 @@ class Cost(NamedTuple):
 
 def deployment_cost(
     synapses: Iterable[Synapse],
-    kernels: Mapping[str, ArrayLike],
-    counts: Mapping[str, ArrayLike],
-    nonzero: Mapping[str, ArrayLike],
-    total: Mapping[str, ArrayLike],
+    kernels: Mapping[str, Numbers],
+    counts: Mapping[str, Numbers],
+    nonzero: Mapping[str, Numbers],
+    total: Mapping[str, Numbers],
     *,
     timesteps: int,
     images: int,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
     weight_bits: Mapping[str, int],
     state_bits: Mapping[str, int],
     graded: Collection[str] = (),
@@ -132,7 +132,7 @@ def deployment_cost(
         total: sums of the joins, `H W C`.
         timesteps: timesteps per image.
         images: images the counts were taken over.
-        image_shape: `H W C` of an image.
+        image_shape: of an image, `H W C`, or of frames, `T H W C`.
         weight_bits: bits each layer's weights take.
         state_bits: bits each neuron layer's membranes take.
         graded: the activations with a value outside {-1, 0, 1}.
@@ -166,9 +166,9 @@ def deployment_cost(
 
 
 def activities(
-    counts: Mapping[str, ArrayLike],
-    nonzero: Mapping[str, ArrayLike],
-    total: Mapping[str, ArrayLike],
+    counts: Mapping[str, Numbers],
+    nonzero: Mapping[str, Numbers],
+    total: Mapping[str, Numbers],
     graded: Collection[str] = (),
 ) -> dict[str, Activity]:
     """The activity of every source from what an evaluation counted.
@@ -194,12 +194,12 @@ def activities(
 
 def synaptic_operations(
     synapses: Iterable[Synapse],
-    kernels: Mapping[str, ArrayLike],
+    kernels: Mapping[str, Numbers],
     activity: Mapping[str, Activity],
     *,
     timesteps: int,
     images: int,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
     policy: str = "neurobench",
 ) -> Operations:
     """Effective and dense synaptic operations per image.
@@ -213,7 +213,7 @@ def synaptic_operations(
             every pixel counts as nonzero, as normalised pixels are.
         timesteps: timesteps per image.
         images: images the activity was counted over.
-        image_shape: `H W C` of an image.
+        image_shape: of an image, `H W C`, or of frames, `T H W C`.
         policy: one of `POLICIES`.
 
     Returns:
@@ -223,14 +223,16 @@ def synaptic_operations(
         InputError: the policy is unknown.
     """
     choose("policy", policy, POLICIES)
-    everywhere = np.full(image_shape, images, np.int64)
+    everywhere = np.full(image_shape[-3:], images, np.int64)
+    still = len(image_shape) == 3
     sources = {IMAGE: Activity(everywhere, None, True), **activity}
     acs = macs = dense = 0
     for synapse in synapses:
         source, kernel = sources[synapse.source], np.asarray(kernels[synapse.name])
-        still = synapse.source == IMAGE
-        calls = 1 if still and policy == "events" else timesteps
-        repeats = calls if still else 1  # other sources were counted at every timestep
+        entering = synapse.source == IMAGE
+        calls = 1 if entering and still and policy == "events" else timesteps
+        # Other sources were counted at every timestep.
+        repeats = calls if entering else 1
         arriving, accumulates = _arriving(source, policy)
         operations = repeats * _feed(arriving, kernel != 0, synapse)
         acs += operations if accumulates else 0
@@ -272,8 +274,8 @@ def fan_out(
 
 
 def events(
-    counts: Mapping[str, ArrayLike],
-    joins: Mapping[str, ArrayLike],
+    counts: Mapping[str, Numbers],
+    joins: Mapping[str, Numbers],
     *,
     images: int,
     policy: str = "neurobench",
@@ -303,7 +305,7 @@ def events(
 
 
 def sparsity(
-    counts: Mapping[str, ArrayLike], *, timesteps: int, images: int
+    counts: Mapping[str, Numbers], *, timesteps: int, images: int
 ) -> float | None:
     """Share of zeros among the outputs of all neurons (NeuroBench).
 
@@ -363,15 +365,15 @@ def _meets(
     return (row == np.arange(size)[:, None]).sum(axis=0)
 
 
-def _whole(nonzero: ArrayLike, total: ArrayLike) -> Activity:
+def _whole(nonzero: Numbers, total: Numbers) -> Activity:
     """The activity of whole numbers from zero, graded if any exceeds 1."""
     entries, sums = _integers(nonzero), _integers(total)
     return Activity(entries, sums, bool(np.any(entries != sums)))
 
 
-def _integers(values: ArrayLike) -> Int[np.ndarray, "..."]:
+def _integers(values: Numbers) -> Int[np.ndarray, "..."]:
     return np.asarray(values).astype(np.int64)
 
 
-def _sum(values: ArrayLike) -> int:
+def _sum(values: Numbers) -> int:
     return int(_integers(values).sum())

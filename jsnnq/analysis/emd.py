@@ -13,9 +13,10 @@ Arrays whose values are known are checked. Under `jit`, `vmap` and `grad` only s
 and dtypes can be, and what a check would have refused there becomes NaN.
 """
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, SupportsFloat, SupportsIndex
 
 import jax.numpy as jnp
 import numpy as np
@@ -25,9 +26,12 @@ from jaxtyping import Array, Float
 
 from jsnnq import renamed
 from jsnnq.analysis import transport
-from jsnnq.analysis.firing import Counts
-from jsnnq.errors import InputError, choose
+from jsnnq.analysis.firing import Counts, Numbers, as_array
+from jsnnq.errors import InputError, as_python, choose
 from jsnnq.runtime.precision import at_least_float32
+
+Compared = Mapping[str, Numbers] | Any
+"""Counts by layer, or what has them as `counts`: an evaluation."""
 
 METHODS = ("auto", "counts", "uniform", "quantile")
 """The ways to a distance; `wasserstein` says which takes what."""
@@ -42,8 +46,16 @@ _TAKES = {
 }
 
 
-class Distances(NamedTuple):
-    """How far a network's firing distributions moved, in units of rate (0 to 1)."""
+@dataclasses.dataclass(frozen=True)
+class Distances:
+    """How far a network's firing distributions moved, in units of rate (0 to 1).
+
+    Example:
+        >>> a, b = {"sn1": [0, 4]}, {"sn1": [4, 2]}
+        >>> found = jsnnq.compare(a, b, a_total=4, b_total=4)
+        >>> found.mean, found.matched.mean
+        (0.25, 0.75)
+    """
 
     layers: dict[str, float]
     """Distance of each layer."""
@@ -56,20 +68,33 @@ class Distances(NamedTuple):
     pooled: float
     """Distance with all neurons of the network taken as one distribution."""
 
+    between: tuple[Counts, Counts, str] = dataclasses.field(repr=False, compare=False)
+    """What was compared, and its unit."""
+
+    @functools.cached_property
+    def matched(self) -> "Distances":
+        """Mean |rate_i - rate_i'| neuron by neuron, which is never smaller.
+
+        Raises:
+            InputError: the layers of both networks differ in shape.
+        """
+        a, b, unit = self.between
+        return compare_matched(a, b, unit=unit)
+
     def as_data(self) -> dict[str, Any]:
         """As they stand in `results.json`, the layers last."""
-        layers, *whole = self
-        return {**dict(zip(self._fields[1:], whole, strict=True)), "layers": layers}
+        whole = {n: getattr(self, n) for n in ("mean", "weighted", "max", "pooled")}
+        return {**whole, "layers": self.layers}
 
 
 def wasserstein(
-    x: ArrayLike,
-    y: ArrayLike,
+    x: Numbers,
+    y: Numbers,
     *,
-    x_weights: ArrayLike | None = None,
-    y_weights: ArrayLike | None = None,
-    total: int | None = None,
-    p: int | float = 1,
+    x_weights: Numbers | None = None,
+    y_weights: Numbers | None = None,
+    total: SupportsIndex | None = None,
+    p: SupportsFloat = 1,
     method: str = "auto",
 ) -> Float[Array, ""]:
     """Wasserstein distance W_p between two samples on a line.
@@ -89,13 +114,14 @@ def wasserstein(
     values are equal, their difference counts as constant. Counts have no gradient.
 
     Args:
-        x: rates "N", floats; or spike counts "N", integers, with their `total`.
+        x: rates "N", floats; or spike counts "N", integers, with their `total`. Lists
+            are taken like arrays, here and below.
         y: likewise "M".
-        x_weights: weights "N" of x: not negative, with any positive sum; equal ones
-            by default. An x of weight 0 takes no part.
+        x_weights: weights "N" of x, floats or integers: not negative, with any positive
+            sum; equal ones by default. An x of weight 0 takes no part.
         y_weights: likewise "M".
         total: what counts are out of, timesteps x images; for counts only.
-        p: exponent from 1 to 6, a Python number.
+        p: exponent from 1 to 6, whose value is known.
         method: `"auto"`, `"counts"`, `"uniform"` or `"quantile"`.
 
     Returns:
@@ -104,24 +130,30 @@ def wasserstein(
     Raises:
         InputError: an array is empty, not one-dimensional, not finite or of the
             wrong kind, weights do not fit, or the method does not take what is given.
+
+    Example:
+        >>> float(jsnnq.wasserstein([0.0, 0.5], [0.25, 0.75]))
+        0.25
+        >>> float(jsnnq.wasserstein([0, 2], [1, 3], total=4))  # Of counts, exactly.
+        0.25
     """
-    if not (isinstance(p, int | float) and 1 <= p <= _LARGEST_POWER):
-        raise InputError(f"p is {p!r}: give a number from 1 to {_LARGEST_POWER}")
-    x, y = _sample("x", x, total), _sample("y", y, total)
+    power = _power(p)
+    out_of: int | None = as_python(total)
+    x, y = _sample("x", x, out_of), _sample("y", y, out_of)
     n, m = jnp.size(x), jnp.size(y)
     weighted = x_weights is not None or y_weights is not None
-    method = _method(method, n, m, weighted=weighted, total=total, p=p)
-    if method == "counts":
-        return transport.from_counts(x, y, total)
-    if total is not None:
-        x, y = transport.as_rates(x, total), transport.as_rates(y, total)
+    method = _method(method, n, m, weighted=weighted, total=out_of, p=power)
+    if out_of is not None:
+        if method == "counts":
+            return transport.from_counts(x, y, out_of)
+        x, y = transport.as_rates(x, out_of), transport.as_rates(y, out_of)
     a = b = None
     if method == "quantile":
         a, b = _weights("x_weights", x_weights, n), _weights("y_weights", y_weights, m)
-    return transport.from_rates(x, y, a, b, p=p, method=method)
+    return transport.from_rates(x, y, a, b, p=power, method=method)
 
 
-def matched(x: ArrayLike, y: ArrayLike) -> Float[Array, ""]:
+def matched(x: Numbers, y: Numbers) -> Float[Array, ""]:
     """Mean |x_i - y_i|, neuron by neuron; never smaller than W1.
 
     Args:
@@ -133,17 +165,22 @@ def matched(x: ArrayLike, y: ArrayLike) -> Float[Array, ""]:
 
     Raises:
         InputError: shapes differ, or an array is empty, not finite or no float.
+
+    Example:
+        >>> float(jsnnq.matched([0.0, 0.5], [0.5, 0.0]))  # As a set nothing moved.
+        0.5
     """
+    x, y = as_array("x", x), as_array("y", y)
     _check_same_shape("x", x, "y", y)
     return transport.mean_difference(_floats("x", x), _floats("y", y))
 
 
 def compare(
-    a: Mapping[str, ArrayLike],
-    b: Mapping[str, ArrayLike],
+    a: Compared,
+    b: Compared,
     *,
-    a_total: int | None = None,
-    b_total: int | None = None,
+    a_total: SupportsIndex | None = None,
+    b_total: SupportsIndex | None = None,
     unit: str = "neuron",
     method: str = "auto",
 ) -> Distances:
@@ -154,7 +191,8 @@ def compare(
     over different numbers of images, and whole channels, go through rates.
 
     Args:
-        a: `firing.Counts`, or a mapping of integer spike counts, `H W C`, by layer.
+        a: an evaluation, its `Counts`, or a mapping of integer spike counts, `H W C`,
+            by layer.
         b: those of the other network, under the same names.
         a_total: timesteps x images of a; `Counts` know it.
         b_total: timesteps x images of b; `Counts` know it.
@@ -168,6 +206,11 @@ def compare(
     Raises:
         InputError: layer names differ, there is no layer, counts are no integers,
             out of range or empty, or a total or an option is not accepted.
+
+    Example:
+        >>> a, b = {"sn1": [0, 4], "sn2": [2]}, {"sn1": [2, 4], "sn2": [2]}
+        >>> jsnnq.compare(a, b, a_total=4, b_total=4).layers
+        {'sn1': 0.25, 'sn2': 0.0}
     """
     choose("method", method, METHODS)
     a, b = _checked(a, b, a_total, b_total)
@@ -186,15 +229,15 @@ def compare(
         values = [wasserstein(u, v, method=method) for u, v in pairs]
     # Only now to the host, so that no layer waits for the one before.
     *layers, pooled = np.asarray(values).tolist()
-    return _distances(a, unit, layers, pooled)
+    return _distances(a, b, unit, layers, pooled)
 
 
 def compare_matched(
-    a: Mapping[str, ArrayLike],
-    b: Mapping[str, ArrayLike],
+    a: Compared,
+    b: Compared,
     *,
-    a_total: int | None = None,
-    b_total: int | None = None,
+    a_total: SupportsIndex | None = None,
+    b_total: SupportsIndex | None = None,
     unit: str = "neuron",
 ) -> Distances:
     """Mean |rate_i - rate_i'| between two networks, layer by layer.
@@ -211,25 +254,39 @@ def compare_matched(
 
     Raises:
         InputError: shapes differ, or `compare` would refuse what was given.
+
+    Example:
+        >>> a, b = {"sn1": [0, 4]}, {"sn1": [4, 0]}  # The neurons exchange their rates.
+        >>> jsnnq.compare_matched(a, b, a_total=4, b_total=4).mean
+        1.0
     """
     a, b = _checked(a, b, a_total, b_total)
     for name in a:
         _check_same_shape(f"a[{name!r}]", a[name], f"b[{name!r}]", b[name])
     us, vs = a.rates(unit), b.rates(unit)
     values = [matched(us[name], vs[name]) for name in a]
-    return _distances(a, unit, np.asarray(values).tolist())
+    return _distances(a, b, unit, np.asarray(values).tolist())
 
 
 # Two networks: layers in, `Distances` out.
 
 
 def _checked(
-    a: Mapping[str, ArrayLike],
-    b: Mapping[str, ArrayLike],
-    a_total: int | None,
-    b_total: int | None,
+    a: Any,
+    b: Any,
+    a_total: SupportsIndex | None,
+    b_total: SupportsIndex | None,
 ) -> tuple[Counts, Counts]:
     """Both on the host with what they are out of, the layers in the order of a."""
+    # An evaluation has them.
+    a, b = getattr(a, "counts", a), getattr(b, "counts", b)
+    for name, given in (("a", a), ("b", b)):
+        if not isinstance(given, Mapping):
+            raise InputError(
+                f"{name} is of type {type(given).__name__}: give an evaluation, its "
+                "Counts, or a mapping of counts by layer; for two samples there is "
+                "`wasserstein`"
+            )
     if a.keys() != b.keys():
         raise InputError(
             f"layers only in a: {sorted(a.keys() - b.keys())}, only in b: "
@@ -239,15 +296,17 @@ def _checked(
         raise InputError("a and b have no layer: give the counts of one at least")
     found = []
     for name, counts, given in (("a", a, a_total), ("b", b, b_total)):
-        total = counts.total if isinstance(counts, Counts) else given
+        total = counts.total if isinstance(counts, Counts) else as_python(given)
         if total is None:
             raise InputError(
                 f"{name} is a mapping of counts without what they are out of: give "
                 f"Counts, or {name}_total, timesteps x images"
             )
-        layers = {layer: np.asarray(counts[layer]) for layer in a}
-        for layer, values in layers.items():
-            _check_counts(f"{name}[{layer!r}]", values, total)
+        layers = {}
+        for layer in a:
+            said = f"{name}[{layer!r}]"
+            layers[layer] = np.asarray(as_array(said, counts[layer]))
+            _check_counts(said, layers[layer], total)
         found.append(Counts(layers, timesteps=total, images=1))
     return found[0], found[1]
 
@@ -273,22 +332,35 @@ def _from_layers(a: Counts, b: Counts) -> list[float]:
 
 
 def _distances(
-    counts: Counts, unit: str, layers: Sequence[float], pooled: float | None = None
+    a: Counts,
+    b: Counts,
+    unit: str,
+    layers: Sequence[float],
+    pooled: float | None = None,
 ) -> Distances:
     """Puts the numbers together; without a pooled one it is the weighted mean."""
     of_layer = lambda x: x.size if unit == "neuron" else x.shape[-1]
-    sizes = [of_layer(layer) for layer in counts.values()]
+    sizes = [of_layer(layer) for layer in a.values()]
     weighted = float(np.average(layers, weights=sizes))
     return Distances(
-        layers=dict(zip(counts, layers, strict=True)),
+        layers=dict(zip(a, layers, strict=True)),
         mean=float(np.mean(layers)),
         weighted=weighted,
         max=max(layers),
         pooled=weighted if pooled is None else pooled,
+        between=(a, b, unit),
     )
 
 
 # What is accepted.
+
+
+def _power(p: SupportsFloat) -> int | float:
+    power: Any = as_python(p)
+    number = isinstance(power, int | float) and not isinstance(power, bool)
+    if not (number and 1 <= power <= _LARGEST_POWER):
+        raise InputError(f"p is {p!r}: give a number from 1 to {_LARGEST_POWER}")
+    return power
 
 
 def _method(
@@ -314,8 +386,9 @@ def _method(
     return method
 
 
-def _sample(name: str, values: ArrayLike, total: int | None) -> ArrayLike:
+def _sample(name: str, numbers: Numbers, total: int | None) -> Array | np.ndarray:
     """One axis of rates as floats, or of counts as they are."""
+    values = as_array(name, numbers)
     if jnp.ndim(values) != 1:
         raise InputError(
             f"{name} has shape {jnp.shape(values)}: give one axis of values, for a "
@@ -340,29 +413,33 @@ def _check_not_empty(name: str, values: ArrayLike) -> None:
         raise InputError(f"{name} is empty: give one value at least")
 
 
-def _floats(name: str, values: ArrayLike) -> Float[Array, "..."]:
+def _floats(
+    name: str,
+    values: Array | np.ndarray,
+    advice: str = "rates as floats, or spike counts as integers together with `total`",
+) -> Float[Array, "..."]:
     """Values in float32 or wider, finite if they are known."""
     _check_not_empty(name, values)
+    if not jnp.issubdtype(values.dtype, jnp.floating):
+        raise InputError(f"{name} is {values.dtype}: give {advice}")
     floats = jnp.asarray(values)
-    if not jnp.issubdtype(floats.dtype, jnp.floating):
-        raise InputError(
-            f"{name} is {floats.dtype}: give rates as floats, or spike counts as "
-            "integers together with `total`"
-        )
     if not isinstance(floats, Tracer) and not np.isfinite(floats).all():
         raise InputError(f"{name} has values that are NaN or infinite: remove them")
     return at_least_float32(floats)
 
 
-def _weights(name: str, weights: ArrayLike | None, size: int) -> Float[Array, "N"]:
-    if weights is None:
+def _weights(name: str, given: Numbers | None, size: int) -> Float[Array, "N"]:
+    if given is None:
         return jnp.ones(size)
+    weights = as_array(name, given)
     if jnp.shape(weights) != (size,):
         raise InputError(
             f"{name} has shape {jnp.shape(weights)}: give one weight for each of the "
             f"{size} values"
         )
-    floats = _floats(name, weights)
+    if jnp.issubdtype(weights.dtype, jnp.integer):
+        weights = weights.astype(float)
+    floats = _floats(name, weights, "weights as numbers")
     if not isinstance(floats, Tracer) and not transport.are_weights(floats):
         raise InputError(
             f"{name} has a negative weight or none above 0: give weights that are not "
@@ -371,18 +448,18 @@ def _weights(name: str, weights: ArrayLike | None, size: int) -> Float[Array, "N
     return floats
 
 
-def _check_counts(name: str, counts: ArrayLike, total: int) -> None:
-    if not isinstance(total, int | np.integer) or not 1 <= total < 2**31:
+def _check_counts(name: str, counts: Array | np.ndarray, total: Any) -> None:
+    whole = isinstance(total, int) and not isinstance(total, bool)
+    if not (whole and 1 <= total < 2**31):
         raise InputError(
             f"total is {total!r}: give timesteps x images, a whole number from 1 and "
             "below 2^31"
         )
     _check_not_empty(name, counts)
-    dtype = jnp.result_type(counts)
-    if not jnp.issubdtype(dtype, jnp.integer):
+    if not jnp.issubdtype(counts.dtype, jnp.integer):
         raise InputError(
-            f"{name} is {dtype}: `total` goes with integer spike counts, which have no "
-            "gradient; give integers, or for gradients rates without `total`"
+            f"{name} is {counts.dtype}: `total` goes with integer spike counts, which "
+            "have no gradient; give integers, or for gradients rates without `total`"
         )
     if isinstance(counts, Tracer):
         return

@@ -15,10 +15,11 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from jsnnq.analysis import firing
-from jsnnq.data import batches, sets, streams
-from jsnnq.errors import check_integer, choose
+from jsnnq.data import batches, streams
+from jsnnq.data.arrays import DataSet
+from jsnnq.errors import check_integer
 from jsnnq.networks import readout
-from jsnnq.networks.resnet import ResidualNetwork, observe
+from jsnnq.networks.network import Network, input_shape, observe
 from jsnnq.runtime import parallel
 
 BATCH = 256
@@ -36,6 +37,7 @@ class Evaluation(NamedTuple):
             not zero.
         total: the sum of its values, for joins (events).
         graded: the activations with a value outside {-1, 0, 1}.
+        cost: what it costs to run and to store, a `cost.Cost`, where it was asked for.
     """
 
     accuracy: float
@@ -44,6 +46,22 @@ class Evaluation(NamedTuple):
     nonzero: dict[str, np.ndarray]
     total: dict[str, np.ndarray]
     graded: frozenset[str]
+    cost: Any = None
+
+    @property
+    def rates(self) -> dict[str, np.ndarray]:
+        """Firing rate of each neuron by layer, `H W C`, from 0 to 1."""
+        return self.counts.rates()
+
+    @property
+    def dead(self) -> float | None:
+        """Share of neurons with a rate below 0.05; None where nothing spikes."""
+        return firing.summary(self.counts).dead if self.counts else None
+
+    @property
+    def saturated(self) -> float | None:
+        """Share of neurons with a rate above 0.95; None where nothing spikes."""
+        return firing.summary(self.counts).saturated if self.counts else None
 
 
 class _Totals(NamedTuple):
@@ -56,11 +74,11 @@ class _Totals(NamedTuple):
     graded: dict[str, Array]
 
 
-_JITTED: dict[tuple[ResidualNetwork, batches.Preprocessing, Mesh | None], Any] = {}
+_JITTED: dict[tuple[Network, batches.Preprocessing, Mesh | None], Any] = {}
 
 
 def _observer(
-    network: ResidualNetwork, preprocessing: batches.Preprocessing, mesh: Mesh | None
+    network: Network, preprocessing: batches.Preprocessing, mesh: Mesh | None
 ) -> Any:
     """The compiled function of variables and a batch that counts."""
     network = network.representative
@@ -100,9 +118,9 @@ def _count(network, preprocessing, variables, batch):
 
 
 def evaluate(
-    network: ResidualNetwork,
+    network: Network,
     variables: dict[str, Any],
-    dataset: sets.DataSet,
+    dataset: DataSet,
     *,
     split: str = "test",
     batch: int = BATCH,
@@ -123,9 +141,9 @@ def evaluate(
         InputError: the split is unknown, the batch is too small or too large, or there
             are so many images that their counts might not fit.
     """
-    choose("split", split, ("test", "train"))
-    check_integer("batch", batch)
-    images = getattr(dataset, split)
+    batch = check_integer("batch", batch)
+    images = dataset.split(split)
+    layers = network.layers(input_shape(dataset.image_shape))["membranes"]
     firing.check_fits(network.timesteps, len(images))
     batch = _whole_batch(batch, len(images), mesh)
     observe_batch = _observer(network, dataset.preprocessing, mesh)
@@ -143,7 +161,7 @@ def evaluate(
         loss=math.fsum(map(float, jax.device_get(lost))) / len(images),
         counts=firing.Counts(
             # `jit` sorts dictionaries by name; the order of the data is easier to read.
-            {name: sums.counts[name] for name in network.neuron_layers()},
+            {name: sums.counts[name] for name in layers},
             network.timesteps,
             len(images),
         ),
@@ -154,9 +172,9 @@ def evaluate(
 
 
 def compile_ahead(
-    network: ResidualNetwork,
+    network: Network,
     variables: dict[str, Any],
-    dataset: sets.DataSet,
+    dataset: DataSet,
     *,
     mesh: Mesh | None = None,
 ) -> None:
@@ -172,16 +190,16 @@ def compile_ahead(
     variables = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), variables
     )
-    batch = _whole_batch(BATCH, len(dataset.test), mesh)
+    batch = _whole_batch(BATCH, len(dataset.split("test")), mesh)
     arrays = (
-        jax.ShapeDtypeStruct((batch, *dataset.image_shape), jnp.uint8),
+        jax.ShapeDtypeStruct((batch, *dataset.image_shape), dataset.dtype),
         jax.ShapeDtypeStruct((batch,), jnp.int32),
         jax.ShapeDtypeStruct((batch,), bool),
     )
     _observer(network, dataset.preprocessing, mesh).lower(variables, arrays).compile()
 
 
-def forget(network: ResidualNetwork) -> None:
+def forget(network: Network) -> None:
     """Drops compiled evaluations of a network."""
     # Another thread may be compiling, which adds to it.
     network = network.representative
@@ -196,7 +214,7 @@ def _whole_batch(batch: int, images: int, mesh: Mesh | None) -> int:
 
 
 def _batches(
-    split: sets.Split | streams.Records, batch: int
+    split: streams.Split | streams.Records, batch: int
 ) -> Iterator[tuple[Array, Array, Array]]:
     """All images once, in order; the last batch repeats its first image to fill up."""
     size = len(split)

@@ -20,9 +20,9 @@ and never pass them to `rates` or `summary`.
 import dataclasses
 import functools
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +31,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int32, Int64
 
 from jsnnq import renamed
-from jsnnq.errors import InputError, choose
+from jsnnq.errors import InputError, check_integer, check_number, choose
 from jsnnq.runtime import files
+
+Numbers = ArrayLike | Sequence[Any]
+"""An array, or numbers in a list, or in lists of equal lengths."""
 
 UNITS = ("neuron", "channel")
 """What one rate belongs to: a channel at one position, or a whole channel."""
@@ -70,7 +73,8 @@ class Counts(Mapping[str, np.ndarray]):
     @property
     def total(self) -> int:
         """What a count is out of: timesteps x images."""
-        return self.timesteps * self.images
+        # NumPy's integers might overflow.
+        return int(self.timesteps) * int(self.images)
 
     def rates(self, unit: str = "neuron") -> dict[str, Float[np.ndarray, "N"]]:
         """The firing rates of each layer; see `rates`."""
@@ -171,8 +175,31 @@ def count_nonzero(
     return count((values != 0).astype(jnp.float32), valid)
 
 
+def as_array(name: str, numbers: Numbers) -> Array | np.ndarray:
+    """An array as it is, and lists of numbers as an array on the host.
+
+    Raises:
+        InputError: lists differ in length.
+    """
+    if isinstance(numbers, jax.Array | np.ndarray):
+        return numbers
+    try:
+        return np.asarray(numbers)
+    except jax.errors.TracerArrayConversionError:
+        return jnp.asarray(numbers)
+    except ValueError as error:
+        raise InputError(
+            f"{name} has lists of different lengths: give an array, or lists that are "
+            "equally long"
+        ) from error
+
+
 def rates(
-    counts: ArrayLike, *, timesteps: int, images: int, unit: str = "neuron"
+    counts: Numbers,
+    *,
+    timesteps: SupportsIndex,
+    images: SupportsIndex,
+    unit: str = "neuron",
 ) -> Float[np.ndarray, "N"]:
     """Firing rates: counts / (timesteps x images).
 
@@ -193,12 +220,13 @@ def rates(
     Raises:
         InputError: a count is negative, above timesteps x images or no integer,
             there are none, or `timesteps`, `images` or `unit` is not accepted.
+
+    Example:
+        >>> jsnnq.rates([0, 2, 8], timesteps=4, images=2)
+        array([0.  , 0.25, 1.  ])
     """
     choose("unit", unit, UNITS)
-    _check_positive("timesteps", timesteps)
-    _check_positive("images", images)
-    # NumPy's integers might overflow.
-    total = int(timesteps) * int(images)
+    total = check_integer("timesteps", timesteps) * check_integer("images", images)
     values = _checked_counts(counts, total)
     if unit == "neuron":
         return values.reshape(-1) / total
@@ -207,7 +235,10 @@ def rates(
 
 
 def shares(
-    rates: ArrayLike, *, dead_below: float = 0.05, saturated_above: float = 0.95
+    rates: Numbers,
+    *,
+    dead_below: SupportsFloat = 0.05,
+    saturated_above: SupportsFloat = 0.95,
 ) -> Shares:
     """Mean rate, and the shares of dead and saturated neurons (arXiv 2604.14487).
 
@@ -222,17 +253,19 @@ def shares(
         The three numbers; 1 minus the mean rate is the sparsity of the spikes.
 
     Raises:
-        InputError: there are no rates, or one is outside 0 to 1.
+        InputError: there are no rates, one is outside 0 to 1, or a bound is no number.
     """
     values = _checked_rates(rates)
+    low = check_number("dead_below", dead_below)
+    high = check_number("saturated_above", saturated_above)
     return Shares(
         mean_rate=float(values.mean(dtype=np.float64)),
-        dead=float(np.mean(values < dead_below)),
-        saturated=float(np.mean(values > saturated_above)),
+        dead=float(np.mean(values < low)),
+        saturated=float(np.mean(values > high)),
     )
 
 
-def histogram(rates: ArrayLike, bins: int = 20) -> Int64[np.ndarray, "bins"]:
+def histogram(rates: Numbers, bins: SupportsIndex = 20) -> Int64[np.ndarray, "bins"]:
     """Number of neurons in each of `bins` equal intervals of [0, 1].
 
     Args:
@@ -247,17 +280,17 @@ def histogram(rates: ArrayLike, bins: int = 20) -> Int64[np.ndarray, "bins"]:
             whole number from 1.
     """
     values = _checked_rates(rates)
-    _check_positive("bins", bins)
+    bins = check_integer("bins", bins)
     # Rounded as the rates are, so that 7/20 lies on the edge and not beside it.
     edges = (np.arange(bins + 1) / bins).astype(values.dtype)
     return np.histogram(values, edges)[0].astype(np.int64)
 
 
 def summary(
-    counts: Mapping[str, ArrayLike],
+    counts: Mapping[str, Numbers],
     *,
-    timesteps: int | None = None,
-    images: int | None = None,
+    timesteps: SupportsIndex | None = None,
+    images: SupportsIndex | None = None,
     unit: str = "neuron",
 ) -> Summary:
     """Mean rate, dead and saturated share of a network and of each layer.
@@ -283,7 +316,9 @@ def summary(
                 "counts are a mapping without what they are out of: give Counts, or "
                 "timesteps and images"
             )
-        counts = Counts(counts, timesteps, images)
+        timesteps = check_integer("timesteps", timesteps)
+        layers = {name: np.asarray(as_array(name, x)) for name, x in counts.items()}
+        counts = Counts(layers, timesteps, check_integer("images", images))
     by_layer = counts.rates(unit)
     pooled = shares(np.concatenate(list(by_layer.values())))
     return Summary(*pooled, {name: shares(r) for name, r in by_layer.items()})
@@ -314,13 +349,8 @@ def check_fits(timesteps: int, images: int, what: str = "split") -> None:
         )
 
 
-def _check_positive(name: str, value: int) -> None:
-    if not isinstance(value, int | np.integer) or value < 1:
-        raise InputError(f"{name} is {value!r}: give a whole number from 1")
-
-
-def _checked_counts(counts: ArrayLike, total: int) -> Int64[np.ndarray, "..."]:
-    values = np.asarray(counts)
+def _checked_counts(counts: Numbers, total: int) -> Int64[np.ndarray, "..."]:
+    values = np.asarray(as_array("counts", counts))
     if not jnp.issubdtype(values.dtype, np.integer):
         raise InputError(f"counts are {values.dtype}: give integer spike counts")
     if values.size == 0 or values.ndim == 0:
@@ -335,8 +365,8 @@ def _checked_counts(counts: ArrayLike, total: int) -> Int64[np.ndarray, "..."]:
     return values.astype(np.int64)
 
 
-def _checked_rates(rates: ArrayLike) -> Float[np.ndarray, "..."]:
-    values = np.asarray(rates)
+def _checked_rates(rates: Numbers) -> Float[np.ndarray, "..."]:
+    values = np.asarray(as_array("rates", rates))
     if not jnp.issubdtype(values.dtype, np.floating):
         raise InputError(
             f"rates are {values.dtype}: give floats between 0 and 1, made from counts "

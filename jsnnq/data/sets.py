@@ -15,49 +15,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from jsnnq.data.batches import Preprocessing
-from jsnnq.data.streams import Records, Split, check_range, held, source
+from jsnnq.data.arrays import DataSet, in_memory
+from jsnnq.data.directories import FILES, IMAGES, array_splits, folder
+from jsnnq.data.streams import Records, Split, held, source
 from jsnnq.errors import InputError, check_integer, choose
 
 _NAMES = ("cifar10", "cifar100", "digits", "imagenet2012", "synthetic")
-_FILES = "train_images.npy, train_labels.npy, test_images.npy and test_labels.npy"
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class DataSet:
-    """A data set, and what training and reports need to know about it.
-
-    Attributes:
-        name: as given to `load`; for a directory its path.
-        classes: the number of classes.
-        image_shape: (H, W, C) of one image as read.
-        train: the images to train on.
-        test: the images held out.
-        mean: per channel, of the training images divided by `scale` (ImageNet: as
-            published).
-        std: likewise; 1 for a channel that never varies.
-        scale: the largest value a pixel may take.
-        pad: by how many pixels training shifts images at random.
-        flip: whether training mirrors images at random.
-        note: one sentence saying where the images come from and how they are split.
-    """
-
-    name: str
-    classes: int
-    image_shape: tuple[int, int, int]
-    train: Split | Records
-    test: Split | Records
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    scale: float
-    pad: int
-    flip: bool
-    note: str
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """How networks that are trained on it see its pixels."""
-        return Preprocessing(self.mean, self.std, self.scale)
 
 
 def load(
@@ -72,9 +35,10 @@ def load(
     `digits` are the 1,797 8x8 digits embedded in scikit-learn, `synthetic` is what
     `synthetic()` makes. `cifar10`, `cifar100` and `imagenet2012` are read from a
     directory prepared by TFDS in its array_record format, the first two also from
-    arrays in `DATA_DIR/<name>`. Any other name is the path of a directory of arrays:
-    train_images.npy, train_labels.npy, test_images.npy, test_labels.npy and optionally
-    classes.txt with one class name per line.
+    arrays in `DATA_DIR/<name>`. Any other name is the path of a directory: of arrays
+    (train_images.npy, train_labels.npy, test_images.npy, test_labels.npy and optionally
+    classes.txt with one class name per line), or of images by class
+    (train/CLASS/*.png, and likewise test or val).
 
     Args:
         name: one of the names above, or the path of a directory.
@@ -85,6 +49,11 @@ def load(
     Raises:
         InputError: the name is unknown, the set is not prepared, or its files are
             damaged or hold what no image data set holds.
+
+    Example:
+        >>> data = jsnnq.load_data("synthetic")
+        >>> data.image_shape, data.classes, len(data.train), len(data.test)
+        ((8, 8, 1), 10, 1024, 256)
     """
     if not isinstance(name, str):
         raise InputError(f"data is {name!r}: the name of a data set is needed")
@@ -103,10 +72,10 @@ def load(
         case "imagenet2012":
             return _imagenet(_prepared(name, root))
         case _ if Path(name).is_dir():
-            return _directory(Path(name))
+            return folder(Path(name))
     raise InputError(
         f"unknown data set {name!r}: accepted are {', '.join(_NAMES)} and the path "
-        f"of a directory with {_FILES}"
+        f"of a directory with {FILES}, or with {IMAGES}"
     )
 
 
@@ -143,7 +112,7 @@ def synthetic(
         return Split(np.clip(noisy, 0, 255).astype(np.uint8), labels)
 
     source = f"synthetic images made from seed {seed}, not real data"
-    return _arrays("synthetic", classes, split(train), split(test), source=source)
+    return in_memory("synthetic", classes, split(train), split(test), source=source)
 
 
 def hold_out(dataset: DataSet, count: int) -> DataSet:
@@ -164,7 +133,7 @@ def hold_out(dataset: DataSet, count: int) -> DataSet:
         raise InputError(
             f"{dataset.name} stays on disk: images can be held out of sets in memory"
         )
-    if not 0 < check_integer("hold-out", count) < len(train):
+    if not 0 < (count := check_integer("hold-out", count)) < len(train):
         raise InputError(
             f"hold-out is {count}: {dataset.name} has {len(train):,} training images, "
             "of which some must be left"
@@ -178,31 +147,6 @@ def hold_out(dataset: DataSet, count: int) -> DataSet:
         note=f"{dataset.note}; for choosing a recipe tested on {count:,} training "
         "images, held out, and not on the test images",
     )
-
-
-def _arrays(name, classes, train, test, *, source, scale=255.0, pad=0, flip=False):
-    """A set in memory; `source` begins its note."""
-    mean, std = _statistics(train.images, scale)
-    shape = train.images.shape[1:]
-    note = f"{source}: {len(train):,} train, {len(test):,} test"
-    return DataSet(name, classes, shape, train, test, mean, std, scale, pad, flip, note)
-
-
-def _statistics(images, scale):
-    """Mean and deviation of each channel of images divided by `scale`."""
-    # From the histogram of each channel, without a float copy of the images (600 MB
-    # for CIFAR). In grey levels the mean of a channel that never varies is exact, and
-    # centred values have no difference of squares, so its variance is exactly 0.
-    counts = np.zeros((images.shape[-1], 256), np.int64)
-    for start in range(0, len(images), 1000):
-        block = images[start : start + 1000]
-        for channel, count in enumerate(counts):
-            count += np.bincount(block[..., channel].ravel(), minlength=256)
-    grey, size = np.arange(256), counts.sum(axis=1)
-    mean = counts @ grey / size
-    variance = (counts * (grey - mean[:, None]) ** 2).sum(axis=1) / size
-    std = np.where(variance > 0, np.sqrt(variance) / scale, 1.0)
-    return tuple((mean / scale).tolist()), tuple(std.tolist())
 
 
 def _shuffled(count: int) -> Int[np.ndarray, " N"]:
@@ -221,14 +165,14 @@ def _digits() -> DataSet:
     order = _shuffled(len(every))
     train, test = (Split(*every.read(o)) for o in (order[:1437], order[1437:]))
     source = "scikit-learn's 1,797 8x8 digits, seeded 80/20 split (seed 0)"
-    return _arrays("digits", 10, train, test, source=source, scale=16.0, pad=1)
+    return in_memory("digits", 10, train, test, source=source, scale=16.0, pad=1)
 
 
 def _cifar(name: str, root: Path | None, labels: str) -> DataSet:
     classes = {"cifar10": 10, "cifar100": 20 if labels == "coarse" else 100}[name]
     arrays = root / name if root else None
     if arrays and labels == "fine" and (arrays / "train_images.npy").is_file():
-        train, test, _ = _array_splits(arrays, classes, (name, (32, 32, 3)))
+        train, test, _ = array_splits(arrays, classes, (name, (32, 32, 3)))
         origin = "arrays"
     else:
         folder = _prepared(name, root)
@@ -237,7 +181,7 @@ def _cifar(name: str, root: Path | None, labels: str) -> DataSet:
         origin = f"TFDS {folder.name}"
     kind = f", {labels} labels" if name == "cifar100" else ""
     source = f"{name} of {origin} in its original split{kind}"
-    return _arrays(name, classes, train, test, source=source, pad=4, flip=True)
+    return in_memory(name, classes, train, test, source=source, pad=4, flip=True)
 
 
 def _imagenet(directory: Path) -> DataSet:
@@ -292,77 +236,3 @@ def _how_to_prepare(name: str, root: str) -> str:
             "array_record`"
         )
     return f"run `jsnnq prepare {name} --data-dir {typed}`"
-
-
-def _directory(path: Path) -> DataSet:
-    names, classes = path / "classes.txt", None
-    if names.is_file():
-        classes = sum(bool(line.strip()) for line in names.read_bytes().splitlines())
-    train, test, classes = _array_splits(path, classes)
-    # Nothing is known about the images, so nothing is shifted or mirrored.
-    source = f"arrays of {path}, trained on without augmentation"
-    return _arrays(str(path), classes, train, test, source=source)
-
-
-def _array_splits(
-    path: Path, classes: int | None, like: tuple[str, tuple[int, ...]] | None = None
-) -> tuple[Split, Split, int]:
-    """Both splits and the number of classes, which the training labels may decide.
-
-    `like` says whose images have which shape; they are the training images by default.
-    """
-    splits = []
-    for split in ("train", "test"):
-        images_file, labels_file = (
-            path / f"{split}_{kind}.npy" for kind in ("images", "labels")
-        )
-        images, labels = _array(images_file, rank=4), _array(labels_file, rank=1)
-        if images.dtype != np.uint8:
-            raise InputError(
-                f"{images_file} holds {images.dtype}: accepted is uint8 with axes "
-                "(N, H, W, C)"
-            )
-        if len(images) != len(labels):
-            raise InputError(
-                f"{path} has {len(images):,} {split} images and {len(labels):,} "
-                "labels: each image needs one label"
-            )
-        whose, shape = like = like or (images_file.name, images.shape[1:])
-        if images.shape[1:] != shape:
-            raise InputError(
-                f"the images in {images_file} differ in shape, {images.shape[1:]}: "
-                f"those of {whose} are {shape}"
-            )
-        if classes is None:
-            # A label that int32 cannot hold is then out of range.
-            classes = min(int(labels.max()), np.iinfo(np.int32).max - 1) + 1
-        check_range(labels, classes, str(labels_file))
-        splits.append(Split(images, labels.astype(np.int32)))
-    return *splits, classes
-
-
-def _array(path: Path, rank: int) -> np.ndarray:
-    try:
-        with path.open("rb") as file:
-            array = np.lib.format.read_array(file, allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(
-            f"{path} is missing: a directory of arrays holds {_FILES}"
-        ) from None
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(
-            f"{path} cannot be read as a .npy file ({error}): write it again with "
-            "numpy.save"
-        ) from error
-    if array.dtype.kind not in "iu":
-        nan = array.dtype.kind == "f" and np.isnan(array).any()
-        raise InputError(
-            f"{path} holds {array.dtype}{' and NaN among it' if nan else ''}: images "
-            "are uint8 and labels integers"
-        )
-    if array.ndim != rank or array.size == 0:
-        axes = "(N, H, W, C)" if rank == 4 else "(N,)"
-        raise InputError(
-            f"{path} has shape {array.shape}: accepted is {axes} without an empty axis"
-        )
-    return array

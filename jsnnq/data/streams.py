@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int, Int32, UInt8
+from jaxtyping import Int, Int32, Integer, UInt8
 from PIL import Image
 
+from jsnnq.data.batches import Pixels
 from jsnnq.errors import InputError
 
 _BILINEAR = Image.Resampling.BILINEAR
@@ -46,11 +47,11 @@ class Split:
     """A split in memory.
 
     Attributes:
-        images: the pixels, channels last.
+        images: the pixels, channels last; frames have T in front of their rows.
         labels: the class of each image, from 0.
     """
 
-    images: UInt8[np.ndarray, "N H W C"]
+    images: Pixels
     labels: Int32[np.ndarray, " N"]
 
     def __len__(self) -> int:
@@ -58,7 +59,7 @@ class Split:
 
     def read(
         self, indices: Sequence[int] | Int[np.ndarray, " B"], seed: Any = 0
-    ) -> tuple[UInt8[np.ndarray, "B H W C"], Int32[np.ndarray, " B"]]:
+    ) -> tuple[Pixels, Int32[np.ndarray, " B"]]:
         """Images and labels of these numbers; nothing here is random."""
         rows = np.asarray(indices)
         return self.images[rows], self.labels[rows]
@@ -164,7 +165,7 @@ def held(directory: Path, split: str, feature: str, classes: int) -> Split:
     return Split(images, labels)
 
 
-def check_range(labels: Int[np.ndarray, " N"], classes: int, where: str) -> None:
+def check_range(labels: Integer[np.ndarray, " N"], classes: int, where: str) -> None:
     """Refuses labels that are none of the classes.
 
     Raises:
@@ -185,7 +186,7 @@ def batches(
     *,
     seed: int | tuple[int, ...] = 0,
     threads: int | None = None,
-) -> Iterator[tuple[UInt8[np.ndarray, "B H W C"], Int32[np.ndarray, " B"]]]:
+) -> Iterator[tuple[Pixels, Int32[np.ndarray, " B"]]]:
     """Reads a split on the host, batch after batch, a few batches ahead.
 
     To resume in the middle of an epoch, pass the rest of its order.

@@ -26,18 +26,29 @@ from jaxtyping import Array, Float
 
 from jsnnq.errors import choose
 from jsnnq.networks.layers import ACTIVATIONS, Activation, Rules
+from jsnnq.networks.network import Seen, Synapse
 from jsnnq.networks.resnet import (
     Block,
     Plan,
     ResidualNetwork,
-    Seen,
     Size,
-    Synapse,
     Unit,
     convolution,
     max_pool,
     sized,
 )
+
+BRANCH_KERNELS = r"layer\d+_\d+/conv\d"
+"""Kernels of the residual branches: those that binary networks make signs."""
+
+BRANCH_ACTIVATIONS = r"layer\d+_\d+/act\d"
+"""What those kernels read."""
+
+POINTWISE_KERNELS = r"(layer\d+_\d+|head)/conv[13]"
+"""The 1x1 convolutions of MobileNetV2."""
+
+POINTWISE_ACTIVATIONS = r"(layer\d+_\d+|head)/act[13]"
+"""What those read."""
 
 SHORTCUTS = ("quantized", "real")
 """What a shortcut carries: what its branch reads, or the value before that."""
@@ -92,24 +103,24 @@ class BinaryResNet(ResidualNetwork):
     Attributes:
         activation: `relu`, `relu6` or `clip` (to [-1, 1]), where there is no quantizer.
         shortcut: one of `SHORTCUTS`.
-        activations: quantizers of the activations that convolutions read.
 
     Raises:
         InputError: a name is unknown or a number out of range.
+
+    Example:
+        >>> net = jsnnq.BinaryResNet(depths=(1,), channels=(4,), classes=10)
+        >>> net.activation_layers()
+        ('layer1_0/act1', 'layer1_0/act2')
     """
 
     activation: str = "relu"
     shortcut: str = "quantized"
-    activations: Rules = Rules()
 
     BLOCKS: ClassVar[tuple[str, ...]] = ("basic", "bottleneck", "inverted")
-    INNER: ClassVar[str] = "activations"
-    timesteps: ClassVar[int] = 1  # An image is seen once.
 
     def __post_init__(self):
         choose("activation", self.activation, set(ACTIVATIONS) - {"none"})
         choose("shortcut", self.shortcut, SHORTCUTS)
-        self.activations = self.activations.placed("activations")
         super().__post_init__()
 
     @nn.compact
@@ -123,7 +134,7 @@ class BinaryResNet(ResidualNetwork):
             train: use the batch's statistics and let quantizers learn; then
                 `batch_stats` and `quant` must be mutable.
         """
-        seen = Seen({}, {}, {}, {})
+        seen = Seen()
         unit, quantizer = self.stem_unit(), self.weights("conv1")
         convolve, normalise = convolution(unit, quantizer, self.dtype)
         x = normalise(convolve(x, train), train)
@@ -147,6 +158,15 @@ class BinaryResNet(ResidualNetwork):
         if self.block == "inverted":
             return Unit("1", 2 * self.channels[0], 3, 2 if self.stem != "cifar" else 1)
         return super().stem_unit()
+
+    @property
+    def usual(self) -> dict[str, str]:
+        """What binary networks make signs: of MobileNetV2 what is pointwise."""
+        if self.block == "inverted":
+            kernels, reads = POINTWISE_KERNELS, POINTWISE_ACTIVATIONS
+        else:
+            kernels, reads = BRANCH_KERNELS, BRANCH_ACTIVATIONS
+        return {**super().usual, "weights": kernels, "activations": reads}
 
     def layers_in_order(self) -> tuple[str, ...]:
         """Paths of all activations, convolutions and normalisations, then `fc`."""
@@ -226,6 +246,10 @@ def binary_resnet(
 
     Raises:
         InputError: the name is unknown or the width leaves no channel.
+
+    Example:
+        >>> jsnnq.binary_resnet("resnet18", width=0.25, classes=10).channels
+        (16, 32, 64, 128)
     """
     size = sized(name, SIZES, width)
     activation = activation or ("relu6" if size.block == "inverted" else "relu")

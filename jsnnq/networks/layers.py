@@ -14,7 +14,7 @@ import functools
 import math
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jsnnq.errors import InputError
+from jsnnq import renamed
+from jsnnq.errors import InputError, settle
 from jsnnq.networks.convolve import convolve
 from jsnnq.networks.neurons import Neuron, initial_decay, unroll
 from jsnnq.quantizers.base import Quantizer, State, identity
@@ -40,9 +41,17 @@ class Rules:
     Attributes:
         rules: pairs of a regular expression on the layer's path (`layer1_0/conv1`)
             and a quantizer. A layer that matches none stays full precision.
+
+    Example:
+        >>> rules = jsnnq.Rules(((r"layer.*/conv1", jsnnq.uniform(2)),))
+        >>> print(rules("layer1_0/conv1"), rules("fc"))
+        Uniform(bits=2) Identity()
     """
 
     rules: tuple[tuple[str, Quantizer], ...] = ()
+
+    def __post_init__(self):
+        settle(self)
 
     def __call__(self, path: str) -> Quantizer:
         """The quantizer of the layer at `path`."""
@@ -95,6 +104,22 @@ def direct(x: Float[Array, "B *S"], timesteps: int) -> Float[Array, "T B *S"]:
     return jnp.broadcast_to(x[None], (timesteps, *x.shape))
 
 
+def over_time(x: Float[Array, "*T B H W C"], timesteps: int) -> Array:
+    """Images at each of T timesteps, `T B H W C`; frames have theirs already.
+
+    Raises:
+        InputError: frames are not as many as there are timesteps.
+    """
+    if x.ndim == 4:
+        return direct(x, timesteps)
+    if len(x) != timesteps:
+        raise InputError(
+            f"the input has {len(x)} frames and the network {timesteps} timesteps: "
+            "make the network with as many timesteps as there are frames"
+        )
+    return x
+
+
 def fan_out_normal(
     key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32
 ) -> Array:
@@ -109,24 +134,68 @@ class QuantizedLayer(nn.Module):
     They are called with values and `train`: whether the quantizer may learn from them.
     """
 
-    quantizer: Quantizer = identity
+    quantizer: Quantizer | Rules = identity
+
+    place: ClassVar[str] = "weights"
+
+    @property
+    def at(self) -> str:
+        """Its path in the network, as rules and records name it."""
+        return "/".join(self.path)
+
+    @property
+    def threshold(self) -> float | None:
+        """What a membrane quantizer is told of the neurons."""
+        return None
+
+    @property
+    def used(self) -> Quantizer:
+        """The quantizer that was given, or the one that the rules have for its path."""
+        given = self.quantizer
+        given = given(self.at) if isinstance(given, Rules) else given
+        return given.placed(self.place, self.threshold)
+
+    def feeds(self, x: Array) -> tuple[int, int, int]:
+        """Stride, padding and groups of its connections, where it reads `x`."""
+        return 1, 0, 1
 
     def quantizer_state(self, shared: State = None) -> State:
-        """The state in use: an own one, or the one shared by the feeding kernel."""
-        if self.quantizer.shared:
-            return shared
-        collection = "params" if self.quantizer.trainable else "quant"
-        return self.get_variable(collection, STATE)
+        """The state in use: an own one, or the one shared by the feeding kernel.
+
+        Raises:
+            InputError: the variables have none.
+        """
+        if not self.used.shared:
+            collection = "params" if self.used.trainable else "quant"
+            shared = self.get_variable(collection, STATE)
+        if shared is None:
+            raise InputError(
+                f"the variables have no state for {self.used} of {self.at or 'a layer'}"
+                ": take those of jsnnq.calibrate or jsnnq.fit, which start quantizers; "
+                "init does not"
+            )
+        return shared
 
     def remember(self, state: State) -> None:
-        """Keeps what a training step learned for the next one."""
-        if not self.quantizer.trainable and self.is_mutable_collection("quant"):
-            self.put_variable("quant", STATE, state)
+        """Keeps what a training step learned for the next one.
+
+        Raises:
+            InputError: it could not be kept.
+        """
+        if self.used.trainable or not jax.tree.leaves(state):
+            return
+        if not self.is_mutable_collection("quant"):
+            raise InputError(
+                f"with train=True {self.used} learns from what it sees, but nothing of "
+                "it is kept: apply the network with mutable=['batch_stats', 'quant'], "
+                "or with train=False"
+            )
+        self.put_variable("quant", STATE, state)
 
     @property
     def quantizes(self) -> bool:
         """Whether there is a quantizer, and a state of it: none while initialising."""
-        return self.quantizer != identity and not self.is_initializing()
+        return self.used != identity and not self.is_initializing()
 
     def quantized(self, kernel: Array, train: bool) -> Array:
         """The kernel as the layer uses it."""
@@ -135,13 +204,13 @@ class QuantizedLayer(nn.Module):
             return self._applied(kernel, train) if self.quantizes else kernel
 
     def _applied(self, x, train):
-        x, state = self.quantizer.apply(x, self.quantizer_state(), train)
+        x, state = self.used.apply(x, self.quantizer_state(), train)
         if train:
             self.remember(state)
         return x
 
 
-class Conv(QuantizedLayer):
+class QuantConv(QuantizedLayer):
     """Convolution without bias, symmetric padding, on `N H W C`.
 
     Attributes:
@@ -158,10 +227,14 @@ class Conv(QuantizedLayer):
     depthwise: bool = False
     dtype: Any = jnp.float32
 
+    def feeds(self, x):
+        """As said above."""
+        return self.stride, (self.size - 1) // 2, x.shape[-1] if self.depthwise else 1
+
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool) -> Array:
         """Currents `N H' W' features`."""
-        groups = x.shape[-1] if self.depthwise else 1
+        groups = self.feeds(x)[2]
         shape = (self.size, self.size, x.shape[-1] // groups, self.features)
         dtype = accumulation(self.dtype)
         kernel = self.param("kernel", fan_out_normal, shape, dtype)
@@ -171,12 +244,12 @@ class Conv(QuantizedLayer):
         return convolve(x, kernel, self.stride, groups)
 
 
-class Dense(QuantizedLayer):
+class QuantDense(QuantizedLayer):
     """Classifier with bias, started as in torch: uniform within 1 / sqrt(inputs).
 
     Attributes:
         features: outputs.
-        dtype: as in `Conv`.
+        dtype: as in `QuantConv`.
     """
 
     features: int = 1
@@ -329,6 +402,8 @@ class Activation(QuantizedLayer):
 
     kind: str = "relu"
 
+    place: ClassVar[str] = "activations"
+
     @nn.compact
     def __call__(self, x: Float[Array, "N *S"], train: bool) -> Array:
         """Activations `N *S`; a quantizer sees the values before any activation."""
@@ -345,6 +420,13 @@ class Spiking(QuantizedLayer):
     """
 
     neuron: Neuron = Neuron()
+
+    place: ClassVar[str] = "membranes"
+
+    @property
+    def threshold(self) -> float:
+        """That of its neurons."""
+        return self.neuron.v_threshold
 
     @nn.compact
     def __call__(
@@ -364,12 +446,12 @@ class Spiking(QuantizedLayer):
         resting = jnp.full(x.shape[1:], self.neuron.rest, dtype)
         v = self.get_variable("membrane", "v", resting)
         state = self.quantizer_state(shared) if self.quantizes else ()
-        inside = train and self.quantizer.each_timestep
+        inside = train and self.used.each_timestep
 
         def quantize(v, state):
             if not self.quantizes:
                 return v, state
-            v, state = self.quantizer.apply(v, state, inside)
+            v, state = self.used.apply(v, state, inside)
             # Else every later timestep quantizes again, in each kernel that needs it.
             return cpu.computed_once(v), state
 
@@ -385,6 +467,11 @@ class Spiking(QuantizedLayer):
             # Unless it wants otherwise a quantizer learns once per step, from the
             # potentials of all timesteps: inside the loop over time it is frozen.
             if not inside:
-                after = self.quantizer.apply(seen, state, True)[1]
+                after = self.used.apply(seen, state, True)[1]
             self.remember(after)
         return spikes
+
+
+__getattr__ = renamed.answers(
+    Conv=("QuantConv", QuantConv), Dense=("QuantDense", QuantDense)
+)

@@ -29,7 +29,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float
 
-from jsnnq.errors import InputError, check_number, choose
+from jsnnq.errors import InputError, check_number, choose, settle
 from jsnnq.networks.surrogate import Derivative, atan, spike
 
 PLACEMENTS = ("stored", "before_fire")
@@ -43,6 +43,9 @@ _UNROLL_UP_TO = 16
 class Neuron:
     """What a spiking layer computes; hashable, so that it can be a static argument.
 
+    A neuron of one's own is a frozen dataclass derived from it, with another `charge`
+    or `reset`.
+
     Attributes:
         kind: `if`, `lif` or `plif`.
         tau: membrane time constant in timesteps, above 1 (PLIF: its initial value).
@@ -55,6 +58,12 @@ class Neuron:
 
     Raises:
         InputError: a name is unknown or a number out of range.
+
+    Example:
+        >>> jsnnq.Neuron("if", v_reset=-0.5).rest  # Where membranes begin.
+        -0.5
+        >>> jsnnq.Neuron("lif", tau=1.5, v_reset=None).rest  # With a soft reset.
+        0.0
     """
 
     kind: str = "lif"
@@ -67,6 +76,7 @@ class Neuron:
     placement: str = "stored"
 
     def __post_init__(self):
+        settle(self)
         choose("neuron", self.kind, ("if", "lif", "plif"))
         choose("membrane placement", self.placement, PLACEMENTS)
         check_number("tau", self.tau, above=1)
@@ -83,6 +93,51 @@ class Neuron:
     def rest(self) -> float:
         """The membrane of a neuron that has seen nothing."""
         return 0.0 if self.v_reset is None else self.v_reset
+
+    def charge(
+        self,
+        v: Float[Array, "..."],
+        x: Float[Array, "..."],
+        decay: Float[Array, ""] | None = None,
+    ) -> Float[Array, "..."]:
+        """The membrane h after the current has arrived, before the spike test.
+
+        Args:
+            v: membranes as they were left by the timestep before.
+            x: currents, of the same shape and dtype.
+            decay: PLIF's w; the others need none.
+
+        Raises:
+            InputError: PLIF has no `decay`.
+        """
+        if self.kind == "if":
+            return v + x
+        rate = 1 / self.tau
+        if self.kind == "plif":
+            if decay is None:
+                raise InputError(
+                    "a plif neuron got no decay: give its parameter w, which starts at "
+                    "`initial_decay(neuron)`"
+                )
+            rate = jax.nn.sigmoid(decay).astype(v.dtype)
+        leak = v - self.rest
+        if self.decay_input:
+            return v + (x - leak) * rate
+        return v - leak * rate + x
+
+    def reset(
+        self, h: Float[Array, "..."], s: Float[Array, "..."]
+    ) -> Float[Array, "..."]:
+        """The membrane v after the spike s, 0 or 1, has been taken out of h."""
+        if self.detach_reset:
+            # Forward the same; backward the reset is no path for the surrogate.
+            s = jax.lax.stop_gradient(s)
+        if self.v_reset is None:
+            return h - s * self.v_threshold
+        return s * self.v_reset + (1 - s) * h
+
+
+charge, reset = Neuron.charge, Neuron.reset  # As functions of a neuron.
 
 
 def steady_drive(neuron: Neuron) -> float:
@@ -101,51 +156,6 @@ def steady_drive(neuron: Neuron) -> float:
 def initial_decay(neuron: Neuron) -> float:
     """The PLIF parameter w at which sigmoid(w) = 1/tau."""
     return -math.log(neuron.tau - 1)
-
-
-def charge(
-    neuron: Neuron,
-    v: Float[Array, "..."],
-    x: Float[Array, "..."],
-    decay: Float[Array, ""] | None = None,
-) -> Float[Array, "..."]:
-    """The membrane h after the current has arrived, before the spike test.
-
-    Args:
-        neuron: the equation.
-        v: membranes as they were left by the timestep before.
-        x: currents, of the same shape and dtype.
-        decay: PLIF's w; the others need none.
-
-    Raises:
-        InputError: PLIF has no `decay`.
-    """
-    if neuron.kind == "if":
-        return v + x
-    rate = 1 / neuron.tau
-    if neuron.kind == "plif":
-        if decay is None:
-            raise InputError(
-                "a plif neuron got no decay: give its parameter w, which starts at "
-                "`initial_decay(neuron)`"
-            )
-        rate = jax.nn.sigmoid(decay).astype(v.dtype)
-    leak = v - neuron.rest
-    if neuron.decay_input:
-        return v + (x - leak) * rate
-    return v - leak * rate + x
-
-
-def reset(
-    neuron: Neuron, h: Float[Array, "..."], s: Float[Array, "..."]
-) -> Float[Array, "..."]:
-    """The membrane v after the spike s, 0 or 1, has been taken out of h."""
-    if neuron.detach_reset:
-        # Forward the same; backward the reset is no path for the surrogate.
-        s = jax.lax.stop_gradient(s)
-    if neuron.v_reset is None:
-        return h - s * neuron.v_threshold
-    return s * neuron.v_reset + (1 - s) * h
 
 
 def unroll(
@@ -174,17 +184,23 @@ def unroll(
 
     Raises:
         InputError: PLIF has no `decay`.
+
+    Example:
+        >>> neuron = jsnnq.Neuron("if", v_threshold=2.0)
+        >>> spikes, *_ = jsnnq.unroll(neuron, jnp.ones((4, 1)), jnp.zeros(1))
+        >>> spikes[:, 0].tolist()
+        [0.0, 1.0, 0.0, 1.0]
     """
 
     def step(carry, x_t):
         v, state = carry
         # Currents may be bfloat16, in which a membrane would lose what it sums up.
-        h = charge(neuron, v, x_t.astype(v.dtype), decay)
+        h = neuron.charge(v, x_t.astype(v.dtype), decay)
         seen = h
         if neuron.placement == "before_fire":
             h, state = quantize(h, state)
         s: Any = spike(h - neuron.v_threshold, neuron.surrogate)
-        v = reset(neuron, h, s)
+        v = neuron.reset(h, s)
         if neuron.placement == "stored":
             seen = v
             v, state = quantize(v, state)

@@ -15,26 +15,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jsnnq.errors import InputError, check_integer, check_number, choose
-from jsnnq.networks.layers import BatchNorm, Conv, Dense, Rules, fold
+from jsnnq.networks.layers import BatchNorm, QuantConv, QuantDense, Rules, fold
+from jsnnq.networks.network import Layers, Network, Seen, Synapse
 from jsnnq.quantizers.base import Quantizer
-from jsnnq.runtime.precision import at_least_float32, check_dtype
-
-
-class Seen(NamedTuple):
-    """What a forward pass saw, by layer name, each `T B H W C` unless noted.
-
-    Attributes:
-        spikes: outputs of the neuron layers, 0 or 1.
-        joins: outputs of the blocks; integers under ADD. Never part of a rate.
-        pooled: what pooling made of them: `maxpool` behind an ImageNet stem, and
-            `features`, `T B C`, the classifier's input.
-        activations: what the convolutions of a network without spikes read.
-    """
-
-    spikes: dict[str, Array]
-    joins: dict[str, Array]
-    pooled: dict[str, Array]
-    activations: dict[str, Array]
+from jsnnq.runtime.precision import at_least_float32
 
 
 class Unit(NamedTuple):
@@ -91,30 +75,10 @@ class Plan(NamedTuple):
         """The path of a unit's layer, such as `layer1_0/conv1`."""
         return f"{self.name}/{unit.layer(kind)}"
 
-    def synapse(self, unit: Unit, source: str) -> "Synapse":
+    def synapse(self, unit: Unit, source: str) -> Synapse:
         """A unit's connections with what feeds them."""
         margin, groups = (unit.size - 1) // 2, unit.features if unit.depthwise else 1
         return Synapse(self.path_of("conv", unit), source, unit.stride, margin, groups)
-
-
-class Synapse(NamedTuple):
-    """One set of connections.
-
-    Attributes:
-        name: path of the layer that owns the kernel, such as `layer1_0/conv1`.
-        source: what feeds it: a neuron layer, a join, a pooled value, `image` or
-            `features`.
-        stride: of the convolution, in both directions.
-        padding: zeros on each side of the image.
-        groups: into how many the channels are cut, each with kernels of its own; as
-            many as there are channels is depthwise.
-    """
-
-    name: str
-    source: str
-    stride: int
-    padding: int
-    groups: int = 1
 
 
 def branch_units(block: str, features: int, stride: int) -> tuple[Unit, ...]:
@@ -176,13 +140,13 @@ def convolution(
     quantizer: Quantizer,
     dtype: Any,
     start: tuple[float, float] = (1.0, 0.0),
-) -> tuple[Conv, BatchNorm]:
+) -> tuple[QuantConv, BatchNorm]:
     """A unit's convolution and normalisation, inside the module that calls.
 
     The latter starts from a scale and a bias, `start`; `dtype` is that of the products.
     """
     shape = unit.features, unit.size, unit.stride, unit.depthwise
-    convolve = Conv(quantizer, *shape, dtype, name=unit.layer("conv"))
+    convolve = QuantConv(quantizer, *shape, dtype, name=unit.layer("conv"))
     return convolve, BatchNorm(*start, name=unit.layer("bn"))
 
 
@@ -192,7 +156,7 @@ def max_pool(x: Float[Array, "N H W C"]) -> Float[Array, "N I J C"]:
     return nn.max_pool(x, (3, 3), (2, 2), padding)
 
 
-class ResidualNetwork(nn.Module):
+class ResidualNetwork(Network):
     """What networks of both families have in common.
 
     Attributes:
@@ -201,12 +165,9 @@ class ResidualNetwork(nn.Module):
         classes: outputs.
         block: one of the family's `BLOCKS`.
         stem: `cifar` (3x3, stride 1) or `imagenet` (7x7, stride 2, max-pool).
-        weights: quantizers of the kernels.
-        dtype: of the products; what is kept has its accumulation dtype.
 
     Raises:
-        InputError: a name is unknown, a number out of range, or `dtype` is float64
-            without JAX's 64-bit mode.
+        InputError: a name is unknown or a number out of range.
     """
 
     depths: tuple[int, ...]
@@ -214,19 +175,15 @@ class ResidualNetwork(nn.Module):
     classes: int
     block: str = "basic"
     stem: str = "cifar"
-    weights: Rules = Rules()
-    dtype: Any = jnp.float32
 
     BLOCKS: ClassVar[tuple[str, ...]] = ("basic", "bottleneck")
-    INNER: ClassVar[str]  # The field of the quantizers between the convolutions.
+
+    names_sources: ClassVar[bool] = True
 
     def __post_init__(self):
         choose("block", self.block, self.BLOCKS)
         choose("stem", self.stem, ("cifar", "imagenet"))
         check_integer("classes", self.classes)
-        check_dtype(self.dtype)
-        # Before Flax's own, after which a field cannot be set.
-        self.weights = self.weights.placed("weights")
         super().__post_init__()
 
     # What a family says of itself
@@ -272,21 +229,6 @@ class ResidualNetwork(nn.Module):
 
     # What follows from it
 
-    @property
-    def inner(self) -> Rules:
-        """Quantizers of what stands between the convolutions."""
-        return getattr(self, self.INNER)
-
-    def with_rules(self, weights: Rules, inner: Rules) -> "ResidualNetwork":
-        """The same network with these quantizers of kernels and in between."""
-        changed: Any = {"weights": weights, self.INNER: inner}
-        return self.clone(**changed)
-
-    @property
-    def representative(self) -> "ResidualNetwork":
-        """The same one for all networks that compile to one program."""
-        return self.with_rules(self.weights.representative, self.inner.representative)
-
     def block_layers(self, *kinds: str) -> list[str]:
         """Paths of the blocks' layers of these kinds, in the order of the data."""
         # That on a shortcut has no `act`: it reads what the first of the branch reads.
@@ -298,9 +240,13 @@ class ResidualNetwork(nn.Module):
             if unit.suffix or kind != "act"
         ]
 
-    def inner_layers(self) -> tuple[str, ...]:
-        """Paths of the layers that `inner` is for: neurons or activations."""
-        return self.neuron_layers() or self.activation_layers()
+    def known_layers(self) -> Layers:
+        """Its layers with a quantizer's place, by that place."""
+        return {
+            "weights": self.kernel_layers(),
+            "membranes": self.neuron_layers(),
+            "activations": self.activation_layers(),
+        }
 
     def classify(
         self, x: Float[Array, "T B H W C"], train: bool, seen: Seen
@@ -309,10 +255,10 @@ class ResidualNetwork(nn.Module):
         # A sum over all positions would lose most of its digits in bfloat16.
         features = jnp.mean(at_least_float32(x), axis=(2, 3))
         seen.pooled["features"] = features
-        layer = Dense(self.weights("fc"), self.classes, self.dtype, name="fc")
+        layer = QuantDense(self.weights("fc"), self.classes, self.dtype, name="fc")
         return fold(lambda y: layer(y, train), features)
 
-    def synapses(self) -> tuple[Synapse, ...]:
+    def synapses(self, shape: tuple[int, ...] = ()) -> tuple[Synapse, ...]:
         """Every kernel with what feeds it, in the order of the data."""
         stem = self.stem_unit()
         entering = Synapse("conv1", "image", stem.stride, (stem.size - 1) // 2)
@@ -321,14 +267,3 @@ class ResidualNetwork(nn.Module):
     def kernel_layers(self) -> tuple[str, ...]:
         """Paths of the layers with a kernel, in the order of the data."""
         return tuple(synapse.name for synapse in self.synapses())
-
-
-def observe(
-    network: ResidualNetwork, variables: Mapping[str, Any], x: Float[Array, "..."]
-) -> tuple[Float[Array, "T B K"], Seen]:
-    """The network in evaluation mode: logits per timestep, and what it saw.
-
-    Images `x` are `B H W C`, or for a spiking network also a sequence `T B H W C`.
-    """
-    found: Any = network.apply(dict(variables), x, False)
-    return found

@@ -17,8 +17,9 @@ A still image is convolved once and its current repeated T times, as in the auth
 code; input with a time axis goes through the stem step by step.
 """
 
+import re
 import warnings
-from typing import Any, ClassVar
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -26,21 +27,26 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jsnnq.errors import check_integer, choose
+from jsnnq.errors import InputError, check_integer, choose
 from jsnnq.networks.layers import STATE, Rules, Spiking, direct, fold
+from jsnnq.networks.network import Network, Seen, Synapse
 from jsnnq.networks.neurons import Neuron, steady_drive
 from jsnnq.networks.resnet import (
     Block,
     ResidualNetwork,
-    Seen,
     Size,
-    Synapse,
     convolution,
     max_pool,
     sized,
 )
 
 CONNECTS = ("add", "and", "iand")
+
+HIDDEN_KERNELS = r"layer\d+_\d+/(conv\d|downsample_conv)"
+"""Kernels of the residual blocks: all but the first convolution and the classifier."""
+
+ALL_NEURONS = r".*sn\d?"
+"""Every neuron layer."""
 
 
 def join(connect: str, shortcut: Array, branch: Array) -> Array:
@@ -108,24 +114,24 @@ class SEWResNet(ResidualNetwork):
         timesteps: T.
         connect: `add`, `and` or `iand`.
         neuron: the neurons' equations.
-        membranes: quantizers of the membranes.
         zero_init: start every branch silent (AND: firing).
 
     Raises:
         InputError: a name is unknown or a number out of range.
+
+    Example:
+        >>> net = jsnnq.SEWResNet(depths=(1,), channels=(4,), classes=10, timesteps=2)
+        >>> net.neuron_layers()
+        ('sn1', 'layer1_0/sn1', 'layer1_0/sn2')
     """
 
     timesteps: int = 4
     connect: str = "add"
     neuron: Neuron = Neuron()
-    membranes: Rules = Rules()
     zero_init: bool = False
-
-    INNER: ClassVar[str] = "membranes"
 
     def __post_init__(self):
         choose("connect", self.connect, CONNECTS)
-        self.membranes = self.membranes.placed("membranes", self.neuron.v_threshold)
         check_integer("timesteps", self.timesteps)
         super().__post_init__()
 
@@ -140,7 +146,7 @@ class SEWResNet(ResidualNetwork):
             train: use the batch's statistics and let quantizers learn; then
                 `batch_stats` and `quant` must be mutable.
         """
-        seen = Seen({}, {}, {}, {})
+        seen = Seen()
         unit, quantizer = self.stem_unit(), self.weights("conv1")
         convolve, normalise = convolution(unit, quantizer, self.dtype)
         if x.ndim == 4:
@@ -158,6 +164,11 @@ class SEWResNet(ResidualNetwork):
             block = SEWBlock(plan, *same, self.zero_init, name=plan.name)
             x = block(x, train, seen)
         return self.classify(x, train, seen), seen
+
+    @property
+    def usual(self) -> dict[str, str]:
+        """Kernels of the blocks, and all neurons."""
+        return {**super().usual, "weights": HIDDEN_KERNELS, "membranes": ALL_NEURONS}
 
     def layers_in_order(self) -> tuple[str, ...]:
         """Paths of all convolutions, normalisations and neurons, then `fc`."""
@@ -180,6 +191,29 @@ class SEWResNet(ResidualNetwork):
                 found.append(plan.synapse(plan.downsample, source))
             source = f"{plan.name}/join"
         return found
+
+
+def neurons_of(kernel: str) -> str:
+    """The neurons behind a kernel."""
+    return re.sub(r"conv(\d?)$", r"sn\1", kernel)
+
+
+def check_quantizers(network: Network) -> None:
+    """Refuses quantizers that cannot work together, and warns of missing levels.
+
+    Raises:
+        InputError: membranes share the scale of a kernel that has none (MINT).
+    """
+    if not isinstance(network, SEWResNet):
+        return
+    for kernel in network.kernel_layers()[:-1]:
+        layer = neurons_of(kernel)
+        if network.membranes(layer).shared and not network.weights(kernel).trainable:
+            raise InputError(
+                f"the membranes of {layer} share MINT's scale with {kernel}, whose "
+                "weights are not quantized by MINT: quantize both, or use shared=False"
+            )
+    warn_of_missing_levels(network)
 
 
 def warn_of_missing_levels(network: SEWResNet) -> None:
@@ -215,6 +249,13 @@ def init_state(
 
     Returns:
         A tree of membranes `B H W C`, one leaf for each neuron layer.
+
+    Example:
+        >>> net = jsnnq.sew_resnet("sew_resnet_tiny", classes=10)
+        >>> frame = jnp.ones((1, 4, 4, 1))
+        >>> variables = jax.jit(net.init)(jax.random.key(0), frame)
+        >>> jax.tree.map(jnp.shape, jsnnq.init_state(net, variables, frame))["sn1"]
+        {'v': (1, 4, 4, 4)}
     """
     # A call makes its membranes by itself; only their shapes are asked for.
     _, state = jax.eval_shape(
@@ -239,6 +280,15 @@ def stream(
 
     Returns:
         Logits (average them over time), what was seen (`1 B ...`), the next state.
+
+    Example:
+        >>> net = jsnnq.sew_resnet("sew_resnet_tiny", classes=10)
+        >>> frame = jnp.ones((1, 4, 4, 1))
+        >>> variables = jax.jit(net.init)(jax.random.key(0), frame)
+        >>> state = jsnnq.init_state(net, variables, frame)
+        >>> logits, seen, state = jsnnq.stream(net, variables, state, frame)
+        >>> logits.shape, seen.spikes["sn1"].shape
+        ((1, 10), (1, 1, 4, 4, 4))
     """
     found: Any = network.apply(
         {**variables, "membrane": state}, frame[None], mutable=["membrane"]
@@ -270,6 +320,11 @@ def sew_resnet(name: str, *, width: float = 1.0, **fields: Any) -> SEWResNet:
 
     Raises:
         InputError: the name is unknown or the width leaves no channel.
+
+    Example:
+        >>> net = jsnnq.sew_resnet("sew_resnet18", width=0.25, classes=10, timesteps=8)
+        >>> net.channels, len(net.neuron_layers())
+        ((16, 32, 64, 128), 20)
     """
     net = SEWResNet(**sized(name, SIZES, width)._asdict(), **fields)
     warn_of_missing_levels(net)

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jsnnq.errors import check_number
+from jsnnq.errors import check_number, settle
 
 Derivative = Callable[[Float[Array, "..."]], Float[Array, "..."]]
 
@@ -73,6 +73,7 @@ class Surrogate(abc.ABC):
         if self.alpha is None:
             # The way a frozen dataclass sets its fields itself.
             object.__setattr__(self, "alpha", self._published)
+        settle(self)
         check_number(f"alpha of {type(self).__name__}", self.alpha, above=0)
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:

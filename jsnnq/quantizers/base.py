@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jsnnq.errors import InputError, choose
+from jsnnq.errors import InputError, choose, settle
 
 State = Any
 """A NamedTuple of arrays; empty for a quantizer that remembers nothing."""
@@ -56,6 +56,12 @@ class Quantizer(abc.ABC):
             once per step from the potentials of all timesteps.
         makes_signs: whether its values become hard signs; `frozen` says which are.
         places: where it has a meaning.
+
+    Example:
+        >>> quantizer, x = jsnnq.uniform(2, clip=3.0), jnp.array([-5.0, -0.5, 1.5])
+        >>> state = quantizer.init(jax.random.key(0), x)
+        >>> quantizer.apply(x, state, train=False)[0].tolist()
+        [-3.0, -1.0, 1.0]
     """
 
     bits: int
@@ -65,6 +71,10 @@ class Quantizer(abc.ABC):
     each_timestep: bool = False
     makes_signs: bool = False
     places: tuple[str, ...] = PLACES
+
+    def __post_init__(self):
+        """Takes scalars of any kind; a member with checks of its own calls it first."""
+        settle(self)
 
     @abc.abstractmethod
     def init(self, key: jax.Array, x: Any) -> State:
@@ -142,7 +152,13 @@ class Quantizer(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class Identity(Quantizer):
-    """Leaves values as they are: the full-precision network, 32 bits a value."""
+    """Leaves values as they are: the full-precision network, 32 bits a value.
+
+    Example:
+        >>> x_hat, state = jsnnq.identity.apply(jnp.array([0.75]), (), train=False)
+        >>> x_hat.tolist(), jsnnq.identity.bits
+        ([0.75], 32)
+    """
 
     bits = 32
     needs_values = False

@@ -93,6 +93,12 @@ class LQNet(Quantizer):
 
     Raises:
         InputError: a setting is out of range.
+
+    Example:
+        >>> kernel = jnp.array([[-3.0], [-1.0], [1.0], [3.0]])
+        >>> state = jsnnq.lqnet(2).init(jax.random.key(0), kernel)
+        >>> state.basis.round(3).tolist()  # Levels -1 - 2, 1 - 2, 2 - 1, 1 + 2.
+        [[1.0], [2.0]]
     """
 
     bits: int
@@ -105,6 +111,7 @@ class LQNet(Quantizer):
     codes: str | None = None
 
     def __post_init__(self):
+        super().__post_init__()
         check_bits("lqnet", self.bits)
         choose("start", self.start, ("qem", "published"))
         choose("follow", self.follow, ("step", "timestep"))

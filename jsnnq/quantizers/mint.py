@@ -66,6 +66,10 @@ class Mint(Quantizer):
 
     Raises:
         InputError: a setting is out of range.
+
+    Example:
+        >>> jsnnq.mint(4).places, jsnnq.mint(4, shared=True).places
+        (('weights', 'membranes'), ('membranes',))
     """
 
     bits: int
@@ -76,6 +80,7 @@ class Mint(Quantizer):
     trainable = True
 
     def __post_init__(self):
+        super().__post_init__()
         check_bits("mint", self.bits, least=2)
         choose("start", self.start, ("fitted", "published"))
 

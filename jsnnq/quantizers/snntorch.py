@@ -57,6 +57,10 @@ class SnnTorch(Quantizer):
 
     Raises:
         InputError: a setting is out of range.
+
+    Example:
+        >>> jsnnq.snntorch(2, upper=1.0, threshold=1.0).levels
+        array([-1.,  0.,  1.,  2.])
     """
 
     bits: int
@@ -70,6 +74,7 @@ class SnnTorch(Quantizer):
     places = ("membranes",)
 
     def __post_init__(self):
+        super().__post_init__()
         check_bits("snntorch", self.bits)
         check_number("snntorch threshold", self._threshold, above=0)
         check_number("snntorch upper", self.upper, least=0)

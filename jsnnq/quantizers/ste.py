@@ -34,12 +34,18 @@ class STE(SignQuantizer):
 
     Raises:
         InputError: the gradient is unknown.
+
+    Example:
+        >>> x, signs = jnp.array([-0.25, 0.0, 2.0]), jsnnq.ste()
+        >>> signs.apply(x, signs.init(jax.random.key(0), x), train=True)[0].tolist()
+        [-1.0, 1.0, 1.0]
     """
 
     gradient: str = "identity"
     scaled: bool = False
 
     def __post_init__(self):
+        super().__post_init__()
         choose("gradient", self.gradient, ("identity", "clipped"))
 
     def init(self, key, x):

@@ -103,6 +103,12 @@ class StoMPP(SignQuantizer):
 
     Raises:
         InputError: a name is unknown or a number out of range.
+
+    Example:
+        >>> x, signs = jnp.array([-0.25, 0.5]), jsnnq.stompp(window=(10, 5))
+        >>> state = signs.init(jax.random.key(0), x)
+        >>> [signs.apply(x, state, train=train)[0].tolist() for train in (True, False)]
+        [[-0.25, 0.5], [-1.0, 1.0]]
     """
 
     window: tuple[int, int] | None = None
@@ -118,6 +124,7 @@ class StoMPP(SignQuantizer):
     evaluates: str = "closed"
 
     def __post_init__(self):
+        super().__post_init__()
         choose("schedule", self.schedule, SCHEDULES)
         choose("law", self.law, LAWS)
         choose("masks", self._masks, MASKS)
@@ -127,7 +134,14 @@ class StoMPP(SignQuantizer):
         check_number("warmup", self.warmup, least=0)
         if self.tail is not None:
             check_number("tail", self.tail, least=0)
+        if not isinstance(self.order, str | tuple):
+            raise InputError(f"order is {self.order!r}: a name or a tuple is needed")
         if self.window is not None:
+            if not isinstance(self.window, tuple) or len(self.window) != 2:
+                raise InputError(
+                    f"window is {self.window!r}: a pair is needed, its first step and "
+                    "how many it has"
+                )
             start, length = self.window
             check_integer("start of the window", start, least=0)
             check_integer("length of the window", length)

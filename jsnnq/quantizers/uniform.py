@@ -51,6 +51,10 @@ class Uniform(Quantizer):
 
     Raises:
         InputError: a setting is out of range.
+
+    Example:
+        >>> jsnnq.uniform(2, clip=3.0).levels, jsnnq.uniform(2, grid="symmetric").levels
+        (array([-3., -1.,  1.,  3.]), array([-1.,  0.,  1.]))
     """
 
     bits: int
@@ -61,6 +65,7 @@ class Uniform(Quantizer):
     percentile: float = 99.9
 
     def __post_init__(self):
+        super().__post_init__()
         if self.grid is not None:
             choose("grid", self.grid, ("even", "symmetric", "unsigned"))
         least = 2 if self.grid == "symmetric" else 1
@@ -73,7 +78,7 @@ class Uniform(Quantizer):
             raise InputError(
                 f"percentile is {self.percentile!r}: at most 100 is possible"
             )
-        if self.outside not in (0, 1):
+        if check_number("uniform outside", self.outside) not in (0, 1):
             raise InputError(f"uniform got outside={self.outside!r}: 0 or 1 is needed")
 
     @property

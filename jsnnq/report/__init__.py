@@ -5,7 +5,7 @@ experiment under several seeds, `results` reads them against their controls, and
 `comparisons` has families of rows that differ in one setting and what is claimed of
 them. `summary` says what was found, `numbers` prints numbers, `tables` lays results out
 as columns, `plots` draws them, and `page` writes all of it: table, CSV, Markdown, one
-self-contained page.
+self-contained page. `quantization` shows one quantized network beside its control.
 """
 
 from jsnnq import renamed

@@ -110,7 +110,7 @@ def layer_table(found: Mapping[str, Any], names: tuple[str, str]) -> rich.table.
         numbers += [each["layers"][layer] for each in measured]
         made.add_row(rich.text.Text(layer), *map(distance, numbers))
     made.add_section()
-    for key, words in _SUMMARY.items():
+    for key, words in OVER_LAYERS.items():
         # Only over all neurons there is one rate of a network.
         pooled = [distance(row["mean_rate"]) for row in found["rows"]]
         both = pooled if key == "pooled" else ["", ""]
@@ -118,7 +118,7 @@ def layer_table(found: Mapping[str, Any], names: tuple[str, str]) -> rich.table.
     return made
 
 
-_SUMMARY = {
+OVER_LAYERS = {
     "mean": "mean over layers",
     "weighted": "weighted by neurons",
     "max": "largest",

@@ -77,14 +77,16 @@ def claim(
     path = folder / marker
     try:
         if folder.exists() and not folder.is_dir():
-            raise InputError(f"{str(folder)!r} is a file: give a folder as --out")
+            raise InputError(
+                f"{str(folder)!r} is a file: give a folder as --out or resume"
+            )
         if not path.exists():
             # What `write_json` left when it was killed is no obstacle.
             there = [x.name for x in folder.iterdir()] if folder.exists() else []
             if not all(x.startswith(".") and x.endswith(".partial") for x in there):
                 raise InputError(
                     f"{str(folder)!r} is not empty and has no {marker}: "
-                    "give an empty or new folder as --out"
+                    "give an empty or new folder as --out or resume"
                 )
             folder.mkdir(parents=True, exist_ok=True)
             write_json(path, identity)
@@ -92,7 +94,7 @@ def claim(
     except OSError as error:
         raise InputError(
             f"cannot write into {str(folder)!r} ({error.strerror}): "
-            "give a folder you may write to as --out"
+            "give a folder you may write to as --out or resume"
         ) from error
     check_same(folder, rewritten(read_json(path)), identity)
 
@@ -116,7 +118,7 @@ def held(folder: Path) -> Iterator[None]:
             except BlockingIOError as error:
                 raise InputError(
                     f"another process is at work in {str(folder)!r}: wait until it "
-                    "is done, or give another folder as --out"
+                    "is done, or give another folder as --out or resume"
                 ) from error
         yield
 
@@ -131,7 +133,7 @@ def check_same(folder: Path, known: Any, wanted: Any) -> None:
     if difference := _difference(known, json.loads(json.dumps(wanted))):
         raise InputError(
             f"{str(folder)!r} was made by another configuration ({difference}): "
-            "give another folder as --out, or remove this one"
+            "give another folder as --out or resume, or remove this one"
         )
 
 

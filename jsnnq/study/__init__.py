@@ -4,8 +4,9 @@
 do in which order, `folder` what is done of it and where that lies, `runner` chooses and
 runs the next row within its `budget`, `merge` brings several studies together. `build`
 makes objects of a config, `optimizer` the optax transformation of a recipe, `run`
-trains and measures one network, and `saved` keeps a trained one. `default` and `smoke`
-are experiments of their own.
+trains and measures one network, and `saved` keeps a trained one. `recipe` reads what is
+written for a command in TOML, and `quantization` quantizes one network beside its
+control. `default` and `smoke` are experiments of their own.
 """
 
 from jsnnq import renamed

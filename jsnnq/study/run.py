@@ -7,31 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from jsnnq.analysis.describe import describe
 from jsnnq.analysis.evaluate import Evaluation, evaluate
 from jsnnq.analysis.evaluate import compile_ahead as evaluate_ahead
 from jsnnq.config import Config, from_dict, to_dict
 from jsnnq.data import batches, sets
-from jsnnq.errors import InputError
-from jsnnq.networks import quantize
-from jsnnq.runtime import checkpoint, files, interrupt, parallel
+from jsnnq.data.arrays import DataSet
+from jsnnq.errors import InputError, check_seed
+from jsnnq.runtime import checkpoint, files, parallel
 from jsnnq.study import build
 from jsnnq.study.budget import Budget, OutOfTime
-from jsnnq.study.saved import save_network, shapes_of
-from jsnnq.training import divergence, loop, probe, step
+from jsnnq.study.saved import save_network
+from jsnnq.training import loop, probe, step
 from jsnnq.training.monitor import Monitor
-
-SAVE_EVERY_S = 60.0
-"""A run saves its state after an epoch if the last save is this long ago."""
+from jsnnq.training.resume import train
+from jsnnq.workflow.state import abstract_variables
+from jsnnq.workflow.state import start as first_variables
 
 
 def start(
     program: step.Program,
     config: Config,
-    dataset: sets.DataSet,
+    dataset: DataSet,
     seed: int,
     parent: Path | None = None,
 ) -> step.TrainState:
@@ -43,19 +41,17 @@ def start(
     Raises:
         InputError: the row starts from a checkpoint, and none is given.
     """
-    streams = step.keys(seed)
-    bare = build.float_network(config.network, dataset.classes)
-    shape = dataset.image_shape
-    if config.start == "scratch":
-        variables = build.initial_variables(bare, streams.init, shape)
-    else:
-        like = {**build.abstract_variables(bare, shape), "quant": {}}
-        variables, _ = checkpoint.restore(_given(parent, config), like)
-    if config.kind == "quantized":
-        images = calibration_images(
-            dataset, config.calibration, streams.order, program.network.dtype
-        )
-        variables = quantize.quantize(program.network, variables, streams.init, images)
+    given = None
+    if config.start != "scratch":
+        like = abstract_variables(program.network.bare, dataset.image_shape)
+        given, _ = checkpoint.restore(_given(parent, config), like)
+    variables = first_variables(
+        program.network,
+        dataset,
+        seed=seed,
+        given=given,
+        calibration=config.calibration,
+    )
     return step.start(program, variables)
 
 
@@ -68,25 +64,24 @@ def _given(parent: Path | None, config: Config) -> Path:
     return parent
 
 
-def compile_ahead(program: step.Program, config: Config, dataset: sets.DataSet) -> None:
+def compile_ahead(program: step.Program, config: Config, dataset: DataSet) -> None:
     """Compiles a row's training and evaluation, so that `execute` finds it done.
 
     Args:
         program, config: of `execute`.
         dataset: its images decide the shapes.
     """
-    variables = shapes_of(program.network, config, dataset)
+    variables = abstract_variables(program.network, dataset.image_shape)
     if config.start != "post-training":
         state = jax.eval_shape(functools.partial(step.start, program), variables)
         loop.compile_ahead(program, state, dataset.train)
-    variables = {"quant": {}, **variables}
     evaluate_ahead(program.network, variables, dataset, mesh=program.mesh)
 
 
 def execute(
     program: step.Program,
     config: Config,
-    dataset: sets.DataSet,
+    dataset: DataSet,
     folder: Path,
     *,
     seed: int,
@@ -132,10 +127,16 @@ def execute(
             monitor=Monitor(label, folder, quiet),
             budget=budget or Budget(),
         )
-    variables = state.variables()
+    variables = state.variables
     evaluation = evaluate(program.network, variables, dataset, mesh=program.mesh)
     save_network(
-        folder / "checkpoint", variables, config, dataset, seed=seed, label=label
+        folder / "checkpoint",
+        build.network(config, dataset.classes),
+        variables,
+        config,
+        dataset,
+        seed=seed,
+        label=label,
     )
     if evaluation.counts:
         evaluation.counts.save(folder / "firing.npz")
@@ -158,44 +159,20 @@ def tidy(folder: Path) -> None:
 
 def _train(program, state, config, dataset, folder, *, seed, monitor, budget):
     """Trains from where the run was left; also the seconds spent before."""
-    partial, before = folder / "partial", 0.0
-    look = _probe(program, config, dataset, folder, state)
-    if partial.exists():
-        state, known = checkpoint.restore(partial, state)
-        before = known["wall_s"]
-    began = saved = time.perf_counter()
-
-    def keep(state, every=SAVE_EVERY_S):
-        nonlocal saved
-        now = time.perf_counter()
-        if now - saved > every:
-            checkpoint.save(partial, state, {"wall_s": before + now - began})
-            saved = now
-
-    spent = budget.watch()
-    try:
-        with monitor, interrupt.patient() as stopped:
-            state = loop.fit(
-                program,
-                state,
-                dataset.train,
-                seed=seed,
-                epochs=config.training.epochs,
-                monitor=monitor,
-                on_epoch=keep,
-                look=look,
-                looks=max(1, config.training.looks),
-                enough=lambda: stopped() or spent(),
-            )
-            if budget.is_limited or stopped():
-                keep(state, every=0)
-    except divergence.Diverged as error:
-        checkpoint.save(folder / "last_good", error.last_good, {"step": error.step})
-        if stopped():
-            raise KeyboardInterrupt from error
-        raise
-    if stopped():
-        raise KeyboardInterrupt
+    with monitor:
+        state, before = train(
+            program,
+            state,
+            dataset.train,
+            folder,
+            seed=seed,
+            epochs=config.training.epochs,
+            monitor=monitor,
+            look=_probe(program, config, dataset, folder, state),
+            looks=max(1, config.training.looks),
+            enough=budget.watch(),
+            keep_end=budget.is_limited,
+        )
     steps = config.training.epochs * batches.steps_per_epoch(
         len(dataset.train), program.batch
     )
@@ -214,25 +191,6 @@ def _probe(program, config, dataset, folder, start):
     steps_per_epoch = batches.steps_per_epoch(len(dataset.train), program.batch)
     windows = build.freezing(config, program.network, steps_per_epoch)
     return probe.Probe(program, start, dataset, folder / "looks.jsonl", windows)
-
-
-def calibration_images(
-    dataset: sets.DataSet, count: int, key: jax.Array, dtype: Any = jnp.float32
-) -> jax.Array:
-    """The first training images of the run's own order, normalised, not augmented.
-
-    Args:
-        dataset: whose training images.
-        count: how many; all of them if there are fewer.
-        key: the run's stream of orders.
-        dtype: of the network.
-
-    Returns:
-        Images `B H W C`, floats.
-    """
-    order = np.asarray(batches.epoch_order(key, 0, len(dataset.train)))
-    images, _ = dataset.train.read(order[: min(count, len(order))])
-    return dataset.preprocessing(jnp.asarray(images), dtype)
 
 
 def train_one(
@@ -262,8 +220,7 @@ def train_one(
             cannot be used.
         Diverged: a loss or gradient was not finite.
     """
-    if not 0 <= seed < 2**32:  # JAX would take a larger one modulo 2^32
-        raise InputError(f"seed is {seed}: an integer from 0 to {2**32 - 1} is needed")
+    check_seed(seed)
     if config.start != "scratch":
         _given(None, config)
     dataset = sets.load(config.data, data_dir=data_dir)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 
@@ -80,6 +80,12 @@ class Study:
     Raises:
         InputError: a row cannot be built, a data set is missing, no row is chosen, or
             the folder cannot be written or belongs to another study.
+
+    Example:
+        >>> rows = {"float": jsnnq.Config(data="synthetic")}
+        >>> study = jsnnq.Study(rows, "out/study", seeds=2)  # study.run() does it.
+        >>> [str(job.run) for job in study.jobs]
+        ['float/seed0', 'float/seed1']
     """
 
     def __init__(
@@ -182,7 +188,7 @@ class Study:
     def decisions(self) -> dict[str, list[tuple[str, str, str]]]:
         """What the rules gave each layer of each quantized row; see `build`."""
         return {
-            name: build.decisions(config, self._programs[name].network)
+            name: build.decisions(config, cast(Any, self._programs[name].network))
             for name, config in self._configs.items()
             if config.kind == "quantized"
         }

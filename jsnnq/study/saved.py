@@ -10,51 +10,56 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, ArrayLike, Float, UInt8
+from jaxtyping import Array, Float
 
 from jsnnq.analysis import emd
-from jsnnq.analysis.describe import describe, kernels
+from jsnnq.analysis.describe import describe
 from jsnnq.analysis.evaluate import evaluate
 from jsnnq.analysis.firing import UNITS
 from jsnnq.config import Config, from_dict, to_dict
 from jsnnq.data import sets
+from jsnnq.data.arrays import DataSet
 from jsnnq.errors import InputError, choose
-from jsnnq.networks import quantize
-from jsnnq.networks.resnet import ResidualNetwork
+from jsnnq.networks import network as networks
+from jsnnq.networks.network import input_shape
+from jsnnq.networks.quantize import at
 from jsnnq.runtime import checkpoint
 from jsnnq.study import build
+from jsnnq.workflow.evaluate import check_shape
+from jsnnq.workflow.saved import folder_of, load, no_network, save
+from jsnnq.workflow.state import abstract_variables, untrained
 
 
 def save_network(
     path: Path,
+    network: networks.Network,
     variables: Mapping[str, Any],
     config: Config,
-    dataset: sets.DataSet,
+    dataset: DataSet,
     *,
     seed: int = 0,
     label: str = "",
 ) -> None:
-    """Writes a network that `load_network` reads back.
+    """Writes a row's network, as `workflow.saved` does, with the row that made it.
 
     Args:
         path: of the checkpoint.
+        network: of the row.
         variables: parameters and collections.
         config: what the network was made from.
-        dataset: what it was trained on; its mean and deviation are kept too.
+        dataset: what it was trained on.
         seed: of its run.
         label: what its run was called.
     """
-    metadata = {
+    about = {
         "config": to_dict(config),
+        "data": config.data,
         "seed": seed,
         "label": label,
-        "mean": dataset.mean,
-        "std": dataset.std,
     }
-    checkpoint.save(path, dict(variables), metadata)
+    save(path, network, untrained(network, variables, dataset), about=about)
 
 
 class Network(NamedTuple):
@@ -63,20 +68,22 @@ class Network(NamedTuple):
     Attributes:
         network: the module.
         variables: its parameters and collections.
-        config: what it was made from.
+        config: of the row that made it, or None.
         seed: of its run.
         dataset: what it is evaluated on.
         label: what its run was called.
+        data_name: of the data set, as `jsnnq.data.sets.load` takes it.
     """
 
-    network: ResidualNetwork
+    network: networks.Network
     variables: dict[str, Any]
-    config: Config
+    config: Config | None
     seed: int
-    dataset: sets.DataSet
+    dataset: DataSet
     label: str
+    data_name: str = ""
 
-    def inputs(self, images: UInt8[ArrayLike, "B H W C"]) -> Float[Array, "B H W C"]:
+    def inputs(self, images: Any) -> Float[Array, "*T B H W C"]:
         """What the network takes: pixels of its data set, scaled and normalised.
 
         Mean and deviation are those of its training, the scale that of `dataset`.
@@ -105,57 +112,52 @@ def load_network(
     Raises:
         InputError: there is no checkpoint, it is damaged, it is not a network, its
             data set is not there, or does not fit it.
+
+    Example:
+        >>> net = jsnnq.sew_resnet("sew_resnet_tiny", classes=10)
+        >>> data = jsnnq.load_data("synthetic")
+        >>> images = jnp.ones((1, *data.image_shape))
+        >>> variables = jax.jit(net.init)(jax.random.key(0), images)
+        >>> jsnnq.save("out/net", net, jsnnq.calibrate(net, variables, data))
+        >>> jsnnq.load_network("out/net", data_name="synthetic").dataset.classes
+        10
     """
-    path = Path(path)
-    if (path / "checkpoint").is_dir():
-        path = path / "checkpoint"
-    metadata = checkpoint.read_metadata(path)
-    if "config" not in metadata:
+    about = checkpoint.read_metadata(folder_of(path))
+    config = from_dict(about["config"]) if "config" in about else None
+    data_name = data_name or about.get("data") or (config and config.data)
+    if data_name is None and "network" not in about:
+        raise no_network(path)
+    if data_name is None:
         raise InputError(
-            f"{str(path)!r} is a checkpoint, but not of a finished network: give the "
-            "folder that 'jsnnq train' or 'jsnnq study' made"
+            f"{str(path)!r} does not say which data it was trained on: name them with "
+            "--data"
         )
-    config = from_dict(metadata["config"])
-    # The network goes on seeing pixels as it was trained to, on whichever data.
-    dataset = dataclasses.replace(
-        sets.load(data_name or config.data, data_dir=data_dir),
-        mean=tuple(metadata["mean"]),
-        std=tuple(metadata["std"]),
-    )
-    network = build.network(config, dataset.classes)
-    like = shapes_of(network, config, dataset)
-    variables, _ = checkpoint.restore(path, {"quant": {}, **like})
+    dataset = sets.load(data_name, data_dir=data_dir)
+    if config is not None and "network" not in about:
+        # Version 0.1 wrote the row alone, and mean and deviation.
+        network = build.network(config, dataset.classes)
+        like = abstract_variables(network, dataset.image_shape)
+        variables, _ = checkpoint.restore(folder_of(path), like)
+        mean, std = tuple(about["mean"]), tuple(about["std"])
+    else:
+        network, state = load(path)
+        variables, (mean, std, _) = state.variables, state.preprocessing
+        check_shape(state, dataset)
+        classes = getattr(network, "classes", dataset.classes)
+        if classes != dataset.classes:
+            raise InputError(
+                f"the network tells {classes} classes apart and {dataset.name} has "
+                f"{dataset.classes}: give data of the same classes"
+            )
     return Network(
         network,
         variables,
         config,
-        metadata["seed"],
-        dataset,
-        metadata["label"] or path.parent.name,
-    )
-
-
-def shapes_of(
-    network: ResidualNetwork, config: Config, dataset: sets.DataSet
-) -> dict[str, Any]:
-    """Shapes and dtypes of the variables of a row's network, without computing them.
-
-    Args:
-        network: what `build.network` made of `config`.
-        config: the row.
-        dataset: its images decide the shapes.
-    """
-    bare = build.float_network(config.network, dataset.classes)
-    like = build.abstract_variables(bare, dataset.image_shape)
-    if config.kind != "quantized":
-        return like
-    images = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
-    return jax.eval_shape(
-        lambda variables, images: quantize.quantize(
-            network, variables, jax.random.key(0), images
-        ),
-        like,
-        images,
+        about.get("seed", 0),
+        # The network goes on seeing pixels as it was trained to, on whichever data.
+        dataclasses.replace(dataset, mean=mean, std=std),
+        about.get("label") or folder_of(path).parent.name,
+        data_name,
     )
 
 
@@ -178,10 +180,10 @@ def compare_saved(
         InputError: the two are not of one architecture, they do not spike, or the unit
             is unknown.
     """
-    shapes = [
-        {path: kernel.shape for path, kernel in kernels(*one[:2]).items()}
-        for one in (a, b)
-    ]
+    shape, shapes = input_shape(a.dataset.image_shape), []
+    for one in (a, b):
+        params, paths = one.variables["params"], one.network.layers(shape)["weights"]
+        shapes.append({path: at(params, path)["kernel"].shape for path in paths})
     for path in {**shapes[0], **shapes[1]}:
         mine, theirs = (known.get(path) for known in shapes)
         if mine != theirs:
@@ -189,7 +191,7 @@ def compare_saved(
                 f"{a.label} and {b.label} have other kernels ({path} is {mine} and "
                 f"{theirs}): only networks of one architecture can be compared"
             )
-    if not a.config.spikes:
+    if not a.network.layers(shape)["membranes"]:
         raise InputError(
             f"{a.label} and {b.label} do not spike, so there is no firing to compare: "
             "give the checkpoints of two spiking networks"

@@ -37,7 +37,7 @@ def explain(
     """Replays a step once and says in which layer numbers stopped being finite.
 
     Args:
-        program, state, key: of `step.train_step`.
+        program, state, key: of `step.next_step`.
         images: of the step, as stored, not augmented.
         labels: their classes.
 
@@ -53,7 +53,9 @@ def explain(
     where = (
         _first_bad_output(program, state, shown)
         or _last_bad_gradient(program, state, shown, classes)
-        or _bad_update(program, jitted(program).update(state, pixels, classes, key)[0])
+        or _bad_update(
+            program, jitted(program).train_step(state, pixels, classes, key)[0]
+        )
     )
     return Diverged(
         f"training stopped at step {number}: {where} is not finite; the state before "
@@ -65,7 +67,7 @@ def explain(
 
 def _first_bad_output(program, state, images):
     found: Any = program.network.apply(
-        state.variables(),
+        state.variables,
         program.inputs(images),
         True,
         mutable=["batch_stats", "quant", "intermediates"],

@@ -37,7 +37,7 @@ def compile_ahead(
     order = jax.ShapeDtypeStruct((len(split),), jnp.int32)
     given = jax.tree.map(like, (state, (split.images, split.labels), order))
     key = jax.eval_shape(lambda: keys(0).augment)
-    jitted(program).train_step.lower(*given, key).compile()
+    jitted(program).next_step.lower(*given, key).compile()
 
 
 def fit(
@@ -117,7 +117,7 @@ class _Steps(NamedTuple):
 
     reached: int  # The number of steps behind the last of them.
     after: TrainState
-    numbers: Any  # What `update` says of each.
+    numbers: Any  # What `train_step` says of each.
     # Given how many of them were good, the exception for the next one.
     replay: Callable[[int], divergence.Diverged]
 
@@ -140,7 +140,7 @@ def _steps(program, split, seed, state, *, ends, scan) -> Iterator[_Steps]:
 
         def replay(good, kept, order=order):
             for _ in range(good):
-                kept, _ = functions.train_step(kept, data, order, key)
+                kept, _ = functions.next_step(kept, data, order, key)
             images, labels = data
             index = int(kept.step) % per_epoch
             batch = batches.take(images, labels, order, index, program.batch)
@@ -155,7 +155,7 @@ def _steps(program, split, seed, state, *, ends, scan) -> Iterator[_Steps]:
         elif held:
             for _ in range(length):
                 before, done = state, done + 1
-                state, numbers = functions.train_step(before, data, order, key)
+                state, numbers = functions.next_step(before, data, order, key)
                 again = functools.partial(replay, kept=before)
                 yield _Steps(done, state, numbers, again)
         else:
@@ -164,7 +164,7 @@ def _steps(program, split, seed, state, *, ends, scan) -> Iterator[_Steps]:
             read = streams.batches(split, rest, program.batch, seed=(seed, number))
             for batch in read:
                 before, step_key = state, jax.random.fold_in(key, done)
-                state, numbers = functions.update(before, *batch, step_key)
+                state, numbers = functions.train_step(before, *batch, step_key)
                 again = lambda _, kept=before, batch=batch: explain(kept, *batch)
                 done += 1
                 yield _Steps(done, state, numbers, again)

@@ -9,7 +9,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,12 +23,18 @@ class Monitor:
     Args:
         label: what is being trained, shown before the bar.
         directory: where `log.jsonl` and the event file go; `None` keeps nothing.
+        on_step: called with the number of each step, its loss and its accuracy.
         quiet: show no bar; neither is one shown where nobody watches (no terminal).
     """
 
     def __init__(
-        self, label: str = "", directory: Path | None = None, quiet: bool = False
+        self,
+        label: str = "",
+        directory: Path | None = None,
+        quiet: bool = False,
+        on_step: Callable[[int, float, float], None] | None = None,
     ):
+        self._on_step = on_step
         self._label = label
         self._directory = directory
         self._quiet = quiet
@@ -71,6 +77,8 @@ class Monitor:
 
     def step(self, step: int, loss: float, accuracy: float) -> None:
         """Takes the numbers of one finished step, counted from 1."""
+        if self._on_step is not None:
+            self._on_step(step, loss, accuracy)
         sums = self._sums
         sums[0] += loss
         sums[1] += accuracy

@@ -31,8 +31,9 @@ import numpy as np
 from jsnnq.data import sets
 from jsnnq.networks import readout
 from jsnnq.networks.layers import STATE
+from jsnnq.networks.network import observe
 from jsnnq.networks.quantize import at
-from jsnnq.networks.resnet import ResidualNetwork, observe
+from jsnnq.networks.resnet import ResidualNetwork
 from jsnnq.training.monitor import appended, read_lines
 from jsnnq.training.step import Program, TrainState, loss_and_changes
 
@@ -48,7 +49,7 @@ def sign_layers(net: ResidualNetwork) -> tuple[str, ...]:
 def as_trained(net: ResidualNetwork) -> ResidualNetwork:
     """The network whose evaluation uses the masks that training uses now."""
     now = operator.attrgetter("present")
-    return net.with_rules(net.weights.with_each(now), net.inner.with_each(now))
+    return net.with_each(now)
 
 
 class Probe:
@@ -74,14 +75,15 @@ class Probe:
         self._program, self._path = program, path
         self._signs = _signs(program.network, start)
         self._batch = _read(dataset.train, program.batch)
-        self._shown = _read(dataset.test, min(IMAGES, len(dataset.test)))
+        self._shown = _read(dataset.test, min(IMAGES, len(dataset.split("test"))))
         self._write({"windows": windows})
 
     def __call__(self, state: TrainState) -> None:
         """Takes one look."""
         program = self._program.representative
         layers = _inside(program, state, self._signs, *self._batch)
-        networks = {"present": as_trained(program.network), "binary": program.network}
+        net: Any = program.network
+        networks = {"present": as_trained(net), "binary": net}
         # One and the same where training is what evaluation will be, as with STE.
         measured = {
             network: float(_accuracy(program, network, state, *self._shown))
@@ -148,13 +150,15 @@ def _inside(program, state, signs, images, labels):
         return found
     # Which activations are frozen depends on their shapes; values are not computed.
     look = functools.partial(observe, network)
-    _, seen = jax.eval_shape(look, state.variables(), program.inputs(images))
+    _, seen = jax.eval_shape(look, state.variables, program.inputs(images))
     for path in network.activation_layers():
         kernel = path.replace("/act", "/conv")
-        if kernel in found and network.inner(path).makes_signs:
+        if kernel in found and network.activations(path).makes_signs:
             shape = seen.activations[path].shape[1:]
             values = jax.ShapeDtypeStruct(shape, jnp.float32)
-            found[kernel]["activations"] = _share(network.inner, path, state, values)
+            found[kernel]["activations"] = _share(
+                network.activations, path, state, values
+            )
     return found
 
 
@@ -165,6 +169,6 @@ def _share(rules, path, state, values):
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _accuracy(program, network, state, images, labels):
-    logits, _ = observe(network, state.variables(), program.inputs(images))
+    logits, _ = observe(network, state.variables, program.inputs(images))
     correct = readout.correct(readout.readout(logits), labels)
     return jnp.mean(correct.astype(jnp.float32))

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int
 
 from jsnnq.data import batches
 from jsnnq.networks import readout
-from jsnnq.networks.resnet import ResidualNetwork
+from jsnnq.networks.network import Network
 from jsnnq.runtime import parallel
 
 
@@ -39,6 +39,7 @@ class TrainState(NamedTuple):
     quant: Any
     opt_state: Any
 
+    @property
     def variables(self) -> dict[str, Any]:
         """What `network.apply` takes."""
         named = self._asdict()
@@ -59,7 +60,7 @@ class Program:
         mesh: the devices that share a batch, from `parallel.mesh`; None is one.
     """
 
-    network: ResidualNetwork
+    network: Network
     optimizer: optax.GradientTransformation
     batch: int
     preprocessing: batches.Preprocessing
@@ -72,7 +73,7 @@ class Program:
         """The same one for all that differ in numbers of their quantizers only."""
         return dataclasses.replace(self, network=self.network.representative)
 
-    def inputs(self, images: UInt8[Array, "B H W C"]) -> Float[Array, "B H W C"]:
+    def inputs(self, images: batches.Pixels) -> Float[Array, "*T B H W C"]:
         """What the network reads where these images are shown."""
         return self.preprocessing(images, self.network.dtype)
 
@@ -88,7 +89,7 @@ def start(program: Program, variables: dict[str, Any]) -> TrainState:
     return TrainState(
         step=jnp.int32(0),
         params=variables["params"],
-        batch_stats=variables["batch_stats"],
+        batch_stats=variables.get("batch_stats", {}),
         quant=variables.get("quant", {}),
         # Compiled as one: by itself every shape of zeros would be a compilation.
         opt_state=jax.jit(program.optimizer.init)(variables["params"]),
@@ -99,7 +100,7 @@ def loss_and_changes(
     program: Program,
     state: TrainState,
     params: Any,
-    images: UInt8[Array, "B H W C"],
+    images: batches.Pixels,
     labels: Int[Array, "B"],
 ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], dict[str, Any]]]:
     """Mean cross-entropy in nats, with the accuracy and the changed collections.
@@ -112,7 +113,7 @@ def loss_and_changes(
         labels: their classes.
     """
     found: Any = program.network.apply(
-        {**state.variables(), "params": params},
+        {**state.variables, "params": params},
         program.inputs(images),
         True,
         mutable=["batch_stats", "quant"],
@@ -124,17 +125,18 @@ def loss_and_changes(
     return loss, (accuracy, changed)
 
 
-def update(
+def train_step(
     program: Program,
     state: TrainState,
-    images: UInt8[Array, "B H W C"],
+    images: batches.Pixels,
     labels: Int[Array, "B"],
     key: jax.Array,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One step on the given images.
 
     Args:
-        program, state: of `train_step`.
+        program: what is trained, and how.
+        state: before the step.
         images: as stored, not augmented.
         labels: their classes.
         key: of this step; shifts and flips are drawn from it.
@@ -160,7 +162,7 @@ def _advance(program, state, batch):
     new = TrainState(
         step=state.step + 1,
         params=optax.apply_updates(state.params, updates),
-        batch_stats=changed["batch_stats"],
+        batch_stats=changed.get("batch_stats", state.batch_stats),
         quant=changed.get("quant", state.quant),
         opt_state=opt_state,
     )
@@ -198,11 +200,11 @@ def keys(seed: int) -> Keys:
     return Keys(*jax.random.split(jax.random.key(seed), 3))
 
 
-Data = tuple[UInt8[Array, "N H W C"], Int[Array, "N"]]
+Data = tuple[batches.Pixels, Int[Array, "N"]]
 """Images as stored, not augmented, and their classes."""
 
 
-def train_step(
+def next_step(
     program: Program,
     state: TrainState,
     data: Data,
@@ -220,7 +222,7 @@ def train_step(
     """
     index = state.step % (len(data[1]) // program.batch)
     batch = batches.take(*data, order, index, program.batch)
-    return update(program, state, *batch, jax.random.fold_in(key, state.step))
+    return train_step(program, state, *batch, jax.random.fold_in(key, state.step))
 
 
 def epoch(
@@ -235,22 +237,22 @@ def epoch(
     """The next steps of an epoch as one scan.
 
     Args:
-        program, data, order, key: of `train_step`.
+        program, data, order, key: of `next_step`.
         state: before the first of them.
         length: how many steps.
 
     Returns:
-        The state after the last of them, and the numbers of `update`, one per step.
+        The state after the last of them, and the numbers of `train_step`, one per step.
     """
-    one = lambda state, _: train_step(program, state, data, order, key)
+    one = lambda state, _: next_step(program, state, data, order, key)
     return jax.lax.scan(one, state, length=length)
 
 
 class Jitted(NamedTuple):
     """The functions of a program, compiled when they are first called."""
 
-    update: Any
     train_step: Any
+    next_step: Any
     epoch: Any
 
 
@@ -261,7 +263,7 @@ def jitted(program: Program) -> Jitted:
     """A program's compiled functions, the same for all of one representative."""
     program = program.representative
     if program not in _JITTED:
-        bound = [functools.partial(f, program) for f in (update, train_step, epoch)]
+        bound = [functools.partial(f, program) for f in (train_step, next_step, epoch)]
         _JITTED[program] = Jitted(
             jax.jit(bound[0]),
             jax.jit(bound[1]),

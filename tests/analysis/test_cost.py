@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jsnnq.analysis import cost
 from jsnnq.analysis.cost import Activity
 from jsnnq.errors import InputError
-from jsnnq.networks.resnet import Synapse
+from jsnnq.networks.network import Synapse
 
 _SPIKES, _TERNARY, _GRADED = (0, 1), (-1, 0, 1), (0, 1, 2)
 

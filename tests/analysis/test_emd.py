@@ -383,7 +383,8 @@ def assert_aggregates(distances, u, v, measure, tolerance):
     weighted = (sizes * layers).sum() / sizes.sum()
     pooled = measure(*(np.concatenate(list(each.values())) for each in (u, v)))
     expected = [*layers, layers.mean(), weighted, layers.max(), pooled]
-    found = [*distances.layers.values(), *distances[1:]]
+    d = distances
+    found = [*d.layers.values(), d.mean, d.weighted, d.max, d.pooled]
     assert all(isinstance(number, float) for number in found)
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
 
@@ -425,6 +426,45 @@ def test_compare_matched(unit):
     assert found.pooled == found.weighted
 
 
+# Lists, and scalars of any kind.
+
+
+def test_lists_are_taken_like_arrays():
+    assert emd.wasserstein([1, 2], [3, 4], total=4) == 0.5
+    assert emd.wasserstein([0.25, 0.5], (0.5, 0.75)) == 0.25
+    assert emd.wasserstein([0.25], [0.5, 0.75], y_weights=[1.0, 0.0]) == 0.25
+    assert emd.matched([[0.25, 0.5]], [[0.5, 0.25]]) == 0.25
+    for measure in (emd.compare, emd.compare_matched):
+        found = measure({"u": [1, 2]}, {"u": [3, 4]}, a_total=4, b_total=4)
+        assert found.layers == {"u": 0.5}
+    with pytest.raises(InputError, match=r"b\['u'\] has lists of different lengths"):
+        emd.compare({"u": [1]}, {"u": [[1], [2, 3]]}, a_total=4, b_total=4)
+
+
+def test_lists_of_traced_numbers_are_taken_like_arrays():
+    slope = jax.grad(lambda x: emd.matched([x, 0.5], [0.75, 0.25]))(0.25)
+    assert slope == -0.5
+
+
+@pytest.mark.parametrize("make", [list, np.asarray, jnp.asarray])
+def test_whole_numbers_are_weights_too(make):
+    x, y = np.array([0.0, 0.5, 1.0]), np.array([0.25, 0.75])
+    expected = emd.wasserstein(
+        x, y, x_weights=np.array([1.0, 2.0, 3.0]), y_weights=np.array([1.0, 3.0])
+    )
+    found = emd.wasserstein(x, y, x_weights=make([1, 2, 3]), y_weights=make([1, 3]))
+    assert found == expected
+
+
+@pytest.mark.parametrize("scalar", [np.int64, np.uint8, np.array, jnp.array])
+def test_totals_and_exponents_are_scalars_of_any_kind(scalar):
+    x, y = np.array([1, 2]), np.array([3, 4])
+    assert emd.wasserstein(x, y, total=scalar(4)) == 0.5
+    assert emd.wasserstein(x / 4, y / 4, p=scalar(2)) == 0.5
+    options = {"a_total": scalar(4), "b_total": scalar(8)}
+    assert emd.compare({"u": x}, {"u": 2 * y}, **options).mean == 0.5
+
+
 # Bad input.
 
 RATES = np.array([0.0, 0.5, 1.0], np.float32)
@@ -450,6 +490,11 @@ SHORT = np.array([0.5])
         (RATES, RATES, {"p": 0.5}, "p is 0.5.*from 1 to 6"),
         (RATES, RATES, {"p": float("nan")}, "p is nan"),
         (RATES, RATES, {"p": 7}, "p is 7"),
+        (RATES, RATES, {"p": True}, "p is True"),
+        (COUNTS, COUNTS, {"total": True}, "total is True"),
+        ([0, 2], [2, 4], {}, "x is int64: give rates as floats"),
+        ([[0.5], [0.5, 1.0]], RATES, {}, "x has lists of different lengths"),
+        (["a"], RATES, {}, "x is <U1: give rates as floats"),
         (RATES, RATES, {"method": "sinkhorn"}, "unknown method 'sinkhorn'"),
         (RATES, SHORT, {"method": "uniform"}, "'uniform'.*equal size.*'auto'"),
         (RATES, RATES, {"method": "uniform", "x_weights": RATES}, "without weights"),
@@ -459,7 +504,8 @@ SHORT = np.array([0.5])
         (RATES, RATES, {"x_weights": SHORT}, r"x_weights has shape \(1,\).*3 values"),
         (RATES, RATES, {"y_weights": -RATES}, "y_weights has a negative weight"),
         (RATES, RATES, {"x_weights": 0 * RATES}, "none above 0"),
-        (RATES, RATES, {"x_weights": COUNTS}, "x_weights is int32"),
+        (RATES, RATES, {"x_weights": COUNTS > 0}, "x_weights is bool: give weights as"),
+        (RATES, RATES, {"x_weights": -COUNTS}, "x_weights has a negative weight"),
         (RATES, RATES, {"x_weights": RATES * np.nan}, "x_weights has values that are"),
         (RATES, RATES, {"y_weights": RATES[:0]}, r"shape \(0,\)"),
     ],
@@ -529,6 +575,7 @@ def test_matched_refuses(x, y, message):
         ({"u": COUNTS}, {"u": COUNTS + 1}, {}, r"b\['u'\] goes from 1 to 5"),
         ({"u": COUNTS[:0]}, {"u": COUNTS}, {}, r"a\['u'\] is empty"),
         ({"u": COUNTS}, {"u": COUNTS}, {"b_total": 0}, "total is 0"),
+        ([1, 2], {"u": COUNTS}, {}, "a is of type list: .*mapping of counts by layer"),
         ({"u": COUNTS}, {"u": COUNTS}, {"unit": "layer"}, "unknown unit 'layer'"),
     ],
 )

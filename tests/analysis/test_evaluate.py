@@ -16,8 +16,9 @@ from jsnnq.config import STE
 from jsnnq.data import sets, streams
 from jsnnq.data.batches import Preprocessing
 from jsnnq.errors import InputError
-from jsnnq.networks.resnet import Seen, observe
+from jsnnq.networks.network import Seen, observe
 from jsnnq.study import build, run
+from jsnnq.workflow.state import initial_variables
 from tests.training.test_loop import BINARY, SMALL, digits
 
 
@@ -29,7 +30,7 @@ def network():
 @functools.cache
 def variables():
     """A start with larger currents, so that every layer fires and joins reach 2."""
-    started = build.initial_variables(network(), jax.random.key(3), (8, 8, 1))
+    started = initial_variables(network(), jax.random.key(3), (8, 8, 1))
     louder = jax.tree_util.tree_map_with_path(
         lambda path, leaf: 3 * leaf if path[-1].key == "scale" else leaf,
         started["params"],
@@ -174,7 +175,7 @@ def half_binary():
         BINARY, weights=(), activations=((".*/act1", STE()),), training=SMALL.training
     )
     program = build.program(config, digits())
-    return program.network, run.start(program, config, digits(), seed=0).variables()
+    return program.network, run.start(program, config, digits(), seed=0).variables
 
 
 def test_an_activation_with_values_that_are_no_signs_is_graded():

@@ -117,6 +117,22 @@ def test_summary_pools_neurons_or_channels_and_keeps_layers(
     assert summary.layers == {"a": (0.5, 0.5, 0.5), "b": b}
 
 
+# Lists, and scalars of any kind.
+
+
+@pytest.mark.parametrize("scalar", [int, np.int64, np.uint8, np.array, jnp.array])
+def test_lists_and_any_scalars_are_taken(scalar):
+    options = {"timesteps": scalar(2), "images": scalar(2)}
+    np.testing.assert_array_equal(firing.rates([1, 2], **options), [0.25, 0.5])
+    assert firing.summary({"u": [1, 2]}, **options).mean_rate == 0.375
+    np.testing.assert_array_equal(firing.histogram([0.25, 1.0], scalar(2)), [1, 1])
+    half = scalar(1) / 2
+    assert firing.shares([0.25, 1.0], dead_below=half, saturated_above=half)[1:] == (
+        0.5,
+        0.5,
+    )
+
+
 # Bad input.
 
 
@@ -130,13 +146,15 @@ def test_summary_pools_neurons_or_channels_and_keeps_layers(
         (np.array(3), {}, r"shape \(\)"),
         ([1], {"images": 0}, "images is 0"),
         ([1], {"timesteps": -4}, "timesteps is -4"),
+        ([1], {"timesteps": True}, "timesteps is True"),
+        ([[1], [2, 3]], {}, "counts has lists of different lengths"),
         ([1], {"unit": "layer"}, "unknown unit 'layer'.*'channel', 'neuron'"),
     ],
 )
 def test_rates_refuse_what_cannot_be_counts(counts, options, message):
     settings = {"timesteps": 4, "images": 5} | options
     with pytest.raises(InputError, match=message):
-        firing.rates(np.asarray(counts), **settings)
+        firing.rates(counts, **settings)
 
 
 @pytest.mark.parametrize(
@@ -147,17 +165,23 @@ def test_rates_refuse_what_cannot_be_counts(counts, options, message):
         ([0.5, np.nan], "nan"),
         (np.zeros(0), "no rates"),
         ([1, 2], "rates are int64"),
+        ([[0.5], [0.5, 1.0]], "rates has lists of different lengths"),
     ],
 )
 @pytest.mark.parametrize("measure", [firing.shares, firing.histogram])
 def test_measures_refuse_what_cannot_be_rates(measure, rates, message):
     with pytest.raises(InputError, match=message):
-        measure(np.asarray(rates))
+        measure(rates)
 
 
 def test_histogram_refuses_no_bins():
     with pytest.raises(InputError, match="bins is 0"):
         firing.histogram(np.array([0.5]), bins=0)
+
+
+def test_shares_refuse_bounds_that_are_no_numbers():
+    with pytest.raises(InputError, match="dead_below is nan: a finite number"):
+        firing.shares([0.5], dead_below=np.nan)
 
 
 def test_summary_refuses_no_layers():

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from jsnnq.data import sets
+from jsnnq.data.arrays import in_memory
 from jsnnq.data.prepare import prepare
 from jsnnq.errors import InputError
 from tests.data.test_prepare import small_archive
@@ -170,7 +171,7 @@ def test_a_channel_that_never_varies_is_divided_by_1_at_every_grey_level(scale):
     levels = np.arange(256, dtype=np.uint8)
     images = np.broadcast_to(levels, (7, 3, 5, 256))
     split = sets.Split(images, np.zeros(7, np.int32))
-    made = sets._arrays("grey", 1, split, split, source="", scale=scale)
+    made = in_memory("grey", 1, split, split, source="", scale=scale)
     assert made.std == (1.0,) * 256
     np.testing.assert_array_equal(made.mean, levels / scale)
 
@@ -181,7 +182,7 @@ def test_a_channel_that_varies_in_one_pixel_keeps_its_deviation(size, scale):
     images = np.broadcast_to(np.arange(256, dtype=np.uint8), (size, 4, 3, 256)).copy()
     images[size // 2, 1, 2] ^= 1  # by one grey level
     split = sets.Split(images, np.zeros(size, np.int32))
-    made = sets._arrays("grey", 1, split, split, source="", scale=scale)
+    made = in_memory("grey", 1, split, split, source="", scale=scale)
     one = images.reshape(-1, 256).astype(np.float64)
     np.testing.assert_allclose(made.mean, one.mean(axis=0) / scale, rtol=1e-12)
     np.testing.assert_allclose(made.std, one.std(axis=0) / scale, rtol=1e-9)

@@ -1,6 +1,7 @@
 """Every experiment file can be read, built, and run in small."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ _FOLDER = Path(__file__).parents[2] / "experiments"
 FILES = sorted(
     path
     for path in _FOLDER.glob("*/*.py")
-    if path.parent.name != "benchmarks" and path.stem not in tables.SHARED
+    if path.parent.name not in ("benchmarks", "examples")
+    and path.stem not in tables.SHARED
 )
 IDS = [str(path.relative_to(_FOLDER)) for path in FILES]
 IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "imagenet2012": 1_281_167}
@@ -111,6 +113,39 @@ def test_how_a_table_stands_to_the_papers(name, paper, expected):
     study = read(binary(KNOWN_BINARY))
     assert tables.status(Path(f"{name}.py"), experiment, study) == expected
     assert tables.status(Path(f"{name}.py"), experiment, None) == "not run"
+
+
+def test_each_row_has_a_line_and_a_status_of_its_own():
+    known = {
+        "bnn-ste-r18": {"accuracy": 0.615, "grade": "S"},
+        "bnn-stompp-r18": {"accuracy": 0.8, "grade": "S"},
+        "bnn-ste-r50": {"accuracy": 0.5, "grade": "S"},
+        "bnn-global-r18": {"accuracy": 0.6, "grade": "S", "of": "another network"},
+    }
+    study = read(binary(KNOWN_BINARY))
+    experiment = Experiment("title", {}, known)
+    found = [tables.row_status(Path("x.py"), experiment, study, name) for name in known]
+    assert found == ["reproduced", "not reproduced", "not run", "run"]
+    lost = binary(KNOWN_BINARY)
+    lost["diverged"] = ["bnn-ste-r50/seed0"]
+    study = read(lost)
+    assert tables.row_status(Path("x.py"), experiment, study, "bnn-ste-r50") == (
+        "diverged"
+    )
+
+
+def test_no_cell_of_the_page_holds_several_rows():
+    page = tables.overview()
+    assert "<br>" not in page
+    lines = [
+        line for line in page.splitlines() if line.startswith("| reduced_cifar10 ")
+    ]
+    known = load_experiment(_FOLDER / "beyond_accuracy" / "reduced_cifar10.py")
+    shown = [re.findall("`([^`]+)`", line) for line in lines]
+    assert {name for name, _ in shown} >= known.paper.keys()
+    statuses = {status for _, status in shown}
+    assert statuses == {"reduced", "not run"}
+    assert all(line.count(" | ") == 5 for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def _images(seed=0, shape=(4, 8, 8, 3)):
 
 def _variables(net, x):
     """A float network's variables, its running statistics those of the batch."""
-    bare = net.with_rules(Rules(), Rules())
+    bare = net.bare
     variables = dict(jax.jit(bare.init)(jax.random.key(1), x))
     key = jax.random.key(2)
     return quantize.quantize(net, {"quant": {}, **variables}, key, x)

@@ -16,15 +16,21 @@ from jsnnq.errors import InputError
 from jsnnq.networks import layers
 from jsnnq.networks.layers import (
     BatchNorm,
-    Conv,
-    Dense,
+    QuantConv,
+    QuantDense,
     Rules,
     Spiking,
     fan_out_normal,
     fold,
 )
 from jsnnq.networks.neurons import Neuron, unroll
+from jsnnq.networks.quantize import quantize as starts
+from jsnnq.networks.sew import sew_resnet
 from jsnnq.quantizers.base import Quantizer, identity
+from jsnnq.quantizers.lqnet import lqnet
+from jsnnq.quantizers.stompp import stompp
+from jsnnq.quantizers.uniform import uniform
+from jsnnq.workflow.quantize import quantize
 from tests import witness
 from tests.drawn import normals
 
@@ -117,7 +123,7 @@ def test_fan_out_normal_has_kaimings_deviation(key, shape):
 
 
 def test_dense_starts_uniform_within_one_over_root_of_inputs(key):
-    params = Dense(features=500).init(key, jnp.zeros((1, 100)), False)["params"]
+    params = QuantDense(features=500).init(key, jnp.zeros((1, 100)), False)["params"]
     for values in (params["kernel"], params["bias"]):
         reach = 0.1
         assert np.abs(values).max() <= reach
@@ -135,7 +141,7 @@ def test_dense_starts_uniform_within_one_over_root_of_inputs(key):
 @pytest.mark.parametrize("side", [8, 7, 2, 1])
 def test_conv_equals_numpy(size, stride, side):
     x, kernel = normals((2, side, side + 1, 3)), normals((size, size, 3, 5), 1)
-    layer = Conv(features=5, size=size, stride=stride)
+    layer = QuantConv(features=5, size=size, stride=stride)
     params = {"kernel": jnp.asarray(kernel)}
     found = layer.apply({"params": params}, jnp.asarray(x), False)
     given = witness.Value(x), witness.Value(kernel), stride
@@ -144,15 +150,15 @@ def test_conv_equals_numpy(size, stride, side):
 
 
 def test_conv_has_one_kernel_and_no_bias(key):
-    variables = Conv(features=5, size=3).init(key, jnp.zeros((1, 4, 4, 2)), False)
+    variables = QuantConv(features=5, size=3).init(key, jnp.zeros((1, 4, 4, 2)), False)
     assert jax.tree.map(jnp.shape, variables) == {"params": {"kernel": (3, 3, 2, 5)}}
 
 
 @pytest.mark.parametrize(
     ("layer", "shape"),
     [
-        (Conv(features=5, dtype=jnp.bfloat16), (2, 4, 4, 3)),
-        (Dense(features=5, dtype=jnp.bfloat16), (2, 3)),
+        (QuantConv(features=5, dtype=jnp.bfloat16), (2, 4, 4, 3)),
+        (QuantDense(features=5, dtype=jnp.bfloat16), (2, 3)),
     ],
 )
 def test_bfloat16_products_of_float32_parameters(key, layer, shape):
@@ -169,8 +175,8 @@ def test_bfloat16_products_of_float32_parameters(key, layer, shape):
 # Quantized kernels.
 
 _KERNELS = {
-    "conv": (Conv(features=2, size=1), (1, 3, 3, 4), (1, 1, 4, 2)),
-    "dense": (Dense(features=2), (5, 4), (4, 2)),
+    "conv": (QuantConv(features=2, size=1), (1, 3, 3, 4), (1, 1, 4, 2)),
+    "dense": (QuantDense(features=2), (5, 4), (4, 2)),
 }
 
 
@@ -213,8 +219,8 @@ def test_a_trainable_state_lives_among_the_parameters_and_gets_gradients():
 
 def test_initialising_leaves_the_quantizer_alone(key):
     for layer, x in (
-        (Conv(quantizer=_Counting()), jnp.zeros((1, 3, 3, 2))),
-        (Dense(quantizer=_Counting()), jnp.zeros((1, 2))),
+        (QuantConv(quantizer=_Counting()), jnp.zeros((1, 3, 3, 2))),
+        (QuantDense(quantizer=_Counting()), jnp.zeros((1, 2))),
         (Spiking(quantizer=_Counting()), jnp.zeros((2, 1, 2))),
     ):
         variables = layer.init(key, x, True)
@@ -426,7 +432,8 @@ def test_the_membrane_quantizer_acts_between_timesteps(train):
     assert (state.updates, state.factor) == ((1, 0.125) if train else (0, 0.25))
     if train:
         np.testing.assert_allclose(state.last, potentials.sum(), rtol=1e-5)
-    np.testing.assert_array_equal(layer.apply(_QUARTER, x, train), expected)
+    only, _ = layer.apply(_QUARTER, x, train, mutable=["quant"])
+    np.testing.assert_array_equal(only, expected)
     assert not np.array_equal(expected, _if_loop(x)[0])
 
 
@@ -522,3 +529,24 @@ def test_gradient_is_the_sum_over_time():
 def test_refuses_no_timesteps(timesteps):
     with pytest.raises(InputError, match=f"timesteps is {timesteps}: at least 1"):
         layers.direct(jnp.ones((2, 3)), timesteps)
+
+
+def test_a_quantizer_without_a_state_is_named():
+    net = sew_resnet("sew_resnet_tiny", classes=3)
+    x, qnet = jnp.zeros((1, 4, 4, 1)), quantize(net, weights=lqnet(2))
+    variables = qnet.init(jax.random.key(0), x)
+    with pytest.raises(InputError, match="LQNet.*layer1_0/conv1.*jsnnq.calibrate"):
+        qnet.apply(variables, x)
+    with pytest.raises(InputError, match="sn1.*init does not"):
+        quantize(net, membranes=uniform(4)).apply(variables, x)
+
+
+@pytest.mark.parametrize("method", [lqnet(2), stompp((0, 5))])
+def test_a_quantizer_that_learns_is_not_frozen_without_a_word(method):
+    net = quantize(sew_resnet("sew_resnet_tiny", classes=3), weights=method)
+    x = jnp.ones((2, 4, 4, 1))
+    variables = starts(net, net.init(jax.random.key(0), x), jax.random.key(1), x)
+    with pytest.raises(InputError, match="'quant'.*train=False"):
+        net.apply(variables, x, True, mutable=["batch_stats"])
+    net.apply(variables, x, True, mutable=["batch_stats", "quant"])
+    net.apply(variables, x, False)

@@ -15,7 +15,7 @@ from jsnnq.config import LQNet, Uniform, kernels, neurons
 from jsnnq.networks import quantize
 from jsnnq.networks.bnn import binary_resnet
 from jsnnq.networks.layers import Rules
-from jsnnq.study.build import initial_variables
+from jsnnq.workflow.state import initial_variables
 from tests import tiny
 from tests.tiny import SMALL
 
@@ -83,10 +83,13 @@ def test_every_layer_freezes_by_random_numbers_of_its_own(key):
     """Shares of one half that two layers draw agree in one half of their entries."""
     quantizer = stompp((0, 2), schedule="linear", law="fixed")
     net = binary_resnet("resnet_tiny", classes=3).with_rules(
-        Rules(((".*conv2", quantizer),)), Rules(((".*act2", quantizer),))
+        {
+            "weights": Rules(((".*conv2", quantizer),)),
+            "activations": Rules(((".*act2", quantizer),)),
+        }
     )
     shape = (8, 8, 3)
-    variables = initial_variables(net.with_rules(Rules(), Rules()), key, shape)
+    variables = initial_variables(net.bare, key, shape)
     variables = quantize.quantize(net, variables, key, jnp.zeros((2, *shape)))
     masks = []
     for layer in ("layer1_0/conv2", "layer2_0/conv2", "layer1_0/act2", "layer2_0/act2"):

@@ -15,7 +15,7 @@ import pytest
 from jsnnq import mint, uniform
 from jsnnq.errors import InputError
 from jsnnq.networks import quantize
-from jsnnq.networks.layers import Conv, Dense, Rules
+from jsnnq.networks.layers import QuantConv, QuantDense, Rules
 from jsnnq.networks.neurons import Neuron
 from jsnnq.networks.sew import CONNECTS, SEWResNet, init_state, join, sew_resnet, stream
 from tests.drawn import lively, normals
@@ -357,7 +357,7 @@ def _wires(net, variables, x):
 
     def watch(call, arguments, named, context):
         result = call(*arguments, **named)
-        kernels = isinstance(context.module, (Conv, Dense))
+        kernels = isinstance(context.module, (QuantConv, QuantDense))
         if kernels and context.method_name == "__call__":
             path = "/".join(context.module.path)
             kernel = context.module.variables["params"]["kernel"]

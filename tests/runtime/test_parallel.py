@@ -201,7 +201,7 @@ ROWS = {
 
 @pytest.fixture(autouse=True)
 def _always_worth_it(monkeypatch):
-    monkeypatch.setattr(build, "_WORTH_SHARING", 1)
+    monkeypatch.setattr("jsnnq.workflow.fit._WORTH_SHARING", 1)
 
 
 def test_small_images_are_not_worth_sharing(monkeypatch):
@@ -228,7 +228,7 @@ def two_steps(config, devices):
     for number in range(2):
         images, labels = split.read(np.arange(program.batch) + number * program.batch)
         key = jax.random.fold_in(jax.random.key(3), number)
-        state, seen = step.jitted(program).update(
+        state, seen = step.jitted(program).train_step(
             state, jnp.asarray(images), jnp.asarray(labels), key
         )
         said.append(jax.device_get(seen))
@@ -272,7 +272,7 @@ def test_masks_by_sample_are_drawn_for_the_whole_batch():
 @pytest.mark.parametrize("batch", [64, 50])  # 360 images: 50 leaves a remainder
 def test_an_evaluation_counts_the_same_spikes(batch):
     program = build.program(SMALL, digits())
-    variables = run.start(program, SMALL, digits(), seed=0).variables()
+    variables = run.start(program, SMALL, digits(), seed=0).variables
     mesh = parallel.mesh(jax.devices()[:4], 4)
     one, shared = (
         evaluate(program.network, variables, digits(), batch=batch, mesh=m)

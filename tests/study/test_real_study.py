@@ -16,7 +16,7 @@ import pytest
 from jsnnq.config import to_dict
 from jsnnq.errors import InputError
 from jsnnq.runtime import checkpoint
-from jsnnq.study import folder, run, runner
+from jsnnq.study import folder, runner
 from jsnnq.study.budget import Budget
 from jsnnq.study.saved import load_network
 from jsnnq.training import divergence, loop, monitor
@@ -169,7 +169,7 @@ def test_killed_between_and_inside_rows_it_continues(
         return save
 
     monkeypatch.setattr(runner, "execute", execute)
-    monkeypatch.setattr(run, "SAVE_EVERY_S", 0)
+    monkeypatch.setattr("jsnnq.training.resume.SAVE_EVERY_S", 0)
     # A row saves after each of its two epochs and once it is evaluated.
     begins = 0
     for saves, row, left in (
@@ -235,7 +235,7 @@ def test_killed_for_good_and_typed_again_it_continues(typed_once, tmp_path, rows
 
 def test_a_run_whose_row_was_not_written_is_not_trained_again(tmp_path, monkeypatch):
     """Killed between the evaluation and row.json: the trained state is there."""
-    monkeypatch.setattr(run, "SAVE_EVERY_S", 0)
+    monkeypatch.setattr("jsnnq.training.resume.SAVE_EVERY_S", 0)
     with monkeypatch.context() as patch:
         patch.setattr(folder.StudyFolder, "add", killed)
         with pytest.raises(KeyboardInterrupt):

@@ -19,8 +19,9 @@ from jsnnq.errors import InputError
 from jsnnq.runtime import checkpoint
 from jsnnq.study import build, run
 from jsnnq.study.saved import compare_saved, load_network, save_network
-from jsnnq.training import divergence, loop, step
+from jsnnq.training import divergence, loop, resume, step
 from jsnnq.training.monitor import read_curve
+from jsnnq.workflow.state import calibration_images
 from tests.tiny import BINARY, SMALL, assert_same, changed, digits
 
 MINT = (("layer.*sn.?", Mint(4, shared=True)),)
@@ -60,8 +61,10 @@ def started(config, parent=None, seed=0):
 
 def stored(folder, config, parent=None, seed=0):
     """A network as it starts, kept as `execute` keeps it."""
-    variables = started(config, parent, seed)[1].variables()
-    save_network(folder / "checkpoint", variables, config, digits(), seed=seed)
+    variables = started(config, parent, seed)[1].variables
+    network = build.network(config, digits().classes)
+    path = folder / "checkpoint"
+    save_network(path, network, variables, config, digits(), seed=seed)
     return variables
 
 
@@ -172,7 +175,7 @@ def test_a_post_training_row_is_measured_stored_and_not_trained(
 def test_what_was_compiled_ahead_is_not_compiled_again(
     tmp_path, parent, caplog, monkeypatch, start, devices
 ):
-    monkeypatch.setattr(build, "_WORTH_SHARING", 1)
+    monkeypatch.setattr("jsnnq.workflow.fit._WORTH_SHARING", 1)
     # A batch of its own, so that no other test has compiled for it.
     training = dataclasses.replace(SMALL.training, epochs=1, batch=96 + 2 * devices)
     row = {"start": start, "training": training, "weights": kernels(Uniform(2))}
@@ -198,7 +201,7 @@ def test_a_network_for_other_classes_does_not_fit(parent):
     few = dataclasses.replace(digits(), classes=7)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sets, "load", lambda name, data_dir: few)
-        with pytest.raises(InputError, match="fc/"):
+        with pytest.raises(InputError, match="10 classes apart and digits has 7"):
             load_network(parent)
 
 
@@ -218,9 +221,9 @@ def test_calibration_sees_the_first_images_of_the_runs_own_order():
     order = np.asarray(batches.epoch_order(key, 0, 1437))[:20]
     pixels = digits().train.images[order] / 16.0
     expected = (pixels - digits().mean[0]) / digits().std[0]
-    found = run.calibration_images(digits(), 20, key)
+    found = calibration_images(digits(), 20, key)
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert len(run.calibration_images(digits(), 10_000, key)) == 1437
+    assert len(calibration_images(digits(), 10_000, key)) == 1437
 
 
 # A run that was stopped.
@@ -250,7 +253,7 @@ def stop_after_the_first_epoch(monkeypatch):
 def test_a_stopped_run_ends_as_one_that_was_not(whole, tmp_path, monkeypatch, every):
     folder, expected = whole
     with monkeypatch.context() as patch:
-        patch.setattr(run, "SAVE_EVERY_S", every)
+        patch.setattr(resume, "SAVE_EVERY_S", every)
         stop_after_the_first_epoch(patch)
         with pytest.raises(KeyboardInterrupt):
             run.train_one(SMALL, tmp_path, quiet=True)

@@ -21,7 +21,8 @@ from jsnnq.runtime import checkpoint
 from jsnnq.study import build, run
 from jsnnq.training import divergence, loop
 from jsnnq.training.monitor import Monitor
-from jsnnq.training.step import _JITTED, jitted, keys, start, train_step
+from jsnnq.training.step import _JITTED, jitted, keys, next_step, start
+from jsnnq.workflow.state import initial_variables
 from tests.tiny import BINARY, CLIP, SMALL, STEPS, assert_same, changed, digits, leaf_at
 
 ROWS = {
@@ -65,7 +66,7 @@ def stepped(program, state, count=1):
     split = digits().train
     order = batches.epoch_order(keys(0).order, 0, len(split))
     for _ in range(count):
-        state, numbers = jitted(program).train_step(
+        state, numbers = jitted(program).next_step(
             state, (split.images, split.labels), order, keys(0).augment
         )
     return state, numbers
@@ -82,7 +83,7 @@ class Run(NamedTuple):
 @functools.cache
 def whole_run(row):
     program, state = begun(row)
-    states, recorder, compiled = [], Recorder(), jitted(program).train_step._cache_size
+    states, recorder, compiled = [], Recorder(), jitted(program).next_step._cache_size
     before = compiled()
     fit(program, state, 2, on_epoch=states.append, monitor=recorder)
     return Run(states, recorder, compiled() - before)
@@ -143,7 +144,7 @@ def test_one_step_is_adam_on_the_mean_cross_entropy():
     pixels = (np.asarray(shifted) / 16.0 - mean[0]) / std[0]
     forward = jax.jit(
         lambda x: program.network.apply(
-            before.variables(), x, True, mutable=["batch_stats", "quant"]
+            before.variables, x, True, mutable=["batch_stats", "quant"]
         )[0]
     )
     logits, seen = forward(jnp.float32(pixels))
@@ -278,7 +279,7 @@ def test_every_epoch_has_an_order_of_its_own():
         order = jax.random.permutation(jax.random.fold_in(stream, epoch), len(labels))
         rows = np.asarray(order)[:128]
         step_key = jax.random.fold_in(keys(0).augment, STEPS)
-        _, numbers = jitted(program).update(
+        _, numbers = jitted(program).train_step(
             trained("float")[0], images[rows], labels[rows], step_key
         )
         return numbers["loss"]
@@ -310,7 +311,7 @@ def signatures(quantizers):
 
     def step(program, *arguments):
         traced.append(program)
-        return train_step(program, *arguments)
+        return next_step(program, *arguments)
 
     jitted = jax.jit(step, static_argnums=0)
     split = digits().train
@@ -477,7 +478,7 @@ def test_a_gradient_that_is_not_finite_is_caught_though_the_loss_is():
     network = SEWResNet(
         depths=(1,), channels=(2,), classes=10, neuron=Neuron(surrogate=nan_far_out)
     )
-    variables = build.initial_variables(network, jax.random.key(0), (8, 8, 1))
+    variables = initial_variables(network, jax.random.key(0), (8, 8, 1))
     program = dataclasses.replace(
         begun("float")[0], network=network, optimizer=optax.sgd(0.01), batch=8
     )

@@ -90,7 +90,7 @@ def test_gradients_and_flips_against_their_definition(quantizer, looked):
     def gradients(state):
         def loss(params):
             (logits, _), _ = program.network.apply(
-                {**state.variables(), "params": params},
+                {**state.variables, "params": params},
                 inputs,
                 True,
                 mutable=["batch_stats", "quant"],
@@ -135,10 +135,10 @@ def test_both_accuracies(tmp_path):
     test, shown = digits().test, found["looks"][0]
     inputs = program.inputs(jnp.asarray(test.images[: probe.IMAGES]))
     clipping = build.network(_BASE, 10)
-    present = clip_kernels({**start.variables(), "quant": {}})
+    present = clip_kernels({**start.variables, "quant": {}})
     for kind, network, variables in (
         ("present", clipping, present),
-        ("binary", program.network, start.variables()),
+        ("binary", program.network, start.variables),
     ):
         logits, _ = network.apply(variables, inputs, False)
         correct = np.asarray(logits[0]).argmax(1) == test.labels[: probe.IMAGES]

@@ -1,0 +1,1 @@
+"""Five short programs, each run as `python -m experiments.examples.NAME`."""

@@ -24,6 +24,7 @@ from jsnnq.networks.bnn import BRANCH_ACTIVATIONS as BRANCH_ACTIVATIONS
 from jsnnq.networks.bnn import BRANCH_KERNELS as BRANCH_KERNELS
 from jsnnq.networks.bnn import POINTWISE_ACTIVATIONS as POINTWISE_ACTIVATIONS
 from jsnnq.networks.bnn import POINTWISE_KERNELS as POINTWISE_KERNELS
+from jsnnq.networks.layers import check_pairs
 from jsnnq.networks.sew import ALL_NEURONS as ALL_NEURONS
 from jsnnq.networks.sew import HIDDEN_KERNELS as HIDDEN_KERNELS
 from jsnnq.quantizers import STE, LQNet, Mint, Quantizer, SnnTorch, StoMPP, Uniform
@@ -206,14 +207,7 @@ def neurons(quantizer: Quantizer) -> tuple[Rule, ...]:
 
 def _placed(rules: Any, place: str) -> tuple[Rule, ...]:
     """Rules whose quantizers know their place."""
-    for rule in rules if isinstance(rules, tuple) else [None]:
-        if isinstance(rule, tuple) and len(rule) == 2:
-            pattern, quantizer = rule
-            if isinstance(pattern, str) and isinstance(quantizer, Quantizer | None):
-                continue
-        raise InputError(
-            f"{place} is {rules!r}: a tuple of pairs (pattern, quantizer) is needed"
-        )
+    check_pairs(place, rules)
     return tuple(
         (pattern, None if quantizer is None else quantizer.placed(place))
         for pattern, quantizer in rules

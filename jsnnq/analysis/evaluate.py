@@ -17,7 +17,7 @@ from jaxtyping import Array
 from jsnnq.analysis import firing
 from jsnnq.data import batches, streams
 from jsnnq.data.arrays import DataSet
-from jsnnq.errors import check_integer
+from jsnnq.errors import InputError, check_integer
 from jsnnq.networks import readout
 from jsnnq.networks.network import Network, input_shape, observe
 from jsnnq.runtime import parallel
@@ -155,13 +155,19 @@ def evaluate(
         lost.append(loss)
     assert sums is not None
     sums = jax.device_get(sums)
+    if sums.counts.keys() - {*layers}:
+        raise InputError(
+            f"the network saw spikes of {', '.join(sums.counts)}, but its layers of "
+            f"neurons are {', '.join(layers)}: put spikes into `Seen` under the path "
+            "of their layer"
+        )
     return Evaluation(
         accuracy=int(sums.correct) / len(images),
         # In float32 a sum over a million images would lose their last digits.
         loss=math.fsum(map(float, jax.device_get(lost))) / len(images),
         counts=firing.Counts(
             # `jit` sorts dictionaries by name; the order of the data is easier to read.
-            {name: sums.counts[name] for name in layers},
+            {name: sums.counts[name] for name in layers if name in sums.counts},
             network.timesteps,
             len(images),
         ),

@@ -78,6 +78,22 @@ class Rules:
         return Rules(tuple((pattern, change(one)) for pattern, one in self.rules))
 
 
+def check_pairs(place: str, given: Any) -> None:
+    """Refuses rules that are no pairs of a pattern and a quantizer, or None.
+
+    Raises:
+        InputError: with what was given for this place.
+    """
+    for rule in given if isinstance(given, tuple) else [None]:
+        if isinstance(rule, tuple) and len(rule) == 2:
+            pattern, quantizer = rule
+            if isinstance(pattern, str) and isinstance(quantizer, Quantizer | None):
+                continue
+        raise InputError(
+            f"{place} is {given!r}: a tuple of pairs (pattern, quantizer) is needed"
+        )
+
+
 def fold(
     layer: Callable[[Array], Array], x: Float[Array, "T B *S"]
 ) -> Float[Array, "T B *R"]:

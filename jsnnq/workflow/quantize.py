@@ -6,7 +6,7 @@ from typing import Any
 
 from jsnnq.data.arrays import DataSet
 from jsnnq.errors import InputError, check_integer, check_seed
-from jsnnq.networks.layers import Rules
+from jsnnq.networks.layers import Rules, check_pairs
 from jsnnq.networks.network import Layers, Network, check_network, input_shape
 from jsnnq.networks.sew import check_quantizers
 from jsnnq.quantizers import Quantizer, identity
@@ -70,18 +70,9 @@ def _rules(place: str, given: Any, usual: str) -> Rules:
         return given
     if isinstance(given, Quantizer):
         return Rules(((usual, given),))
-    for rule in given if isinstance(given, tuple | list) else [None]:
-        if isinstance(rule, tuple) and len(rule) == 2:
-            pattern, quantizer = rule
-            if isinstance(pattern, str) and isinstance(quantizer, Quantizer | None):
-                continue
-        raise InputError(
-            f"{place} is {given!r}: a quantizer such as jsnnq.lqnet(2), or pairs "
-            "((regex, quantizer), ...) are needed"
-        )
-    return Rules(
-        tuple((pattern, identity if one is None else one) for pattern, one in given)
-    )
+    pairs = tuple(given) if isinstance(given, list) else given
+    check_pairs(place, pairs)
+    return Rules(tuple((pattern, one or identity) for pattern, one in pairs))
 
 
 def check_matches(rules: Mapping[str, Rules], layers: Layers) -> None:

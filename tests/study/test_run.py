@@ -13,7 +13,17 @@ from experiments.stompp.base import binary
 from jsnnq.analysis import describe
 from jsnnq.analysis.evaluate import evaluate, forget
 from jsnnq.analysis.firing import Counts
-from jsnnq.config import STE, LQNet, Mint, SnnTorch, StoMPP, Uniform, kernels, neurons
+from jsnnq.config import (
+    STE,
+    LQNet,
+    Mint,
+    SnnTorch,
+    StoMPP,
+    Uniform,
+    kernels,
+    neurons,
+    to_dict,
+)
 from jsnnq.data import batches, sets
 from jsnnq.errors import InputError
 from jsnnq.runtime import checkpoint
@@ -295,6 +305,26 @@ def test_a_run_of_an_older_version_is_known_again(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "execute", None)
     again = run.train_one(SMALL, tmp_path / "run", quiet=True)
     assert again == json.loads(json.dumps(expected))
+
+
+def test_a_network_that_version_0_1_stored_is_read(whole, tmp_path):
+    """Its folder has the row and how pixels are seen, and no network's settings."""
+    new = load_network(whole[0])
+    metadata = {
+        "config": to_dict(SMALL),
+        "seed": 0,
+        "label": "made before",
+        "mean": [0.25],
+        "std": [0.5],
+    }
+    checkpoint.save(tmp_path / "checkpoint", new.variables, metadata)
+    old = load_network(tmp_path)
+    assert old.network == new.network
+    assert (old.label, old.config) == ("made before", SMALL)
+    assert_same(old.variables, new.variables)
+    pixels = old.dataset.test.images[:3]
+    want = (pixels / 16 - 0.25) / 0.5
+    np.testing.assert_allclose(old.inputs(pixels), want, atol=1e-6)
 
 
 def test_a_diverged_run_is_not_done_and_keeps_its_last_good_state(

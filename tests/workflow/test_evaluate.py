@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import flax.linen as nn
 import numpy as np
 import pytest
 
@@ -9,6 +10,15 @@ import jsnnq
 from experiments.examples.own_network import Connected, PlainSNN
 from jsnnq import InputError
 from jsnnq.analysis import firing
+from jsnnq.networks import (
+    Network,
+    QuantConv,
+    QuantDense,
+    Seen,
+    Spiking,
+    fold,
+    over_time,
+)
 from tests.workflow.small import BATCH, NET, RULE, data, equal, fitted
 
 
@@ -87,6 +97,41 @@ def test_what_a_network_of_ones_own_costs_is_counted_from_what_its_kernels_read(
             1 * 16 * (3 * 4 - 1) ** 2 + 16 * 32 * (3 * 2 - 1) ** 2 + 2 * 2 * 32 * 10
         )
     assert list(seen.counts) == list(saw.spikes)
+
+
+class Still(Network):
+    """Convolves a still image once, and repeats what that gives."""
+
+    timesteps: int = 3
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        seen = Seen()
+        x = over_time(QuantConv(self.weights, 2, name="conv1")(x, train), 3)
+        x = seen.spikes["sn1"] = Spiking(self.membranes, name="sn1")(x, train)
+        classify = QuantDense(self.weights, 10, name="fc")
+        return fold(lambda y: classify(y.mean((1, 2)), train), x), seen
+
+
+def test_what_is_computed_once_is_charged_at_every_timestep():
+    net = Still()
+    variables = jsnnq.train_state(net, RULE, data()).variables
+    seen = jsnnq.evaluate(net, variables, data())
+    assert seen.cost.dense == 3 * (1 * 2 * (3 * 8 - 2) ** 2 + 2 * 10)
+    assert net.layers((1, 8, 8, 1))["weights"] == ("conv1", "fc")
+
+
+def test_spikes_stand_under_the_path_of_their_layer():
+    class Misnamed(Still):
+        @nn.compact
+        def __call__(self, x, train=False):
+            logits, seen = super().__call__(x, train)
+            return logits, seen._replace(spikes={"first": seen.spikes["sn1"]})
+
+    net = Misnamed()
+    variables = jsnnq.train_state(net, RULE, data()).variables
+    with pytest.raises(InputError, match="spikes of first.*layers of neurons are sn1"):
+        jsnnq.evaluate(net, variables, data())
 
 
 def test_comparisons_take_evaluations_and_have_the_matched_distance_beside():

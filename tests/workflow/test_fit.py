@@ -61,20 +61,31 @@ def test_callbacks_hear_of_every_step_and_epoch():
 
 
 @pytest.mark.parametrize("net", [NET, quantized()], ids=["float", "quantized"])
-def test_a_training_that_was_stopped_is_continued_exactly(net, tmp_path):
+def test_a_training_that_was_stopped_is_continued_exactly(net, tmp_path, monkeypatch):
     class Stop(Exception):
         pass
 
     def stop(step, loss, accuracy):
-        if step == 5:
+        if step == 15:
             raise KeyboardInterrupt
+
+    monkeypatch.setattr("jsnnq.training.resume.SAVE_EVERY_S", 0)
+    heard = []
 
     options = {"epochs": 2, "batch": BATCH, "seed": 1}
     whole = jsnnq.fit(net, data(), RULE, **options)
     with pytest.raises(KeyboardInterrupt):
         jsnnq.fit(net, data(), RULE, **options, resume=tmp_path / "run", on_step=stop)
-    again = jsnnq.fit(net, data(), RULE, **options, resume=tmp_path / "run")
+    again = jsnnq.fit(
+        net,
+        data(),
+        RULE,
+        **options,
+        resume=tmp_path / "run",
+        on_step=lambda step, *_: heard.append(step),
+    )
     equal(again.training, whole.training)
+    assert heard == list(range(11, 21))  # The first epoch was kept.
 
     def never(step, loss, accuracy):
         raise Stop

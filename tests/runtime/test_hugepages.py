@@ -89,6 +89,10 @@ def test_memory_of_a_process_that_asked_is_in_huge_pages():
     """Linux' own count of the memory that a program filled."""
     code = "x = bytearray(64 << 20)\n"
     code += "print(open('/proc/self/smaps_rollup').read())"
-    found = python(code, GLIBC_TUNABLES=ASKED)
-    line = next(x for x in found.stdout.splitlines() if x.startswith("AnonHuge"))
-    assert int(line.split()[1]) >= 32 << 10  # KiB
+    in_kib = {}
+    for tunables in (None, ASKED):
+        found = python(code, GLIBC_TUNABLES=tunables).stdout
+        line = next(x for x in found.splitlines() if x.startswith("AnonHuge"))
+        in_kib[tunables] = int(line.split()[1])
+    # One of 2 MiB at least: where memory is in pieces the system has not many.
+    assert in_kib[ASKED] >= in_kib[None] + 2 * 2**10

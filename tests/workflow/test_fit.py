@@ -1,5 +1,7 @@
 """From a network and arrays to a trained state, and back from a folder."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -99,6 +101,27 @@ def test_a_training_that_was_stopped_is_continued_exactly(net, tmp_path, monkeyp
         jsnnq.fit(net, data(), RULE, **options | {"seed": 2}, resume=tmp_path / "run")
 
 
+def test_a_training_that_is_done_is_read_back(tmp_path):
+    options = {"epochs": 1, "batch": BATCH, "resume": tmp_path / "run"}
+    heard = []
+    done, again = (
+        jsnnq.fit(NET, data(), RULE, **options, on_step=lambda *one: heard.append(one))
+        for _ in range(2)
+    )
+    equal(again.training, done.training)
+    assert len(heard) == len(data().train) // BATCH
+
+
+@pytest.mark.parametrize("change", [{"pad": 2}, {"flip": True}])
+def test_what_is_augmented_is_trained_on(change):
+    moved = dataclasses.replace(data(), **change)
+    images, labels = data().train.read(range(BATCH))
+    given = jsnnq.train_state(NET, RULE, data()), images, labels, jax.random.key(0)
+    steps = (jax.jit(jsnnq.train_step(NET, RULE, d)) for d in (data(), moved))
+    plain, other = (step(*given)[1] for step in steps)
+    assert float(plain["loss"]) != float(other["loss"])
+
+
 def test_quantizers_that_start_has_go_on_and_others_begin():
     qnet = quantized()
     tuned = jsnnq.fit(qnet, data(), RULE, epochs=1, batch=BATCH, start=fitted())
@@ -177,6 +200,9 @@ def test_frames_are_trained_quantized_and_compared():
     before = jsnnq.evaluate(net, trained, seen)
     assert before.accuracy > 0.9
     assert before.counts.total == 3 * 16
+    # Another frame at every timestep is no still image, whose stem is computed once.
+    events = jsnnq.evaluate(net, trained, seen, policy="events")
+    assert events.cost.dense == before.cost.dense
     qnet = jsnnq.quantize(net, membranes=jsnnq.uniform(2))
     tuned = jsnnq.fit(qnet, seen, optax.adam(0.01), epochs=1, batch=16, start=trained)
     moved = jsnnq.compare(before, jsnnq.evaluate(qnet, tuned, seen))

@@ -97,7 +97,12 @@ def check_pairs(place: str, given: Any) -> None:
 def fold(
     layer: Callable[[Array], Array], x: Float[Array, "T B *S"]
 ) -> Float[Array, "T B *R"]:
-    """Applies `layer` with time folded into the batch."""
+    """Applies `layer` with time folded into the batch.
+
+    Example:
+        >>> jsnnq.networks.fold(lambda y: y.sum(-1), jnp.ones((4, 2, 3))).shape
+        (4, 2)
+    """
     time, batch = x.shape[:2]
     y = layer(x.reshape(time * batch, *x.shape[2:]))
     return y.reshape(time, batch, *y.shape[1:])
@@ -125,6 +130,10 @@ def over_time(x: Float[Array, "*T B H W C"], timesteps: int) -> Array:
 
     Raises:
         InputError: frames are not as many as there are timesteps.
+
+    Example:
+        >>> jsnnq.networks.over_time(jnp.ones((2, 8, 8, 1)), 4).shape
+        (4, 2, 8, 8, 1)
     """
     if x.ndim == 4:
         return direct(x, timesteps)
@@ -235,6 +244,13 @@ class QuantConv(QuantizedLayer):
         stride: step in both directions.
         depthwise: whether every channel is convolved with a kernel of its own.
         dtype: of the products; parameters have its accumulation dtype.
+
+    Example:
+        >>> layer = jsnnq.networks.QuantConv(features=4, stride=2)
+        >>> x = jnp.ones((1, 5, 5, 2))
+        >>> variables = layer.init(jax.random.key(0), x, False)
+        >>> layer.apply(variables, x, False).shape
+        (1, 3, 3, 4)
     """
 
     features: int = 1
@@ -266,6 +282,11 @@ class QuantDense(QuantizedLayer):
     Attributes:
         features: outputs.
         dtype: as in `QuantConv`.
+
+    Example:
+        >>> layer, x = jsnnq.networks.QuantDense(features=3), jnp.ones((2, 5))
+        >>> layer.init_with_output(jax.random.key(0), x, False)[0].shape
+        (2, 3)
     """
 
     features: int = 1
@@ -361,6 +382,11 @@ class BatchNorm(nn.Module):
         bias: start of the bias (1 together with scale 0 for AND).
         momentum: share of the past in the running statistics.
         epsilon: added to the variance.
+
+    Example:
+        >>> layer, x = jsnnq.networks.BatchNorm(), jnp.ones((2, 3, 3, 4))
+        >>> sorted(layer.init(jax.random.key(0), x, False)["batch_stats"])
+        ['mean', 'var']
     """
 
     scale: float = 1.0
@@ -414,6 +440,11 @@ class Activation(QuantizedLayer):
 
     Attributes:
         kind: a key of `ACTIVATIONS`, used where there is no quantizer.
+
+    Example:
+        >>> layer = jsnnq.networks.Activation(kind="clip")
+        >>> layer.apply({}, jnp.array([[-2.0, 0.5]]), False).tolist()
+        [[-1.0, 0.5]]
     """
 
     kind: str = "relu"
@@ -433,6 +464,11 @@ class Spiking(QuantizedLayer):
 
     Attributes:
         neuron: the equations.
+
+    Example:
+        >>> layer = jsnnq.networks.Spiking(neuron=jsnnq.Neuron("if"))
+        >>> layer.apply({}, jnp.full((4, 1, 1), 0.5), False)[:, 0, 0].tolist()
+        [0.0, 1.0, 0.0, 1.0]
     """
 
     neuron: Neuron = Neuron()

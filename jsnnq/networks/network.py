@@ -70,6 +70,12 @@ class Seen(_Seen):
         pooled: what pooling made of them: `maxpool` behind an ImageNet stem, and
             `features`, `T B C`, the classifier's input.
         activations: what the kernels of a network without spikes read.
+
+    Example:
+        >>> seen = jsnnq.networks.Seen()
+        >>> seen.spikes["sn1"] = jnp.zeros((4, 1, 8))
+        >>> seen.joins
+        {}
     """
 
     def __new__(cls, spikes=None, joins=None, pooled=None, activations=None):
@@ -89,6 +95,10 @@ class Synapse(NamedTuple):
         padding: zeros on each side of the image.
         groups: into how many the channels are cut, each with kernels of its own; as
             many as there are channels is depthwise.
+
+    Example:
+        >>> jsnnq.sew_resnet("sew_resnet8", classes=10).synapses()[0]
+        Synapse(name='conv1', source='image', stride=1, padding=1, groups=1)
     """
 
     name: str
@@ -117,6 +127,11 @@ class Network(nn.Module):
     Raises:
         InputError: a quantizer has no meaning in its place, or `dtype` is float64
             without JAX's 64-bit mode.
+
+    Example:
+        >>> net = jsnnq.sew_resnet("sew_resnet8", classes=10)
+        >>> isinstance(net, jsnnq.networks.Network), net.known_layers()["weights"][0]
+        (True, 'conv1')
     """
 
     # At the end of the signature, whatever fields a network adds.

@@ -285,6 +285,9 @@ def observe(
         variables: its parameters and collections.
         x: images `B H W C`, or frames `T B H W C`.
     """
+    apply: Any = functools.partial(network.apply, dict(variables), x, False)
+    if network.names_sources:
+        return apply()
     inputs: dict[str, Array] = {}
 
     def note(layer, values):
@@ -292,10 +295,7 @@ def observe(
             inputs[layer.at] = values
 
     with nn.intercept_methods(_noted(note)):
-        found: Any = network.apply(dict(variables), x, False)
-    logits, seen = found
-    if network.names_sources:
-        return logits, seen
+        logits, seen = apply()
     over_time = lambda values: _unfolded(values, *logits.shape[:2])
     noted = {path: over_time(values) for path, values in inputs.items()}
     return logits, seen._replace(activations={**seen.activations, **noted})

@@ -85,8 +85,9 @@ def chosen(wanted: int | None) -> Devices:
 
 
 def mesh(devices: Devices, batch: int) -> Mesh | None:
-    """As many of the devices as can share a batch equally; None if that is one."""
-    most = max(n for n in range(1, len(devices) + 1) if batch % n == 0)
+    """As many devices as can share a batch equally; None if that is one or none."""
+    counts = (n for n in range(1, len(devices) + 1) if batch % n == 0)
+    most = max(counts, default=1)
     return Mesh(np.array(devices[:most]), (AXIS,)) if most > 1 else None
 
 

@@ -7,8 +7,6 @@ import functools
 import re
 from typing import Any
 
-import jax.numpy as jnp
-
 from jsnnq.config import BinaryNetworkConfig, Config, NetworkConfig, NeuronConfig, Rule
 from jsnnq.data import batches, sets
 from jsnnq.errors import check_integer, choose
@@ -25,8 +23,7 @@ from jsnnq.workflow import freezing as windows
 from jsnnq.workflow.fit import shared_by
 from jsnnq.workflow.freezing import Window
 from jsnnq.workflow.quantize import check_matches, rules_of
-
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
+from jsnnq.workflow.specification import DTYPES
 
 
 def neuron(config: NeuronConfig) -> Neuron:

@@ -60,7 +60,7 @@ def evaluate(
         data, variables = dataclasses.replace(data, mean=mean, std=std), state.variables
     else:
         variables = {"batch_stats": {}, "quant": {}, **state}
-    mesh = parallel.mesh(devices, batch) if len(devices) > 1 else None
+    mesh = parallel.mesh(devices, batch)
     seen = observed.evaluate(net, variables, data, split=split, batch=batch, mesh=mesh)
     return seen._replace(
         cost=deployment(net, variables, seen, data.image_shape, policy)

@@ -210,4 +210,4 @@ def shared_by(
     """Those devices that share a batch: as many as divide it and are worth it."""
     *_, height, width, _ = image_shape
     most = min(len(devices), batch * height * width // _WORTH_SHARING)
-    return parallel.mesh(devices[:most], batch) if most > 1 else None
+    return parallel.mesh(devices[:most], batch)

@@ -36,7 +36,9 @@ _CLASSES: dict[str, Any] = {
         *(Identity, Uniform, LQNet, SnnTorch, Mint, STE, StoMPP),
     )
 }
-_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
+"""The dtypes of products, by the names that files and configs have for them."""
+
 _OF_FLAX = ("parent", "name")  # Every module has these fields.
 
 
@@ -49,9 +51,7 @@ def specify(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [specify(one) for one in value]
     kind = type(value)
-    if _CLASSES.get(kind.__name__) is kind or (
-        dataclasses.is_dataclass(kind) and not isinstance(value, type)
-    ):
+    if dataclasses.is_dataclass(kind):
         known = _CLASSES.get(kind.__name__) is kind
         fields = {
             field.name: specify(getattr(value, field.name))
@@ -59,7 +59,7 @@ def specify(value: Any) -> Any:
             if field.name not in _OF_FLAX
         }
         return {"class" if known else "own": _name(kind), **fields}
-    for name, dtype in _DTYPES.items():
+    for name, dtype in DTYPES.items():
         if value is dtype or value == np.dtype(name):
             return {"dtype": name}
     return {"own": _name(value)}
@@ -94,7 +94,7 @@ def build(values: Any) -> Any:
     if not isinstance(values, Mapping):
         return values
     if "dtype" in values and len(values) == 1:
-        return _DTYPES[values["dtype"]]
+        return DTYPES[values["dtype"]]
     if values.get("class") not in _CLASSES:
         raise InputError(
             f"{values.get('own') or values.get('class')!r} is no class that jsnnq "

@@ -123,16 +123,19 @@ def abstract_variables(net: Network, image_shape: tuple[int, ...]) -> dict[str, 
     shape = input_shape(image_shape)
     # A window that is left to a training has no part in shapes.
     net = scheduled(net, net.layers(shape), epochs=1, steps_per_epoch=None)
-    key = jax.random.key(0)
-    float_ones = jax.eval_shape(functools.partial(_initialize, net.bare, shape), key)
+    floats = _shapes(cast(Any, net.bare), shape)
     images = jax.ShapeDtypeStruct(shape, jnp.float32)
-    return jax.eval_shape(
-        functools.partial(quantize.quantize, net), float_ones, key, images
-    )
+    starts = functools.partial(quantize.quantize, net)
+    return jax.eval_shape(starts, floats, jax.random.key(0), images)
 
 
 def _initialize(net, shape, key):
     return dict(net.init(key, jnp.zeros(shape)))
+
+
+@functools.lru_cache(64)  # A start is held against them before and after a claim.
+def _shapes(net, shape):
+    return jax.eval_shape(functools.partial(_initialize, net, shape), jax.random.key(0))
 
 
 @functools.cache
@@ -203,9 +206,7 @@ def check_architecture(
     """
     variables = given.variables if isinstance(given, State) else given
     shape = input_shape(image_shape)
-    needed = jax.eval_shape(
-        functools.partial(_initialize, net.bare, shape), jax.random.key(0)
-    )
+    needed = _shapes(cast(Any, net.bare), shape)
     for collection in ("params", "batch_stats"):
         wanted: Any = flatten_dict(needed.get(collection, {}), sep="/")
         known: Any = flatten_dict(dict(variables).get(collection, {}), sep="/")

@@ -310,3 +310,7 @@ def test_a_shared_training_is_handed_back_on_one_device(scan):
         leaves = jax.tree.leaves(given)
         assert all(leaf.devices() == {jax.devices()[0]} for leaf in leaves)
     assert [int(one.step) for one in seen] == [0, 6, 11, 11]
+
+
+def test_without_devices_nothing_is_shared():
+    assert parallel.mesh((), 8) is None

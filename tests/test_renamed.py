@@ -25,7 +25,7 @@ verdict
 
 @pytest.fixture(autouse=True)
 def forgotten():
-    """Old rooms are gone from the package after a test: `evaluate` is a function too."""
+    """Old rooms are gone from the package again: `evaluate` is a function too."""
     yield
     for name in {*renamed.ROOMS, *renamed.ELSEWHERE}:
         sys.modules.pop(f"jsnnq.{name}", None)

@@ -143,7 +143,7 @@ def measured(name: str, case: Case, keep: Path | None = None) -> dict[str, Any]:
 def row_of(chip: chips.Chip, case: Case, text: str, compiled: Any) -> dict[str, Any]:
     """What `measured` says of a compiled program, whose text is given."""
     module = hlo.read(text)
-    moved = traffic.moved(module, case.steps)
+    moved = traffic.moved(module)
     sums = kinds.by_kind(module, moved)
     total = sum(sums.values()) / case.steps
     counted = compiled.cost_analysis() or {}

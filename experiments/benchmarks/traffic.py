@@ -41,32 +41,36 @@ class Moved(NamedTuple):
         return self.read + self.written
 
 
-def moved(module: Module, loop: int = 1) -> list[Moved]:
-    """What every instruction of a program moves, all its repetitions together.
-
-    Args:
-        module: the program.
-        loop: how often a loop runs whose text does not say it.
-    """
-    return list(_moved(module, module.entry, 1, loop))
+def moved(module: Module) -> list[Moved]:
+    """What every instruction of a program moves, all its repetitions together."""
+    return list(_moved(module, module.entry, 1))
 
 
-def _moved(module, name, times, loop) -> Iterator[Moved]:
+def _moved(module, name, times) -> Iterator[Moved]:
     computation = module.computations[name]
     for one in computation.values():
         if one.opcode == "while":
-            turns = one.attribute(r'"known_trip_count":\{"n":"(\d+)"\}') or loop
             for body in one.called:
-                yield from _moved(module, body, times * int(turns), loop)
+                yield from _moved(module, body, times * _turns(module, one))
         elif one.opcode == "call":
-            yield from _moved(module, one.called[0], times, loop)
+            yield from _moved(module, one.called[0], times)
         elif one.opcode == "conditional":
-            branches = [list(_moved(module, b, times, loop)) for b in one.called]
+            branches = [list(_moved(module, branch, times)) for branch in one.called]
             # One of them runs; the bound is that of the largest.
             yield from max(branches, key=lambda found: sum(x.total for x in found))
         elif not _is_free(one):
             read, written = _bytes(module, computation, one)
             yield Moved(one, times * read, times * written)
+
+
+def _turns(module: Module, loop: Instruction) -> int:
+    """How often a loop runs; once where its text does not tell."""
+    if known := loop.attribute(r'"known_trip_count":\{"n":"(\d+)"'):
+        return int(known)
+    # Compilers for TPUs leave it out; a scan counts from 0 to a constant.
+    condition = module.computations[loop.attribute(r"condition=%?([\w.\-]+)")]
+    ends = [x.arguments for x in condition.values() if x.opcode == "constant"]
+    return int(ends[0]) if len(ends) == 1 and ends[0].isdigit() else 1
 
 
 def _is_free(one: Instruction) -> bool:

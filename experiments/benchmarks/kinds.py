@@ -21,15 +21,17 @@ PATHS = (
     ("activations", r"/act\d?(/|$)"),
     ("beside convolutions", r"/(conv\d?|downsample_conv)(/|$)"),
     ("joins", r"/layer\d+_\d+/(add|sub|mul|and)$|/add_any$"),
+    ("encoding", r"ResNet\)*/\w+$"),
     ("classifier", r"/fc(/|$)|\.classify/"),
     ("normalisation and neurons", r"\._fire/"),
 )
 """What a path is of; the first expression that is found in it decides.
 
 Modules are called as `ResidualNetwork.layers_in_order` says, and scopes as
-`named_scope` in steps does. Beside convolutions stand the quantizers of their kernels,
-changes of dtype and the strides of those of 1x1; what a unit does beside its layers is
-of both normalisation and neurons.
+`named_scope` in steps does. The encoding is what a network does by itself: it repeats a
+still image. Beside convolutions stand the quantizers of their kernels, changes of dtype
+and the strides of those of 1x1; what a unit does beside its layers is of both
+normalisation and neurons.
 """
 
 RELAYOUTS, VECTOR_MEMORY, OTHER = "relayouts", "to and from vector memory", "other"

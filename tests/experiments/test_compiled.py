@@ -228,6 +228,8 @@ BACK = "jit(next_step)/transpose(jvp(SEWResNet))/layer1_0/layer1_0._fire"
         (f"{BACK}/custom_vjp_call/mul", "normalisation and neurons backward"),
         (f"{BACK}/add_any", "joins backward"),
         ("jit(next_step)/jvp(SEWResNet)/layer1_0/add", "joins forward"),
+        ("jit(next_step)/transpose(jvp(SEWResNet))/reduce_sum", "encoding backward"),
+        ("jit(next_step)/transpose(jvp(SEWResNet))/add_any", "joins backward"),
         (f"{IN}/conv1/round", "beside convolutions forward"),
         ("jit(next_step)/optimizer/mul", "optimizer"),
         ("jit(next_step)/data/vmap()/gather", "data"),

@@ -5,6 +5,13 @@
 
 Writes `results/DEVICE.json` and the page that shows it. Run it on a machine that does
 nothing else. Cost: about an hour on two CPU cores.
+
+    pip install '.[tpu]'
+    python -m experiments.benchmarks --compile-for v5e [--only 'sew_resnet8/float/.*']
+
+compiles programs for a chip that is not here (v5e, v6e, v5p; h200 with the extra
+`cuda`) and writes what they compute, move and need to `results/compiled_CHIP.json` and
+the page. Cost: 1 to 11 minutes of a core for each program.
 """
 
 import argparse
@@ -19,6 +26,7 @@ from typing import Any
 
 import jax
 
+from jsnnq.errors import InputError
 from jsnnq.runtime import files, hugepages, parallel
 from jsnnq.runtime.provenance import installed_commit
 
@@ -33,6 +41,9 @@ def main() -> None:
     In huge pages, as the command `jsnnq` runs, which the peers have too then.
     """
     options = _parse()
+    if options.compile_for:
+        _compile(options)
+        return
     # Peers, and processes that are started, need room on an accelerator too.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if jax.config.jax_platforms in (None, "cpu"):
@@ -70,6 +81,25 @@ def main() -> None:
     if options.out is None:
         (page.FOLDER / "README.md").write_text(page.page(), encoding="utf-8")
     print(page.table(results["rows"]))
+
+
+def _compile(options: argparse.Namespace) -> None:
+    """Compiles programs for a chip, or prints their names."""
+    from . import compiled, programs
+
+    try:
+        cases = programs.chosen(options.only or (), options.dtype)
+        if options.list:
+            print(*cases, sep="\n")
+            return
+        name = options.compile_for
+        path = options.out or page.FOLDER / "results" / f"compiled_{name}.json"
+        results = compiled.compile_for(name, cases, path, options.programs)
+    except InputError as error:
+        sys.exit(str(error))
+    if options.out is None:
+        (page.FOLDER / "README.md").write_text(page.page(), encoding="utf-8")
+    print(page.compiled_tables(results))
 
 
 def _known(path: Path, about: dict[str, Any]) -> dict[str, Any]:
@@ -123,7 +153,12 @@ def _parse() -> argparse.Namespace:
         description=(__doc__ or "").splitlines()[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--only", nargs="+", metavar="GROUP", help="some of the groups")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="NAME",
+        help="some of the groups; regular expressions of programs to compile",
+    )
     parser.add_argument("--batch", nargs="+", type=int, help="images in a step")
     parser.add_argument("--width", type=float, default=1.0, help="multiplies channels")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
@@ -131,6 +166,21 @@ def _parse() -> argparse.Namespace:
         "--devices", type=int, default=2, help="devices that share a batch on a CPU"
     )
     parser.add_argument("--out", type=Path, help="another file for the results")
+    parser.add_argument(
+        "--compile-for", metavar="CHIP", help="compile for v5e, v6e, v5p or h200"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("bfloat16", "float32"),
+        default="bfloat16",
+        help="of convolutions that are compiled",
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="print the programs, compile nothing"
+    )
+    parser.add_argument(
+        "--programs", type=Path, metavar="DIR", help="keep compiled programs as text"
+    )
     return parser.parse_args()
 
 

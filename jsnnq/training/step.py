@@ -144,7 +144,9 @@ def train_step(
     Returns:
         The state after the step; `loss`, `accuracy`, and `finite` (see `is_sound`).
     """
-    images = batches.augment(key, images, pad=program.pad, flip=program.flip)
+    # Names of parts that are no modules, for who reads a compiled program.
+    with jax.named_scope("data"):
+        images = batches.augment(key, images, pad=program.pad, flip=program.flip)
     advance = parallel.spread(functools.partial(_advance, program), program.mesh)
     return advance(state, (images, labels))
 
@@ -156,12 +158,14 @@ def _advance(program, state, batch):
     )
     (loss, (accuracy, changed)), gradients = differentiate(state.params, *batch)
     loss, accuracy, gradients = parallel.mean((loss, accuracy, gradients))
-    updates, opt_state = program.optimizer.update(
-        gradients, state.opt_state, state.params
-    )
+    with jax.named_scope("optimizer"):
+        updates, opt_state = program.optimizer.update(
+            gradients, state.opt_state, state.params
+        )
+        params = optax.apply_updates(state.params, updates)
     new = TrainState(
         step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
+        params=params,
         batch_stats=changed.get("batch_stats", state.batch_stats),
         quant=changed.get("quant", state.quant),
         opt_state=opt_state,
@@ -221,7 +225,8 @@ def next_step(
         key: the run's augmentation stream.
     """
     index = state.step % (len(data[1]) // program.batch)
-    batch = batches.take(*data, order, index, program.batch)
+    with jax.named_scope("data"):
+        batch = batches.take(*data, order, index, program.batch)
     return train_step(program, state, *batch, jax.random.fold_in(key, state.step))
 
 

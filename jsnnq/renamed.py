@@ -33,7 +33,7 @@ ROOMS = {
     "records": "data.streams",
     "losses": "networks.readout",
     "states": "networks.quantize",
-    "encode": "networks.layers",
+    "encode": "networks.timesteps",
     "measure": "analysis.describe",
     "footprint": "analysis.firing",
     "descent": "training.step",

@@ -17,7 +17,8 @@ import scipy.stats
 from jsnnq.analysis import emd, firing
 from jsnnq.networks import readout
 from jsnnq.networks.convolve import convolve
-from jsnnq.networks.layers import QuantDense, moments, normalise
+from jsnnq.networks.layers import QuantDense
+from jsnnq.networks.normalisation import Affine, moments, normalise
 from jsnnq.quantizers.lqnet import refit, sorted_levels
 from jsnnq.quantizers.mint import Mint, MintState
 from jsnnq.quantizers.primitives import mean_magnitude
@@ -58,7 +59,7 @@ def test_the_compiler_sums_what_follows_a_product(rows):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_mean_and_variance_of_a_batch(shape):
     x = drawn(shape)
-    mean, var = jax.jit(moments)(x)
+    mean, var = jax.jit(moments)((x,))
     assert_close(mean, x.mean((0, 1, 2), np.float64), 1)
     assert_close(var, x.astype(np.float64).var((0, 1, 2)))
 
@@ -68,11 +69,14 @@ def test_normalisation_and_its_gradients(shape):
     x, g = drawn(shape), drawn(shape, 1)
     gain, shift = drawn(shape[-1:], 2, 1), drawn(shape[-1:], 3)
 
-    def loss(x, gain, shift):
-        return jnp.sum(normalise(x, gain, shift, 1e-5)[0] * g)
+    def normalised(x, gain, shift):
+        return normalise(lambda y: y[0], 1e-5, (x,), Affine(gain, shift))[0]
+
+    def loss(*arguments):
+        return jnp.sum(normalised(*arguments) * g)
 
     found = jax.jit(jax.grad(loss, (0, 1, 2)))(x, gain, shift)
-    y = jax.jit(lambda *args: normalise(*args, 1e-5)[0])(x, gain, shift)
+    y = jax.jit(normalised)(x, gain, shift)
     tape, values = witness.Tape(), [witness.Value(each) for each in (x, gain, shift)]
     expected = tape.normalised(*values)
     tape.back(expected, g)

@@ -23,9 +23,11 @@ import optax
 import pytest
 
 from jsnnq.networks import readout, surrogate
-from jsnnq.networks.layers import BatchNorm, QuantConv, QuantDense, Spiking, fold
+from jsnnq.networks.layers import QuantConv, QuantDense, Spiking
 from jsnnq.networks.neurons import Neuron, initial_decay, unroll
+from jsnnq.networks.normalisation import BatchNorm
 from jsnnq.networks.sew import join, sew_resnet
+from jsnnq.networks.timesteps import fold
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("spikingjelly")

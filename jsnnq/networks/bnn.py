@@ -145,7 +145,7 @@ class BinaryResNet(ResidualNetwork):
             block = PlainBlock(plan, *same, self.activations, name=plan.name)
             x = block(x, train, seen)
         x = Activation(kind=self.activation, name="act")(x, train)
-        return self.classify(x[None], train, seen), seen
+        return self.classify((x,), train, seen), seen
 
     def plans(self) -> list[Plan]:
         """Its blocks, in the order of the data."""

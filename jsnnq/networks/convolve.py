@@ -5,10 +5,64 @@ kernel. Otherwise accelerators have fast convolutions and get the plain one; wha
 computes instead stands in `jsnnq.runtime.cpu`.
 """
 
+import functools
+from typing import Any
+
 import jax
 from jaxtyping import Array, Float
 
+from jsnnq.networks.timesteps import Timesteps, once_for_all
 from jsnnq.runtime import cpu
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def convolve_each(
+    x: Timesteps, kernel: Float[Array, "K K I O"], stride: int = 1, groups: int = 1
+) -> Timesteps:
+    """`convolve` of each timestep: one by one on accelerators, on a CPU all at once.
+
+    Args:
+        x: timesteps `N H W C`.
+        kernel: as in `convolve`.
+        stride: step in both directions.
+        groups: as many as there are channels is depthwise.
+
+    Returns:
+        Timesteps `N P Q O`.
+    """
+    all_at_once, one_by_one = _ways(stride, groups)
+    if len(x) == 1:
+        return one_by_one(x, kernel)
+    return jax.lax.platform_dependent(x, kernel, cpu=all_at_once, default=one_by_one)
+
+
+def _ways(stride, groups):
+    one = functools.partial(convolve, stride=stride, groups=groups)
+    return (
+        lambda x, kernel: once_for_all(lambda y: one(y, kernel), x),
+        lambda x, kernel: tuple(one(y, kernel) for y in x),
+    )
+
+
+def _forward(x, kernel, stride, groups):
+    y: Any = convolve_each(x, kernel, stride, groups)
+    return y, (x, kernel)
+
+
+def _backward(stride, groups, residual, gradients):
+    # Of the branches of `platform_dependent` JAX would keep what each of them needs.
+    def back(way):
+        return lambda x, kernel, g: jax.vjp(way, x, kernel)[1](g)
+
+    all_at_once, one_by_one = map(back, _ways(stride, groups))
+    if len(gradients) == 1:
+        return one_by_one(*residual, gradients)
+    return jax.lax.platform_dependent(
+        *residual, gradients, cpu=all_at_once, default=one_by_one
+    )
+
+
+convolve_each.defvjp(_forward, _backward)
 
 
 def convolve(

@@ -1,7 +1,7 @@
-"""Thin Flax modules: quantized convolution and dense, normalisation, spiking layer.
+"""Thin Flax modules: quantized convolution and dense, activation, spiking layer.
 
-Convolution, normalisation and pooling see time folded into the batch (`fold`), and
-only the neurons scan over timesteps. Four collections travel beside `params`:
+Sequences are arrays `T B ...`, or tuples of timesteps as `timesteps` explains. Four
+collections travel beside `params`:
 
     batch_stats   running mean and variance of the normalisation
     quant         states of the quantizers (bases, clips)
@@ -19,16 +19,17 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from jsnnq import renamed
 from jsnnq.errors import InputError, settle
-from jsnnq.networks.convolve import convolve
+from jsnnq.networks.convolve import convolve_each
 from jsnnq.networks.neurons import Neuron, initial_decay, unroll
+from jsnnq.networks.normalisation import BatchNorm
+from jsnnq.networks.timesteps import Timesteps, apart, fold
 from jsnnq.quantizers.base import Quantizer, State, identity
 from jsnnq.runtime import cpu, parallel
-from jsnnq.runtime.precision import accumulation, at_least_float32
+from jsnnq.runtime.precision import accumulation
 
 STATE = "quantizer"
 """Name of a quantizer's state inside its layer."""
@@ -92,57 +93,6 @@ def check_pairs(place: str, given: Any) -> None:
         raise InputError(
             f"{place} is {given!r}: a tuple of pairs (pattern, quantizer) is needed"
         )
-
-
-def fold(
-    layer: Callable[[Array], Array], x: Float[Array, "T B *S"]
-) -> Float[Array, "T B *R"]:
-    """Applies `layer` with time folded into the batch.
-
-    Example:
-        >>> jsnnq.networks.fold(lambda y: y.sum(-1), jnp.ones((4, 2, 3))).shape
-        (4, 2)
-    """
-    time, batch = x.shape[:2]
-    y = layer(x.reshape(time * batch, *x.shape[2:]))
-    return y.reshape(time, batch, *y.shape[1:])
-
-
-def direct(x: Float[Array, "B *S"], timesteps: int) -> Float[Array, "T B *S"]:
-    """Repeats a still `x` at each of T timesteps, a direct encoding.
-
-    As in SEW-ResNet and in arXiv 2604.14487: the first neurons turn it into spikes.
-
-    Args:
-        x: one input for each example, such as the stem's current `B H W C`.
-        timesteps: T, at least 1.
-
-    Raises:
-        InputError: `timesteps` is below 1.
-    """
-    if timesteps < 1:
-        raise InputError(f"timesteps is {timesteps}: at least 1 is needed")
-    return jnp.broadcast_to(x[None], (timesteps, *x.shape))
-
-
-def over_time(x: Float[Array, "*T B H W C"], timesteps: int) -> Array:
-    """Images at each of T timesteps, `T B H W C`; frames have theirs already.
-
-    Raises:
-        InputError: frames are not as many as there are timesteps.
-
-    Example:
-        >>> jsnnq.networks.over_time(jnp.ones((2, 8, 8, 1)), 4).shape
-        (4, 2, 8, 8, 1)
-    """
-    if x.ndim == 4:
-        return direct(x, timesteps)
-    if len(x) != timesteps:
-        raise InputError(
-            f"the input has {len(x)} frames and the network {timesteps} timesteps: "
-            "make the network with as many timesteps as there are frames"
-        )
-    return x
 
 
 def fan_out_normal(
@@ -264,16 +214,18 @@ class QuantConv(QuantizedLayer):
         return self.stride, (self.size - 1) // 2, x.shape[-1] if self.depthwise else 1
 
     @nn.compact
-    def __call__(self, x: Float[Array, "N H W C"], train: bool) -> Array:
-        """Currents `N H' W' features`."""
-        groups = self.feeds(x)[2]
-        shape = (self.size, self.size, x.shape[-1] // groups, self.features)
+    def __call__(self, x: Float[Array, "N H W C"] | Timesteps, train: bool) -> Any:
+        """Currents `N H' W' features`, of timesteps as timesteps."""
+        parts = x if isinstance(x, tuple) else (x,)
+        groups = self.feeds(parts[0])[2]
+        shape = (self.size, self.size, parts[0].shape[-1] // groups, self.features)
         dtype = accumulation(self.dtype)
         kernel = self.param("kernel", fan_out_normal, shape, dtype)
         # Quantized as it is kept, before it is rounded to the dtype of the products.
         kernel = self.quantized(kernel, train)
-        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        return convolve(x, kernel, self.stride, groups)
+        parts = tuple(one.astype(self.dtype) for one in parts)
+        y: Any = convolve_each(parts, kernel.astype(self.dtype), self.stride, groups)
+        return y if isinstance(x, tuple) else y[0]
 
 
 class QuantDense(QuantizedLayer):
@@ -306,125 +258,6 @@ class QuantDense(QuantizedLayer):
         kernel = self.quantized(kernel, train).astype(self.dtype)
         y = x.astype(self.dtype) @ kernel
         return y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
-
-
-def moments(x: Float[Array, "N H W C"]) -> tuple[Float[Array, "C"], Float[Array, "C"]]:
-    """Mean and biased variance of each channel, over the whole batch.
-
-    In two passes on each device; the parts are then joined exactly (Chan, Golub and
-    LeVeque 1979): the variance is that inside the parts plus that of their means.
-    """
-    values = at_least_float32(x)
-    mean = jnp.mean(values, axis=(0, 1, 2))
-    # In one pass, mean(x^2) - mean^2 would cancel where the mean is large.
-    var = jnp.mean(jnp.square(values - mean[None, None, None]), axis=(0, 1, 2))
-    means, variances = parallel.gathered(jnp.stack([mean, var])[None]).swapaxes(0, 1)
-    mean = jnp.mean(means, axis=0)
-    return mean, jnp.mean(variances + jnp.square(means - mean[None]), axis=0)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def normalise(
-    x: Float[Array, "N H W C"],
-    gain: Float[Array | np.ndarray, "C"],
-    shift: Float[Array | np.ndarray, "C"],
-    epsilon: float,
-) -> tuple[Float[Array, "N H W C"], Float[Array, "C"], Float[Array, "C"]]:
-    """gain (x - mean) / sqrt(var + epsilon) + shift, and the batch's mean and variance.
-
-    The gradient is written out (Ioffe and Szegedy, arXiv 1502.03167, section 3), to
-    read the values twice and not six times. None flows through mean and variance.
-    """
-    return _normalise_forward(x, gain, shift, epsilon)[0]
-
-
-def _normalise_forward(x, gain, shift, epsilon):
-    mean, var = moments(x)
-    inverse = jax.lax.rsqrt(var + epsilon)
-    y = scaled(x, gain * inverse, shift - mean * gain * inverse)
-    return (y, mean, var), (x, gain, mean, inverse)
-
-
-def _normalise_backward(epsilon, residual, gradients):
-    del epsilon  # It is in the inverse of the deviation.
-    x, gain, mean, inverse = residual
-    # Both sums and the last line read it.
-    g = at_least_float32(cpu.computed_once(gradients[0]))
-    standard = scaled(at_least_float32(x), inverse, -mean * inverse)
-    sums = jnp.stack([g.sum(axis=(0, 1, 2)), (g * standard).sum(axis=(0, 1, 2))])
-    size = x.size // x.shape[-1] * parallel.parts()
-    of_g, of_both = parallel.total(sums) / size
-    away = g - scaled(standard, of_both, of_g)
-    gain_inverse = (gain * inverse)[None, None, None]
-    return (away * gain_inverse).astype(x.dtype), sums[1], sums[0]
-
-
-normalise.defvjp(_normalise_forward, _normalise_backward)
-
-
-def scaled(
-    x: Float[Array, "N H W C"],
-    factor: Float[Array | np.ndarray, "C"],
-    offset: Float[Array | np.ndarray, "C"],
-) -> Float[Array, "N H W C"]:
-    """factor x + offset by channel, in the dtype of `x`."""
-    y = x * factor[None, None, None] + offset[None, None, None]
-    return y.astype(x.dtype)
-
-
-class BatchNorm(nn.Module):
-    """Batch normalisation as torch keeps it: the running variance is unbiased.
-
-    Flax's own keeps the biased one. Statistics have the accumulation dtype.
-
-    Attributes:
-        scale: start of the scale (0 for a branch that starts silent).
-        bias: start of the bias (1 together with scale 0 for AND).
-        momentum: share of the past in the running statistics.
-        epsilon: added to the variance.
-
-    Example:
-        >>> layer, x = jsnnq.networks.BatchNorm(), jnp.ones((2, 3, 3, 4))
-        >>> sorted(layer.init(jax.random.key(0), x, False)["batch_stats"])
-        ['mean', 'var']
-    """
-
-    scale: float = 1.0
-    bias: float = 0.0
-    momentum: float = 0.9
-    epsilon: float = 1e-5
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "N H W C"], train: bool, repeats: int = 1
-    ) -> Array:
-        """Normalises over all axes but the last.
-
-        Args:
-            x: folded values.
-            train: use the batch's statistics and update the running ones.
-            repeats: T for a stem that is computed once on a still image: the correction
-                n / (n - 1) of the running variance counts every timestep.
-        """
-        filled = functools.partial(jnp.full, x.shape[-1:], dtype=accumulation(x.dtype))
-        gain = self.param("scale", lambda key: filled(self.scale))
-        shift = self.param("bias", lambda key: filled(self.bias))
-        running_mean = self.variable("batch_stats", "mean", filled, 0)
-        running_var = self.variable("batch_stats", "var", filled, 1)
-        if train:
-            found: Any = normalise(x, gain, shift, self.epsilon)
-            y, mean, var = found
-            if self.is_mutable_collection("batch_stats") and not self.is_initializing():
-                # torch's correction; one value alone has no unbiased variance.
-                n = x.size // x.shape[-1] * repeats * parallel.parts()
-                self._follow(running_mean, mean)
-                self._follow(running_var, var * (n / max(n - 1, 1)))
-            return y
-        factor = gain * jax.lax.rsqrt(running_var.value + self.epsilon)
-        return scaled(x, factor, shift - running_mean.value * factor)
-
-    def _follow(self, running, value):
-        running.value = self.momentum * running.value + (1 - self.momentum) * value
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -482,20 +315,30 @@ class Spiking(QuantizedLayer):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "T B *N"], train: bool, shared: State = None
-    ) -> Array:
-        """Spikes `T B *N`.
+        self,
+        x: Float[Array, "T B *N"] | Timesteps,
+        train: bool,
+        shared: State = None,
+        *,
+        normalise: BatchNorm | None = None,
+        repeats: int = 1,
+    ) -> Any:
+        """Spikes `T B *N`, of timesteps as timesteps.
 
         Args:
             x: currents.
             train: whether the quantizer may learn from this call.
             shared: state of the feeding kernel's quantizer, for one that shares it.
+            normalise: what normalises them before. As one with the neurons it needs
+                less memory in training, and fewer passes over it.
+            repeats: T, of a still image whose current is given once, as one timestep.
         """
-        decay, dtype = None, accumulation(x.dtype)
+        parts = x if isinstance(x, tuple) else apart(x)
+        decay, dtype = None, accumulation(parts[0].dtype)
         if self.neuron.kind == "plif":
             start = initial_decay(self.neuron)
             decay = self.param("w", lambda key: jnp.asarray(start, dtype))
-        resting = jnp.full(x.shape[1:], self.neuron.rest, dtype)
+        resting = jnp.full(parts[0].shape, self.neuron.rest, dtype)
         v = self.get_variable("membrane", "v", resting)
         state = self.quantizer_state(shared) if self.quantizes else ()
         inside = train and self.used.each_timestep
@@ -507,9 +350,17 @@ class Spiking(QuantizedLayer):
             # Else every later timestep quantizes again, in each kernel that needs it.
             return cpu.computed_once(v), state
 
-        spikes, seen, v, after = unroll(
-            self.neuron, x, v, decay, quantize=quantize, state=state
-        )
+        def fire(x, v, decay, state):
+            neurons = functools.partial(unroll, self.neuron, quantize=quantize)
+            return neurons(x * repeats, v, decay, state=state)
+
+        given = v, decay, state
+        if normalise is None:
+            spikes, seen, v, after = fire(parts, *given)
+        else:
+            found = normalise(parts, train, repeats=repeats, then=fire, given=given)
+            spikes, seen, v, after = found
+        seen = jnp.stack(seen)
         if not self.is_initializing():
             # Kept only where the caller asks, by making the collection mutable.
             for collection, value in (("membrane", v), ("potentials", seen)):
@@ -521,9 +372,11 @@ class Spiking(QuantizedLayer):
             if not inside:
                 after = self.used.apply(seen, state, True)[1]
             self.remember(after)
-        return spikes
+        return spikes if isinstance(x, tuple) else jnp.stack(spikes)
 
 
 __getattr__ = renamed.answers(
-    Conv=("QuantConv", QuantConv), Dense=("QuantDense", QuantDense)
+    Conv=("QuantConv", QuantConv),
+    Dense=("QuantDense", QuantDense),
+    fold=("jsnnq.networks.fold", fold),
 )

@@ -266,7 +266,8 @@ def _noted(note: Callable[[Any, Array], None]) -> Any:
     def between(call, arguments, named, context):
         layer = context.module
         if isinstance(layer, QuantizedLayer) and context.method_name == "__call__":
-            note(layer, arguments[0])
+            x = arguments[0]
+            note(layer, jnp.concatenate(x) if isinstance(x, tuple) else x)
         return call(*arguments, **named)
 
     return between

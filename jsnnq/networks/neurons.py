@@ -27,16 +27,18 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jsnnq.errors import InputError, check_number, choose, settle
 from jsnnq.networks.surrogate import Derivative, atan, spike
+from jsnnq.networks.timesteps import Timesteps, apart
 
 PLACEMENTS = ("stored", "before_fire")
 
-# Up to this many timesteps the scan is written out, so that XLA fuses a whole neuron
+# Up to this many timesteps the loop is written out, so that XLA fuses a whole neuron
 # layer into one loop over its elements instead of keeping the carry in memory.
-_UNROLL_UP_TO = 16
+_WRITE_OUT_UP_TO = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +136,9 @@ class Neuron:
             s = jax.lax.stop_gradient(s)
         if self.v_reset is None:
             return h - s * self.v_threshold
+        if self.detach_reset:
+            # The same values by a selection, which XLA repeats rather than keeps.
+            return jnp.where(s > 0, jnp.asarray(self.v_reset, h.dtype), h)
         return s * self.v_reset + (1 - s) * h
 
 
@@ -160,18 +165,20 @@ def initial_decay(neuron: Neuron) -> float:
 
 def unroll(
     neuron: Neuron,
-    x: Float[Array, "T *N"],
+    x: Float[Array, "T *N"] | Timesteps,
     v: Float[Array, "*N"],
     decay: Float[Array, ""] | None = None,
     *,
     quantize: Callable[[Array, Any], tuple[Array, Any]] = lambda v, state: (v, state),
     state: Any = (),
-) -> tuple[Float[Array, "T *N"], Float[Array, "T *N"], Float[Array, "*N"], Any]:
+) -> tuple[Any, Any, Float[Array, "*N"], Any]:
     """Runs a layer of neurons over time: the only `lax.scan` over timesteps.
+
+    Few timesteps are written out one after the other, as the scan would be unrolled.
 
     Args:
         neuron: the equations.
-        x: currents, time first.
+        x: currents, time first, or those of each timestep.
         v: membranes before the first timestep; all later ones have their dtype.
         decay: PLIF's w.
         quantize: the membrane quantizer, applied where `neuron.placement` says: from
@@ -181,6 +188,7 @@ def unroll(
     Returns:
         Spikes `T *N` in the dtype of `x`; the values `T *N` that were given to
         `quantize`; the membranes and the quantizer's state after the last timestep.
+        Of timesteps the first two are timesteps.
 
     Raises:
         InputError: PLIF has no `decay`.
@@ -204,8 +212,19 @@ def unroll(
         if neuron.placement == "stored":
             seen = v
             v, state = quantize(v, state)
-        return (v, state), (s.astype(x.dtype), seen)
+        return (v, state), (s.astype(x_t.dtype), seen)
 
-    unrolled = True if x.shape[0] <= _UNROLL_UP_TO else 1
-    (v, state), (spikes, seen) = jax.lax.scan(step, (v, state), x, unroll=unrolled)
-    return spikes, seen, v, state
+    carry, whole = (v, state), not isinstance(x, tuple)
+    if len(x) > _WRITE_OUT_UP_TO:
+        sequence = x if whole else jnp.stack(x)
+        carry, (spikes, seen) = jax.lax.scan(step, carry, sequence)
+        if not whole:
+            spikes, seen = apart(spikes), apart(seen)
+        return spikes, seen, *carry
+    spikes, seen = [], []
+    for x_t in apart(x) if whole else x:
+        carry, (s, value) = step(carry, x_t)
+        spikes.append(s)
+        seen.append(value)
+    join = jnp.stack if whole else tuple
+    return join(spikes), join(seen), *carry

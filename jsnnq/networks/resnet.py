@@ -15,8 +15,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jsnnq.errors import InputError, check_integer, check_number, choose
-from jsnnq.networks.layers import BatchNorm, QuantConv, QuantDense, Rules, fold
+from jsnnq.networks.layers import QuantConv, QuantDense, Rules
 from jsnnq.networks.network import Layers, Network, Seen, Synapse
+from jsnnq.networks.normalisation import BatchNorm
+from jsnnq.networks.timesteps import Timesteps, fold
 from jsnnq.quantizers.base import Quantizer
 from jsnnq.runtime.precision import at_least_float32
 
@@ -248,12 +250,11 @@ class ResidualNetwork(Network):
             "activations": self.activation_layers(),
         }
 
-    def classify(
-        self, x: Float[Array, "T B H W C"], train: bool, seen: Seen
-    ) -> Float[Array, "T B K"]:
+    def classify(self, x: Timesteps, train: bool, seen: Seen) -> Float[Array, "T B K"]:
         """Logits of the mean over positions, which `seen` keeps as `features`."""
         # A sum over all positions would lose most of its digits in bfloat16.
-        features = jnp.mean(at_least_float32(x), axis=(2, 3))
+        means = [jnp.mean(at_least_float32(one), axis=(1, 2)) for one in x]
+        features = jnp.stack(means)
         seen.pooled["features"] = features
         layer = QuantDense(self.weights("fc"), self.classes, self.dtype, name="fc")
         return fold(lambda y: layer(y, train), features)

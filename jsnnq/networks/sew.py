@@ -28,7 +28,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jsnnq.errors import InputError, check_integer, choose
-from jsnnq.networks.layers import STATE, Rules, Spiking, direct, fold
+from jsnnq.networks.layers import STATE, Rules, Spiking
 from jsnnq.networks.network import Network, Seen, Synapse
 from jsnnq.networks.neurons import Neuron, steady_drive
 from jsnnq.networks.resnet import (
@@ -39,6 +39,7 @@ from jsnnq.networks.resnet import (
     max_pool,
     sized,
 )
+from jsnnq.networks.timesteps import Timesteps, apart
 
 CONNECTS = ("add", "and", "iand")
 
@@ -75,7 +76,7 @@ class SEWBlock(Block):
     zero_init: bool
 
     @nn.compact
-    def __call__(self, x: Float[Array, "T B H W C"], train: bool, seen: Seen) -> Array:
+    def __call__(self, x: Timesteps, train: bool, seen: Seen) -> Timesteps:
         """The joined output; spikes and join are added to `seen`."""
         # AND needs a branch that always fires: the paper's bias of 1 for its IF
         # neurons, which is what drives them from rest to the threshold in one step.
@@ -88,8 +89,9 @@ class SEWBlock(Block):
         shortcut = x
         if self.plan.shortcut == "convolution":
             shortcut = self._fire(self.plan.downsample, x, train, seen)
-        joined = join(self.connect, shortcut, branch)
-        seen.joins[f"{self.plan.name}/join"] = joined
+        pairs = zip(shortcut, branch, strict=True)
+        joined = tuple(join(self.connect, *pair) for pair in pairs)
+        seen.joins[f"{self.plan.name}/join"] = jnp.stack(joined)
         return joined
 
     def _fire(self, unit, x, train, seen, start=(1.0, 0.0)):
@@ -97,9 +99,11 @@ class SEWBlock(Block):
         convolve, normalise = convolution(unit, quantizer, self.dtype, start)
         path = self.plan.path_of("sn", unit)
         spike = Spiking(self.membranes(path), self.neuron, name=unit.layer("sn"))
-        current = fold(lambda y: normalise(convolve(y, train), train), x)
-        seen.spikes[path] = spike(current, train, shared_state(convolve))
-        return seen.spikes[path]
+        currents = convolve(x, train)
+        shared = shared_state(convolve)
+        spikes = spike(currents, train, normalise=normalise, shared=shared)
+        seen.spikes[path] = jnp.stack(spikes)
+        return spikes
 
 
 def shared_state(layer: nn.Module) -> Any:
@@ -149,21 +153,21 @@ class SEWResNet(ResidualNetwork):
         seen = Seen()
         unit, quantizer = self.stem_unit(), self.weights("conv1")
         convolve, normalise = convolution(unit, quantizer, self.dtype)
-        if x.ndim == 4:
-            # The running variance is that of T equal currents.
-            current = normalise(convolve(x, train), train, self.timesteps)
-            current = direct(current, self.timesteps)
-        else:
-            current = fold(lambda y: normalise(convolve(y, train), train), x)
+        # A still image is convolved once, in the place of one timestep.
+        repeats, parts = (self.timesteps, (x,)) if x.ndim == 4 else (1, apart(x))
+        currents = convolve(parts, train)
         spike = Spiking(self.membranes("sn1"), self.neuron, name="sn1")
-        x = seen.spikes["sn1"] = spike(current, train, shared_state(convolve))
+        beside: Any = {"repeats": repeats, "shared": shared_state(convolve)}
+        parts = spike(currents, train, normalise=normalise, **beside)
+        seen.spikes["sn1"] = jnp.stack(parts)
         if self.pools:
-            x = seen.pooled["maxpool"] = fold(max_pool, x)
+            parts = tuple(map(max_pool, parts))
+            seen.pooled["maxpool"] = jnp.stack(parts)
         same = self.weights, self.dtype, self.connect, self.neuron, self.membranes
         for plan in self.plans():
             block = SEWBlock(plan, *same, self.zero_init, name=plan.name)
-            x = block(x, train, seen)
-        return self.classify(x, train, seen), seen
+            parts = block(parts, train, seen)
+        return self.classify(parts, train, seen), seen
 
     @property
     def usual(self) -> dict[str, str]:

@@ -29,6 +29,7 @@ tiles (section 4.2: F(3x3, 2x2)). The matrices stand in `winograd`.
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,8 +47,8 @@ _ROWS = 128
 64 tiles of 256 channels at a time a gradient took 1.2 to 1.6 times as long."""
 
 
-def computed_once(x: Array) -> Array:
-    """What several kernels read.
+def computed_once(x: Any) -> Any:
+    """What several kernels read, an array or a tree of them.
 
     XLA's CPU backend would compute it for every shape they read it in, which runs the
     neurons of a layer backwards twice. Accelerators are left to their own fusion.

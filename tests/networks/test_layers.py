@@ -13,19 +13,18 @@ from hypothesis import strategies as st
 from jaxtyping import Array
 
 from jsnnq.errors import InputError
-from jsnnq.networks import layers
 from jsnnq.networks.layers import (
-    BatchNorm,
     QuantConv,
     QuantDense,
     Rules,
     Spiking,
     fan_out_normal,
-    fold,
 )
-from jsnnq.networks.neurons import Neuron, unroll
+from jsnnq.networks.neurons import Neuron
+from jsnnq.networks.normalisation import BatchNorm
 from jsnnq.networks.quantize import quantize as starts
 from jsnnq.networks.sew import sew_resnet
+from jsnnq.networks.timesteps import direct, fold
 from jsnnq.quantizers.base import Quantizer, identity
 from jsnnq.quantizers.lqnet import lqnet
 from jsnnq.quantizers.stompp import stompp
@@ -252,31 +251,6 @@ def _normalisation():
 def _train(layer, variables, x, repeats=1):
     y, changed = layer.apply(variables, x, True, repeats, mutable=["batch_stats"])
     return y, changed["batch_stats"]
-
-
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="of the CPU's fusion")
-def test_neurons_run_backwards_once(monkeypatch):
-    """By XLA's count of operations; accelerators are left to their own fusion."""
-
-    def loss(x):
-        # As in a network: the current is folded, the neurons see time.
-        y, _, _ = layers.normalise(x, jnp.ones(8), jnp.zeros(8), 1e-5)
-        current = y.reshape(4, 2, 6, 6, 8)
-        spikes = unroll(Neuron(), current, jnp.zeros(current.shape[1:]))[0]
-        return jnp.sum(jnp.square(spikes))
-
-    def operations():
-        x = jax.ShapeDtypeStruct((8, 6, 6, 8), jnp.float32)
-        return jax.jit(jax.grad(loss)).lower(x).compile().cost_analysis()["flops"]
-
-    for platform in ("tpu", "cuda"):
-        x = jax.ShapeDtypeStruct((8, 6, 6, 8), jnp.float32)
-        lowered = jax.jit(jax.grad(loss)).trace(x).lower(lowering_platforms=(platform,))
-        assert "optimization_barrier" not in lowered.as_text()
-    once = operations()
-    monkeypatch.setattr(layers.cpu, "computed_once", lambda x: x)
-    jax.clear_caches()
-    assert once < 0.9 * operations()
 
 
 @settings(max_examples=15, deadline=None)
@@ -514,21 +488,21 @@ def test_spikes_of_bfloat16_currents_come_from_float32_membranes():
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_repeats_the_input_at_every_timestep(shape, timesteps, dtype):
     x = np.asarray(jnp.asarray(normals(shape), dtype))
-    found = layers.direct(jnp.asarray(x), timesteps)
+    found = direct(jnp.asarray(x), timesteps)
     assert found.dtype == dtype
     np.testing.assert_array_equal(found, np.stack([x] * timesteps))
 
 
 def test_gradient_is_the_sum_over_time():
     weights = jnp.array([[1.0, 2.0], [3.0, 5.0], [8.0, 13.0]])
-    slope = jax.grad(lambda x: jnp.sum(weights * layers.direct(x, 3)))(jnp.ones(2))
+    slope = jax.grad(lambda x: jnp.sum(weights * direct(x, 3)))(jnp.ones(2))
     np.testing.assert_array_equal(slope, [12.0, 20.0])
 
 
 @pytest.mark.parametrize("timesteps", [0, -1])
 def test_refuses_no_timesteps(timesteps):
     with pytest.raises(InputError, match=f"timesteps is {timesteps}: at least 1"):
-        layers.direct(jnp.ones((2, 3)), timesteps)
+        direct(jnp.ones((2, 3)), timesteps)
 
 
 def test_a_quantizer_without_a_state_is_named():

@@ -361,13 +361,18 @@ def _wires(net, variables, x):
         if kernels and context.method_name == "__call__":
             path = "/".join(context.module.path)
             kernel = context.module.variables["params"]["kernel"]
-            expected = _convolved(synapses[path], arguments[0], kernel)
-            found[path] = (arguments[0], result, expected)
+            x, y = map(_whole, (arguments[0], result))
+            found[path] = (x, y, _convolved(synapses[path], x, kernel))
         return result
 
     with nn.intercept_methods(watch):
         (_, seen) = net.apply(variables, x, False)
     return seen, found
+
+
+def _whole(x):
+    """Timesteps folded into the batch."""
+    return jnp.concatenate(x) if isinstance(x, tuple) else x
 
 
 def _convolved(synapse, x, kernel):

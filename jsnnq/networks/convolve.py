@@ -52,7 +52,11 @@ def _forward(x, kernel, stride, groups):
 def _backward(stride, groups, residual, gradients):
     # Of the branches of `platform_dependent` JAX would keep what each of them needs.
     def back(way):
-        return lambda x, kernel, g: jax.vjp(way, x, kernel)[1](g)
+        def gradients_of(x, kernel, gradients):
+            _, pull = jax.vjp(way, x, kernel)
+            return pull(gradients)
+
+        return gradients_of
 
     all_at_once, one_by_one = map(back, _ways(stride, groups))
     if len(gradients) == 1:

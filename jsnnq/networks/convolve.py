@@ -58,11 +58,12 @@ def _backward(stride, groups, residual, gradients):
 
         return gradients_of
 
-    all_at_once, one_by_one = map(back, _ways(stride, groups))
+    all_at_once, one_by_one = (back(way) for way in _ways(stride, groups))
+    x, kernel = residual
     if len(gradients) == 1:
-        return one_by_one(*residual, gradients)
+        return one_by_one(x, kernel, gradients)
     return jax.lax.platform_dependent(
-        *residual, gradients, cpu=all_at_once, default=one_by_one
+        x, kernel, gradients, cpu=all_at_once, default=one_by_one
     )
 
 

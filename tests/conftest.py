@@ -10,6 +10,8 @@ import tempfile
 if "jsnnq_production_xla" not in os.environ.get("JSNNQ_TEST", ""):
     os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# No test depends on what an earlier run left in a home, or leaves something there.
+os.environ["JSNNQ_COMPILATION_CACHE"] = "off"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Only tests of sharing a batch use more than the first, and at most four: the others
 # are there for their threads, so that none is wanting where devices wait.

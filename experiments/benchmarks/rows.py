@@ -349,7 +349,8 @@ def _beside(
 
 def _python(code: str) -> Work:
     # A user's first start finds no cache of either compiler.
-    environment = os.environ | {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
+    off = {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1", "JSNNQ_COMPILATION_CACHE": "off"}
+    environment = os.environ | off
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     command = [sys.executable, "-c", code]
     return lambda: subprocess.run(command, check=True, env=environment)

@@ -15,7 +15,7 @@ from typing import Any
 
 from jsnnq.cli.options import OUT_OF_TIME, parser
 from jsnnq.errors import InputError, check_compiler
-from jsnnq.runtime import hugepages
+from jsnnq.runtime import hugepages, programs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,6 +51,7 @@ def _run(typed: Sequence[str]) -> int:
         options = parser(COMMANDS).parse_args(typed)
         options.typed = shlex.join(["jsnnq", *typed])
         check_compiler()
+        programs.keep_silently()
         status = options.command(options)
         sys.stdout.flush()  # A closed pipe shows here, not when Python ends.
         return status
@@ -98,7 +99,6 @@ def _study(options: argparse.Namespace) -> int:
     limit = options.budget
     budget = Budget() if limit is None else Budget(seconds(limit))
     from jsnnq.report import page
-    from jsnnq.runtime import parallel
     from jsnnq.study import default, smoke
     from jsnnq.study.experiment import Experiment, load_experiment
     from jsnnq.study.runner import Choice, Study
@@ -109,7 +109,7 @@ def _study(options: argparse.Namespace) -> int:
     if options.smoke:
         title = f"{experiment.title} [SMOKE: tiny networks on digits]"
         experiment = Experiment(title, smoke.shrink(experiment.rows), {})
-    devices = parallel.chosen(options.devices)
+    devices = _devices(options)
     study = Study(
         {name: _overridden(row, options) for name, row in experiment.rows.items()},
         options.out,
@@ -164,6 +164,15 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _devices(options: argparse.Namespace) -> Any:
+    """The devices that were asked for; what is compiled for them is kept."""
+    from jsnnq.runtime import parallel
+
+    found = parallel.chosen(options.devices)
+    programs.keep()
+    return found
+
+
 def _tell(results, out: Path) -> None:
     from jsnnq.report.page import table
 
@@ -192,7 +201,6 @@ def _overridden(config, options: argparse.Namespace):
 
 
 def _train(options: argparse.Namespace) -> int:
-    from jsnnq.runtime import parallel
     from jsnnq.study import recipe
     from jsnnq.study.run import train_one
 
@@ -208,7 +216,7 @@ def _train(options: argparse.Namespace) -> int:
         options.out,
         seed=options.seed,
         data_dir=options.data_dir,
-        devices=parallel.chosen(options.devices),
+        devices=_devices(options),
         quiet=options.quiet,
     )
     print(f"accuracy {100 * done['accuracy']:.2f} %; network: {options.out}")
@@ -228,7 +236,6 @@ def _quantizers(options: argparse.Namespace) -> dict[str, str]:
 def _quantize(options: argparse.Namespace) -> int:
     from jsnnq.config import TrainingConfig
     from jsnnq.report import quantization as report
-    from jsnnq.runtime import parallel
     from jsnnq.study import recipe
     from jsnnq.study.quantization import quantize_saved
 
@@ -248,7 +255,7 @@ def _quantize(options: argparse.Namespace) -> int:
         seed=options.seed,
         data_name=options.data,
         data_dir=options.data_dir,
-        devices=parallel.chosen(options.devices),
+        devices=_devices(options),
         quiet=options.quiet,
     )
     _show(report.shown(found, str(options.net)))
@@ -264,7 +271,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from jsnnq.runtime import parallel
     from jsnnq.study.saved import load_network
 
-    mesh = parallel.mesh(parallel.chosen(options.devices), BATCH)
+    mesh = parallel.mesh(_devices(options), BATCH)
     found = load_network(
         options.checkpoint, data_name=options.data, data_dir=options.data_dir
     )
@@ -285,7 +292,7 @@ def _compare(options: argparse.Namespace) -> int:
     from jsnnq.runtime import parallel
     from jsnnq.study.saved import compare_saved, load_network
 
-    mesh = parallel.mesh(parallel.chosen(options.devices), BATCH)
+    mesh = parallel.mesh(_devices(options), BATCH)
     where = {"data_name": options.data, "data_dir": options.data_dir}
     a, b = load_network(options.a, **where), load_network(options.b, **where)
     found = compare_saved(a, b, unit=options.unit, mesh=mesh)

@@ -47,7 +47,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float
 
 from jsnnq.errors import InputError, check_number, choose
 from jsnnq.quantizers.base import PLACES, Quantizer, check_bits, per_channel, sample
@@ -90,6 +91,10 @@ class LQNet(Quantizer):
         follow: when a membrane's basis moves, once per `step` or at each `timestep`.
         codes: `signed` (+-1, a basis per channel) or `unsigned` (0 and 1, a basis per
             layer); None is unsigned for membranes and activations, else signed.
+        padded: None, or the K of the arrays, of which those beyond `bits` stay zero:
+            quantizers of so many bits and fewer share a compilation, and the numbers
+            are those without it. A step then takes as long as with so many bits. Where
+            one of the first `bits` numbers is zero in every channel, it stays so too.
 
     Raises:
         InputError: a setting is out of range.
@@ -109,10 +114,13 @@ class LQNet(Quantizer):
     ridge: float = RIDGE
     follow: str = "step"
     codes: str | None = None
+    padded: int | None = None
 
     def __post_init__(self):
         super().__post_init__()
         check_bits("lqnet", self.bits)
+        if self.padded is not None:
+            check_bits("lqnet padded", self.padded, least=self.bits)
         choose("start", self.start, ("qem", "published"))
         choose("follow", self.follow, ("step", "timestep"))
         if check_number("lqnet average", self.average, least=0) >= 1:
@@ -150,7 +158,8 @@ class LQNet(Quantizer):
     def representative(self):
         """The number of bits is a shape, and the clip is in the state."""
         codes = "signed" if self._signed else "unsigned"
-        usual = {"bits": 8, "clip": 1.0, "start": "qem", "debias": True}
+        bits = self.padded or 8
+        usual = {"bits": bits, "clip": 1.0, "start": "qem", "debias": True}
         return dataclasses.replace(self, codes=codes, **usual)
 
     def init(self, key, x):
@@ -158,7 +167,8 @@ class LQNet(Quantizer):
         as_array = functools.partial(jnp.asarray, dtype=accumulation(x.dtype))
         limit = as_array(math.inf if self.clip is None else self.clip)
         x = x if self._signed else sample(key, x)
-        basis = _start(x, limit, self.bits, self._signed, self.start)
+        size = self.padded or self.bits
+        basis = _start(x, limit, self.bits, size, signed=self._signed, start=self.start)
         total, weight = (jnp.zeros_like(basis), 0.0) if self.debias else (basis, 1.0)
         return LQNetState(basis, total, as_array(weight), limit)
 
@@ -175,14 +185,15 @@ class LQNet(Quantizer):
         if not train:
             return x_hat, state
         values = _encoded(jax.lax.stop_gradient(x), state.clip, self._signed)
-        fresh = refit(values, state.basis, self._signed, self.ridge)
+        used = None if self.padded is None else jnp.any(state.basis != 0, axis=1)
+        fresh = refit(values, state.basis, self._signed, self.ridge, used=used)
         total = self.average * state.average + (1 - self.average) * fresh
         weight = self.average * state.weight + (1 - self.average)
         return x_hat, LQNetState(total / weight, total, weight, state.clip)
 
     def stored_numbers(self, state):
         """The bases."""
-        return state.basis.size
+        return self.bits * state.basis.shape[1]
 
 
 lqnet = LQNet  # The name in `jsnnq`, that of a function.
@@ -205,10 +216,13 @@ def refit(
     basis: Float[Array, "K G"],
     signed: bool,
     ridge: float = RIDGE,
+    *,
+    used: Bool[Array, "K"] | None = None,
 ) -> Float[Array, "K G"]:
     """One QEM iteration on clipped values: encode, then solve for the best basis.
 
-    Codes are -1 and 1 if `signed`, else 0 and 1.
+    Codes are -1 and 1 if `signed`, else 0 and 1. Numbers of the basis that are not
+    `used` are zero and stay so; None uses all.
     """
     levels, codes = sorted_levels(basis, signed)
     # Each code as a number whose j-th bit says whether e_j is +1: no array of all
@@ -219,25 +233,36 @@ def refit(
     word = nearest(x, levels, numbers).astype(jnp.uint8)
     terms = functools.partial(_terms, bits=len(basis), signed=signed)
     sums = cpu.column_sums(terms, word, x - nearest(x, levels, levels))
-    return _moved(basis, parallel.total(sums), x.shape[0] * parallel.parts(), ridge)
+    count = x.shape[0] * parallel.parts()
+    return _moved(basis, parallel.total(sums), count, ridge, used=used)
 
 
-def _moved(basis, sums, count, ridge):
+def _moved(basis, sums, count, ridge, *, used=None):
     """The basis that the sums of `_terms` over `count` values ask for."""
     size = len(basis)
     # float32 is off by a thousandth of the ridge, which is all some directions have.
     with jax.enable_x64(True):
         means = sums.astype(jnp.float64) / count
         right, products = means[:size], means[size:]
-        gram = jnp.zeros((size, *basis.shape), jnp.float64)
-        for (i, j), mean in zip(_pairs(size), products, strict=True):
-            gram = gram.at[i, j].set(mean).at[j, i].set(mean)
+        gram = products[_places_of_pairs(size)]
+        if used is not None:
+            right = jnp.where(used[:, None], right, 0)
+            both = (used[:, None] & used[None])[:, :, None]
+            gram = jnp.where(both, gram, jnp.eye(size)[:, :, None])
         moved = basis.astype(jnp.float64) + _solve_with_ridge(gram, right, ridge)
         return moved.astype(basis.dtype)
 
 
 def _pairs(bits):
     return itertools.combinations_with_replacement(range(bits), 2)
+
+
+def _places_of_pairs(bits):
+    """Where among the pairs that of each row and column stands."""
+    places = np.zeros((bits, bits), int)
+    for place, (i, j) in enumerate(_pairs(bits)):
+        places[i, j] = places[j, i] = place
+    return places
 
 
 def _terms(word, away, *, bits, signed):
@@ -251,15 +276,18 @@ def _terms(word, away, *, bits, signed):
 
 
 def minimise(
-    x: Float[Array, "N G"], basis: Float[Array, "K G"], signed: bool
+    x: Float[Array, "N G"],
+    basis: Float[Array, "K G"],
+    signed: bool,
+    used: Bool[Array, "K"] | None = None,
 ) -> Float[Array, "K G"]:
-    """QEM iterated until the basis stands still (or 200 times)."""
+    """QEM iterated until the basis stands still (or 200 times); as in `refit`."""
     # Relative to the basis; float32 moves about its last digits for ever.
     moving = lambda carry: (carry[1] > 1e-6) & (carry[2] < 200)
 
     def iterate(carry):
         basis, _, iteration = carry
-        new = refit(x, basis, signed)
+        new = refit(x, basis, signed, used=used)
         scale = jnp.maximum(jnp.max(jnp.abs(new)), jnp.finfo(new.dtype).tiny)
         return new, jnp.max(jnp.abs(new - basis)) / scale, iteration + 1
 
@@ -269,21 +297,17 @@ def minimise(
 
 def _solve_with_ridge(gram, right, ridge):
     """Solves (gram + ridge I) d = right for each group, `K K G` and `K G`."""
-    # Elimination written out, without pivots: the matrices are at most 8 x 8, positive
-    # definite, and there is one for every channel.
+    # Elimination (Gauss and Jordan's) without pivots: the matrices are at most 8 x 8,
+    # positive definite, and there is one for every channel. Whole matrices at a time,
+    # since each row by itself would be code of its own, which takes longer to compile.
     size = len(right)
-    rows = [gram[i].at[i].add(ridge) for i in range(size)]
-    right = list(right)
+    columns = jnp.arange(size)[:, None, None]
+    gram = gram + ridge * (columns == columns.swapaxes(0, 1))
+    rows = jnp.concatenate([gram, right[:, None]], axis=1)
     for i in range(size):
-        for j in range(i + 1, size):
-            factor = rows[j][i] / rows[i][i]
-            rows[j] = rows[j] - factor[None] * rows[i]
-            right[j] = right[j] - factor * right[i]
-    solution: list = [None] * size
-    for i in reversed(range(size)):
-        known = sum(rows[i][j] * solution[j] for j in range(i + 1, size))
-        solution[i] = (right[i] - known) / rows[i][i]
-    return jnp.stack(solution)
+        row = rows[i : i + 1] / rows[i : i + 1, i : i + 1]
+        rows = jnp.where(columns == i, row, rows - rows[:, i : i + 1] * row)
+    return rows[:, size]
 
 
 def _encoded(x, limit, signed):
@@ -292,18 +316,22 @@ def _encoded(x, limit, signed):
     return jnp.clip(x, -limit if signed else jnp.zeros_like(limit), limit)
 
 
-@functools.partial(jax.jit, static_argnames=("bits", "signed", "start"))
-def _start(x, limit, bits, signed, start):
+@functools.partial(jax.jit, static_argnames=("size", "signed", "start"))
+def _start(x, limit, bits, size, *, signed, start):
+    """A basis of `size` numbers, of which the first `bits` are used."""
     values = _encoded(x, limit, signed)
-    powers = 2 ** jnp.arange(bits, dtype=values.dtype)[:, None]
+    place = jnp.arange(size)[:, None]
+    used = place < bits
+    powers = jnp.where(used, 2.0**place, 0).astype(values.dtype)
+    levels = jnp.asarray(2.0**bits, values.dtype)
     if start == "published" and signed:
         fan_out = x.size // x.shape[-2]  # k k C_out of a kernel H W I O
-        scale = NORMAL_QUARTILE * math.sqrt(2 / fan_out) / 2 ** (bits - 1)
-        return jnp.broadcast_to(powers * scale, (bits, values.shape[1]))
+        scale = NORMAL_QUARTILE * math.sqrt(2 / fan_out) * 2 / levels
+        return jnp.broadcast_to(powers * scale, (size, values.shape[1]))
     if start == "published":
-        return powers * NORMAL_QUARTILE * 2 / (2**bits - 1)
+        return powers * NORMAL_QUARTILE * 2 / (levels - 1)
     reach = jnp.max(jnp.abs(values), axis=0, keepdims=True)
     if not signed:
         # A layer that has not charged yet starts from the whole range.
         reach = jnp.where(reach > 0, reach, limit)
-    return minimise(values, powers * reach / (2**bits - 1), signed)
+    return minimise(values, powers * reach / (levels - 1), signed, used[:, 0])

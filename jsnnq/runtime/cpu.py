@@ -65,8 +65,13 @@ def column_sums(
     terms: Callable[..., Sequence[Array]], *arrays: Array
 ) -> Float[Array, "S G"]:
     """The sum over all rows of each array `N G` that `terms` makes of the arrays."""
-    blocks, plain = (functools.partial(way, terms) for way in (_in_blocks, _at_once))
+    blocks, plain = (functools.partial(way, terms) for way in (_in_blocks, _each))
     return jax.lax.platform_dependent(*arrays, cpu=blocks, default=plain)
+
+
+def _each(terms, *arrays):
+    # Accelerators would write whole terms to memory to have them in one array.
+    return jnp.stack([x.sum(axis=0) for x in terms(*arrays)])
 
 
 def _at_once(terms, *arrays):

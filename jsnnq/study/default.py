@@ -9,6 +9,7 @@ float control that is fine-tuned with the same steps, rate and data order.
 """
 
 import dataclasses
+import functools
 
 from jsnnq import renamed
 from jsnnq.config import (
@@ -31,6 +32,7 @@ def rows(
     lqnet_membranes: tuple[int, ...] = (2,),
     both: tuple[int, ...] = (2,),
     both_lqnet: tuple[int, ...] = (),
+    padded: int | None = None,
 ) -> dict[str, Config]:
     """The grid: weights, membranes, and both, from the float network's checkpoint.
 
@@ -47,6 +49,8 @@ def rows(
         lqnet_membranes: bit-widths of LQ-Net membranes.
         both: bit-widths of uniform weights and membranes together.
         both_lqnet: bit-widths of LQ-Net weights and membranes together.
+        padded: of LQ-Net weights, whose bit-widths then share a compilation; worth it
+            where compiling takes longer than training.
     """
     tuned = dataclasses.replace(base, training=fine_tuning, start="checkpoint")
 
@@ -54,10 +58,11 @@ def rows(
         return dataclasses.replace(tuned, **quantizers)
 
     found = {"float": base, "float-finetuned": tuned}
-    for method in (Uniform, LQNet):
+    learned = functools.partial(LQNet, padded=padded)
+    for called, method in (("uniform", Uniform), ("lqnet", learned)):
         for clip in clips:
             for b in bits:
-                name = f"weights-{method.__name__.lower()}-clip{clip:g}-{b}bit"
+                name = f"weights-{called}-clip{clip:g}-{b}bit"
                 found[name] = row(weights=kernels(method(b, clip=clip)))
     for grid, sign in (("symmetric", "signed"), ("unsigned", "unsigned")):
         for b in bits:
@@ -88,6 +93,7 @@ ROWS = rows(
         training=_RECIPE,
     ),
     dataclasses.replace(_RECIPE, epochs=3, rate=0.03),
+    padded=4,
 )
 
 

@@ -22,7 +22,7 @@ from jsnnq.config import Config, to_dict
 from jsnnq.data import sets
 from jsnnq.errors import InputError, choose
 from jsnnq.report.comparisons import Claims
-from jsnnq.runtime import files, parallel
+from jsnnq.runtime import files, parallel, programs
 from jsnnq.runtime.provenance import installed_commit
 from jsnnq.study import build, folder
 from jsnnq.study.budget import Budget, OutOfTime
@@ -147,6 +147,7 @@ class Study:
                 first, and the next call tries them again. Within a limited budget
                 `diverged` says so instead.
         """
+        programs.keep()
         limited, lost = self._choice.budget.is_limited, []
         ahead = _Ahead(self._compile_ahead, patient=not limited)
         with files.held(self.out), ahead:

@@ -11,7 +11,7 @@ from jsnnq.analysis.evaluate import BATCH, Evaluation
 from jsnnq.data.arrays import DataSet
 from jsnnq.errors import InputError, choose
 from jsnnq.networks.network import Network
-from jsnnq.runtime import parallel
+from jsnnq.runtime import parallel, programs
 from jsnnq.workflow.state import State, check_fits
 
 
@@ -60,6 +60,7 @@ def evaluate(
         data, variables = dataclasses.replace(data, mean=mean, std=std), state.variables
     else:
         variables = {"batch_stats": {}, "quant": {}, **state}
+    programs.keep()
     mesh = parallel.mesh(devices, batch)
     seen = observed.evaluate(net, variables, data, split=split, batch=batch, mesh=mesh)
     return seen._replace(

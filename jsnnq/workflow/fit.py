@@ -12,7 +12,7 @@ from jsnnq.data import batches
 from jsnnq.data.arrays import DataSet
 from jsnnq.errors import check_integer, check_seed
 from jsnnq.networks.network import Network, input_shape
-from jsnnq.runtime import files, parallel
+from jsnnq.runtime import files, parallel, programs
 from jsnnq.training import step
 from jsnnq.training.monitor import Monitor
 from jsnnq.training.resume import train
@@ -48,6 +48,8 @@ def fit(
     The loss is the mean cross-entropy of logits averaged over timesteps. Which images
     belong to a step, how they are shifted and what a quantizer draws follows from the
     seed and the step's number.
+
+    What is compiled is kept for the next process, see `jsnnq.runtime.programs`.
 
     Args:
         net: the network, with its quantizers if it has some.
@@ -87,6 +89,7 @@ def fit(
     steps_per_epoch = batches.steps_per_epoch(
         len(data.train), batch := check_integer("batch", batch)
     )
+    programs.keep()
     as_state = lambda training: State(
         training, net, data.preprocessing, data.image_shape
     )

@@ -404,6 +404,8 @@ def test_its_representative_does_the_same_with_its_state(parts, train):
         (lqnet(2), lqnet(4, 10.0, start="published", debias=False), True),
         (lqnet(2, 1.0), lqnet(2, 1.0, codes="unsigned"), False),
         (lqnet(2), lqnet(2, ridge=0.0), False),
+        (lqnet(2, padded=4), lqnet(4, 10.0, padded=4), True),
+        (lqnet(2, padded=4), lqnet(2, padded=3), False),
         (snntorch(2), snntorch(8, lower=0.3, threshold=2.0), True),
         (mint(2), mint(2, start="published"), True),
         (mint(2), mint(3), False),

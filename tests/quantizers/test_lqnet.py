@@ -1,13 +1,15 @@
 """LQ-Net against its formulas typed in NumPy, and where float32 usually breaks it."""
 
 import functools
+import re
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsnnq import lqnet
+from jsnnq import InputError, lqnet
 from jsnnq.quantizers.lqnet import _moved, _terms, minimise, refit, sorted_levels
 from jsnnq.runtime import cpu
 from tests.witness import nearest, on_levels, refitted
@@ -251,8 +253,8 @@ def test_minimise_finds_separated_clusters_exactly():
 @pytest.mark.parametrize(
     ("bits", "groups", "rows"), [(3, 5, 210), (2, 1, 40_000), (2, 8, 2**16 + 1)]
 )
-def test_both_ways_to_the_sums_over_values_equal_numpy(bits, groups, rows, signed):
-    """One way runs on a CPU and the other on accelerators."""
+def test_all_ways_to_the_sums_over_values_equal_numpy(bits, groups, rows, signed):
+    """Two ways run on a CPU and one on accelerators."""
     rng = np.random.default_rng(0)
     word = rng.integers(2**bits, size=(rows, groups), dtype=np.uint8)
     away = rng.normal(size=(rows, groups)).astype(np.float32)
@@ -263,8 +265,56 @@ def test_both_ways_to_the_sums_over_values_equal_numpy(bits, groups, rows, signe
     products = [
         (code[i] * code[j]).sum(axis=0) for i in range(bits) for j in range(i, bits)
     ]
-    for way in (cpu._in_blocks, cpu._at_once):
+    for way in (cpu._in_blocks, cpu._at_once, cpu._each):
         summed = jax.jit(functools.partial(way, terms))
         found = summed(jnp.asarray(word), jnp.asarray(away))
         np.testing.assert_allclose(found[:bits], right, rtol=0, atol=5e-8 * rows)
         np.testing.assert_array_equal(found[bits:], products)
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_accelerators_write_no_term_of_the_sums_beside_another(platform):
+    """Whole terms in one array were gigabytes."""
+    x, basis = jnp.ones((1234, 3)), jnp.ones((4, 3))
+    lowered = jax.export.export(
+        jax.jit(lambda x, basis: refit(x, basis, True)), platforms=[platform]
+    )(x, basis)
+    text = lowered.mlir_module()
+    assert "tensor<1234x3x" in text
+    assert not re.search(r"tensor<\d+x1234x3x", text)
+
+
+@pytest.mark.parametrize("place", ["weights", "membranes"])
+@pytest.mark.parametrize("start", ["qem", "published"])
+def test_padded_it_has_the_numbers_of_its_bits_and_shares_their_program(place, start):
+    traces = []
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def step(quantizer, x, state):
+        traces.append(quantizer)
+        return jax.value_and_grad(
+            lambda x: (jnp.sum((y := quantizer.apply(x, state, True))[0] ** 2), y),
+            has_aux=True,
+        )(x)
+
+    x = jnp.asarray(kernel())
+    for bits in (1, 2, 3, 4):
+        plain = lqnet(bits, clip=1.0, start=start).placed(place)
+        padded = lqnet(bits, clip=1.0, start=start, padded=4).placed(place)
+        state, other = plain.init(None, x), padded.init(None, x)
+        assert padded.stored_numbers(other) == plain.stored_numbers(state)
+        for moved in (x, 1.5 * x, 2 * x):
+            (_, (y, state)), slope = step(plain, moved, state)
+            found = step(padded.representative, moved, other)
+            (_, (z, other)), tilt = found
+            np.testing.assert_array_equal(y, z)
+            np.testing.assert_array_equal(slope, tilt)
+            np.testing.assert_array_equal(state.basis, other.basis[:bits])
+            np.testing.assert_array_equal(other.basis[bits:], 0)
+            np.testing.assert_array_equal(state.average, other.average[:bits])
+    assert traces.count(padded.representative) == 1
+
+
+def test_it_is_padded_to_no_fewer_than_its_bits():
+    with pytest.raises(InputError, match="padded got bits=2: an integer from 3 to 8"):
+        lqnet(3, padded=2)

@@ -49,7 +49,7 @@ apart.defvjp(lambda x: (apart(x), None), lambda _, gradients: (jnp.stack(gradien
 def once_for_all(function: Callable[[Array], Array], x: Timesteps) -> Timesteps:
     """A function of a batch, on all timesteps as one."""
     y = function(jnp.concatenate(x))
-    return apart(y.reshape(len(x), len(x[0]), *y.shape[1:]))
+    return apart(y.reshape(len(x), x[0].shape[0], *y.shape[1:]))
 
 
 def direct(x: Float[Array, "B *S"], timesteps: int) -> Float[Array, "T B *S"]:

@@ -307,6 +307,8 @@ def _add_common(add: Callable[..., None]) -> None:
     add("--data-dir", text, complete=shtab.DIRECTORY)
     text = "how many devices share a batch: one on a CPU, else all there are"
     add("--devices", text, type=int)
+    text = "images per call of an evaluation: 256, or as many as fit on a device"
+    add("--eval-batch", text, type=int, metavar="N")
     _add_quiet(add)
 
 

@@ -5,6 +5,9 @@ kernel. Otherwise accelerators have fast convolutions and get the plain one; wha
 computes instead stands in `jsnnq.runtime.cpu`.
 """
 
+import functools
+from typing import Any
+
 import jax
 from jaxtyping import Array, Float
 
@@ -16,6 +19,8 @@ def convolve(
     kernel: Float[Array, "K K I O"],
     stride: int = 1,
     groups: int = 1,
+    *,
+    precision: jax.lax.Precision | None = None,
 ) -> Float[Array, "N P Q O"]:
     """The convolution with symmetric padding of (K - 1) // 2 pixels.
 
@@ -24,13 +29,15 @@ def convolve(
         kernel: square, of the same dtype as `x`.
         stride: step in both directions.
         groups: as many as there are channels is depthwise.
+        precision: of the products, and of those of both gradients.
     """
     size = kernel.shape[0]
     if groups == 1 and (size == 1 or max(x.shape[1:3]) < size):
-        return multiply_patches(x, kernel, stride)
+        return multiply_patches(x, kernel, stride, precision=precision)
+    usual = functools.partial(plain, precision=precision)
     if groups == 1 and cpu.filters(x, kernel, stride):
-        return cpu.convolution(x, kernel, stride, plain)
-    return plain(x, kernel, stride, groups)
+        return cpu.convolution(x, kernel, stride, usual)
+    return usual(x, kernel, stride, groups)
 
 
 def plain(
@@ -38,6 +45,8 @@ def plain(
     kernel: Float[Array, "K K I O"],
     stride: int = 1,
     groups: int = 1,
+    *,
+    precision: jax.lax.Precision | None = None,
 ) -> Float[Array, "N P Q O"]:
     """`convolve` by XLA's convolution."""
     margin = (kernel.shape[0] - 1) // 2
@@ -48,14 +57,20 @@ def plain(
         padding=((margin, margin), (margin, margin)),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
+        precision=precision,
     )
 
 
 def multiply_patches(
-    x: Float[Array, "N H W C"], kernel: Float[Array, "K K C O"], stride: int = 1
+    x: Float[Array, "N H W C"],
+    kernel: Float[Array, "K K C O"],
+    stride: int = 1,
+    *,
+    precision: jax.lax.Precision | None = None,
 ) -> Float[Array, "N P Q O"]:
     """`convolve` as one product."""
     size, features = kernel.shape[1], kernel.shape[-1]
     seen = cpu.patches(x, size, stride)
-    y = cpu.product(seen.reshape(-1, seen.shape[-1]), kernel.reshape(-1, features))
+    read = seen.reshape(-1, seen.shape[-1])
+    y: Any = cpu.product(read, kernel.reshape(-1, features), precision)
     return y.reshape(*seen.shape[:3], features)

@@ -28,7 +28,7 @@ from jsnnq.networks.convolve import convolve
 from jsnnq.networks.neurons import Neuron, initial_decay, unroll
 from jsnnq.quantizers.base import Quantizer, State, identity
 from jsnnq.runtime import cpu, parallel
-from jsnnq.runtime.precision import accumulation, at_least_float32
+from jsnnq.runtime.precision import accumulation, at_least_float32, of_products
 
 STATE = "quantizer"
 """Name of a quantizer's state inside its layer."""
@@ -244,6 +244,7 @@ class QuantConv(QuantizedLayer):
         stride: step in both directions.
         depthwise: whether every channel is convolved with a kernel of its own.
         dtype: of the products; parameters have its accumulation dtype.
+        precision: of products of float32, one of `precision.PRECISIONS`.
 
     Example:
         >>> layer = jsnnq.networks.QuantConv(features=4, stride=2)
@@ -258,6 +259,7 @@ class QuantConv(QuantizedLayer):
     stride: int = 1
     depthwise: bool = False
     dtype: Any = jnp.float32
+    precision: str = "highest"
 
     def feeds(self, x):
         """As said above."""
@@ -273,7 +275,8 @@ class QuantConv(QuantizedLayer):
         # Quantized as it is kept, before it is rounded to the dtype of the products.
         kernel = self.quantized(kernel, train)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        return convolve(x, kernel, self.stride, groups)
+        precision = of_products(self.dtype, self.precision)
+        return convolve(x, kernel, self.stride, groups, precision=precision)
 
 
 class QuantDense(QuantizedLayer):
@@ -281,7 +284,7 @@ class QuantDense(QuantizedLayer):
 
     Attributes:
         features: outputs.
-        dtype: as in `QuantConv`.
+        dtype, precision: as in `QuantConv`.
 
     Example:
         >>> layer, x = jsnnq.networks.QuantDense(features=3), jnp.ones((2, 5))
@@ -291,6 +294,7 @@ class QuantDense(QuantizedLayer):
 
     features: int = 1
     dtype: Any = jnp.float32
+    precision: str = "highest"
 
     @nn.compact
     def __call__(self, x: Float[Array, "N C"], train: bool) -> Array:
@@ -304,7 +308,8 @@ class QuantDense(QuantizedLayer):
         kernel = self.param("kernel", start, x.shape[-1], self.features)
         bias = self.param("bias", start, self.features)
         kernel = self.quantized(kernel, train).astype(self.dtype)
-        y = x.astype(self.dtype) @ kernel
+        precision = of_products(self.dtype, self.precision)
+        y = jnp.matmul(x.astype(self.dtype), kernel, precision=precision)
         return y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
 
 

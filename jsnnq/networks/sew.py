@@ -94,7 +94,9 @@ class SEWBlock(Block):
 
     def _fire(self, unit, x, train, seen, start=(1.0, 0.0)):
         quantizer = self.weights(self.plan.path_of("conv", unit))
-        convolve, normalise = convolution(unit, quantizer, self.dtype, start)
+        convolve, normalise = convolution(
+            unit, quantizer, self.dtype, start, precision=self.precision
+        )
         path = self.plan.path_of("sn", unit)
         spike = Spiking(self.membranes(path), self.neuron, name=unit.layer("sn"))
         current = fold(lambda y: normalise(convolve(y, train), train), x)
@@ -148,7 +150,9 @@ class SEWResNet(ResidualNetwork):
         """
         seen = Seen()
         unit, quantizer = self.stem_unit(), self.weights("conv1")
-        convolve, normalise = convolution(unit, quantizer, self.dtype)
+        convolve, normalise = convolution(
+            unit, quantizer, self.dtype, precision=self.precision
+        )
         if x.ndim == 4:
             # The running variance is that of T equal currents.
             current = normalise(convolve(x, train), train, self.timesteps)
@@ -159,10 +163,9 @@ class SEWResNet(ResidualNetwork):
         x = seen.spikes["sn1"] = spike(current, train, shared_state(convolve))
         if self.pools:
             x = seen.pooled["maxpool"] = fold(max_pool, x)
-        same = self.weights, self.dtype, self.connect, self.neuron, self.membranes
-        for plan in self.plans():
-            block = SEWBlock(plan, *same, self.zero_init, name=plan.name)
-            x = block(x, train, seen)
+        same = self.weights, self.dtype, self.precision
+        spiking = self.connect, self.neuron, self.membranes, self.zero_init
+        x = self.through(SEWBlock, *same, *spiking, x=x, train=train, seen=seen)
         return self.classify(x, train, seen), seen
 
     @property

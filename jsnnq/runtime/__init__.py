@@ -4,6 +4,7 @@
 matrices in `winograd`, `compiling` compiles what runs once, `hugepages` asks Linux for
 large pages of memory, `interrupt` makes Ctrl-C patient, `files` writes whole files or
 none, `paths` makes paths plain, `checkpoint` keeps states with their digests,
-`precision` says in which dtype numbers are kept and added up, `memory` how much fits on a device, and `provenance` which commit made a
+`precision` says in which dtype numbers are kept and added up and how exactly they are
+multiplied, `memory` how much fits on a device, and `provenance` which commit made a
 result.
 """

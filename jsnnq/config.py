@@ -82,8 +82,10 @@ class NeuronConfig(_Settings):
 class NetworkConfig(_Settings):
     """A spiking network; see `jsnnq.networks.sew.SEWResNet`.
 
-    `dtype` is that of convolutions: `float32`, `bfloat16`, or `float64` where JAX
-    computes in 64 bits. Membranes and statistics have at least float32.
+    `dtype` is that of convolutions: `float32`, `bfloat16` (mixed precision), or
+    `float64` where JAX computes in 64 bits. Membranes and statistics have at least
+    float32. `precision` is that of products of float32; see `jsnnq.runtime.precision`.
+    `remat` computes each block again in the backward pass, to keep less.
     """
 
     name: str = "sew_resnet8"
@@ -94,6 +96,8 @@ class NetworkConfig(_Settings):
     zero_init: bool = False
     neuron: NeuronConfig = NeuronConfig()
     dtype: str = "float32"
+    precision: str = "highest"
+    remat: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +113,8 @@ class BinaryNetworkConfig(_Settings):
     activation: str | None = None
     shortcut: str = "quantized"
     dtype: str = "float32"
+    precision: str = "highest"
+    remat: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,6 +38,7 @@ from jsnnq.networks import bnn, sew
 from jsnnq.networks.neurons import Neuron
 from jsnnq.networks.sew import ALL_NEURONS, HIDDEN_KERNELS
 from jsnnq.runtime.files import read_json
+from jsnnq.runtime.precision import PRECISIONS
 from jsnnq.study import build, quantization, recipe, run, runner
 from jsnnq.study.budget import OutOfTime
 from jsnnq.study.optimizer import optimizer
@@ -130,6 +131,7 @@ def test_names_that_are_offered_are_those_that_exist():
     assert offered["network"] == {*sew.SIZES, *bnn.SIZES}
     assert offered["connect"] == {*sew.CONNECTS}
     assert offered["dtype"] == {*build.DTYPES}
+    assert offered["precision"] == {*PRECISIONS}
     assert offered["keep"] == {*runner.KEEP}
     assert offered["policy"] == {*cost.POLICIES}
     assert offered["unit"] == {*firing.UNITS}

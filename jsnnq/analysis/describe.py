@@ -4,6 +4,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
 from jaxtyping import Array
 
 from jsnnq.analysis import cost, firing
@@ -32,7 +33,8 @@ def describe(
 
     Returns:
         `accuracy`, the shares of `firing.Shares`, `cost` as in
-        `cost.deployment_cost`. Where nothing spikes, what is said of firing is None.
+        `cost.deployment_cost`, and `products`, their dtype and precision. Where nothing
+        spikes, what is said of firing is None.
     """
     fired = dict.fromkeys(firing.Shares._fields)
     if evaluation.counts:
@@ -42,6 +44,10 @@ def describe(
         "accuracy": evaluation.accuracy,
         **{name: fired[name] for name in firing.Shares._fields},
         "cost": spent._asdict(),
+        "products": {
+            "dtype": jnp.dtype(network.dtype).name,
+            "precision": network.precision,
+        },
     }
 
 

@@ -4,6 +4,7 @@ Counts are integers and accumulate on the device, inside the jitted evaluation, 
 the whole split; spikes never leave it.
 """
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -20,10 +21,10 @@ from jsnnq.data.arrays import DataSet
 from jsnnq.errors import InputError, check_integer
 from jsnnq.networks import readout
 from jsnnq.networks.network import Network, input_shape, observe
-from jsnnq.runtime import parallel
+from jsnnq.runtime import memory, parallel
 
 BATCH = 256
-"""Images per jitted call."""
+"""Images per jitted call, where so many fit into a device's memory."""
 
 
 class Evaluation(NamedTuple):
@@ -123,36 +124,42 @@ def evaluate(
     dataset: DataSet,
     *,
     split: str = "test",
-    batch: int = BATCH,
+    batch: int | None = None,
     mesh: Mesh | None = None,
 ) -> Evaluation:
     """Runs the whole split once.
+
+    Batches are read ahead on the host, and brought to the device while it computes.
 
     Args:
         network: the network.
         variables: parameters, running statistics, quantizer states.
         dataset: where the images come from.
         split: `test` or `train`.
-        batch: images per jitted call; the last one is padded and the padding does
-            not count.
+        batch: images per jitted call; by default `BATCH`, halved until they fit. The
+            last one is padded and the padding does not count.
         mesh: the devices that share a batch, from `parallel.mesh`; None is one.
 
     Raises:
         InputError: the split is unknown, the batch is too small or too large, or there
             are so many images that their counts might not fit.
     """
-    batch = check_integer("batch", batch)
+    batch = None if batch is None else check_integer("batch", batch)
     images = dataset.split(split)
     layers = network.layers(input_shape(dataset.image_shape))["membranes"]
     firing.check_fits(network.timesteps, len(images))
-    batch = _whole_batch(batch, len(images), mesh)
     observe_batch = _observer(network, dataset.preprocessing, mesh)
     variables = parallel.everywhere(variables, mesh)
+    batch = _chosen(batch, observe_batch, variables, dataset, len(images), mesh)
+    bring = functools.partial(parallel.shared, mesh=mesh)
     sums, lost = None, []
-    for one in _batches(images, batch):
+    for one in streams.ahead(_batches(images, batch), bring):
         loss, seen = observe_batch(variables, one)
         sums = seen if sums is None else _add(sums, seen)
         lost.append(loss)
+        # One call waits behind the other. Were there more, all their batches would lie
+        # on the device.
+        jax.block_until_ready(lost[-2:-1])
     assert sums is not None
     sums = jax.device_get(sums)
     if sums.counts.keys() - {*layers}:
@@ -182,6 +189,7 @@ def compile_ahead(
     variables: dict[str, Any],
     dataset: DataSet,
     *,
+    batch: int | None = None,
     mesh: Mesh | None = None,
 ) -> None:
     """Compiles what `evaluate` will call on the test images, so that it is done.
@@ -190,19 +198,23 @@ def compile_ahead(
         network: the network.
         variables: shapes and dtypes are enough.
         dataset: where the images come from.
-        mesh: as in `evaluate`.
+        batch, mesh: as in `evaluate`.
     """
-    where = parallel.placement(mesh)
-    variables = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), variables
+    observe_batch = _observer(network, dataset.preprocessing, mesh)
+    count = len(dataset.split("test"))
+    batch = _chosen(batch, observe_batch, variables, dataset, count, mesh)
+    observe_batch.lower(*_shapes(variables, dataset, batch, mesh)).compile()
+
+
+def _shapes(variables, dataset, batch, mesh):
+    """Shapes and places of what the compiled function takes."""
+    described = functools.partial(jax.ShapeDtypeStruct, sharding=parallel.cut(mesh))
+    same = functools.partial(jax.ShapeDtypeStruct, sharding=parallel.placement(mesh))
+    return jax.tree.map(lambda x: same(x.shape, x.dtype), variables), (
+        described((batch, *dataset.image_shape), dataset.dtype),
+        described((batch,), jnp.int32),
+        described((batch,), bool),
     )
-    batch = _whole_batch(BATCH, len(dataset.split("test")), mesh)
-    arrays = (
-        jax.ShapeDtypeStruct((batch, *dataset.image_shape), dataset.dtype),
-        jax.ShapeDtypeStruct((batch,), jnp.int32),
-        jax.ShapeDtypeStruct((batch,), bool),
-    )
-    _observer(network, dataset.preprocessing, mesh).lower(variables, arrays).compile()
 
 
 def forget(network: Network) -> None:
@@ -213,6 +225,20 @@ def forget(network: Network) -> None:
         del _JITTED[key]
 
 
+def _chosen(batch, observe_batch, variables, dataset, count, mesh) -> int:
+    """Images in a call: as many as are asked for, or else as fit, up to `BATCH`."""
+    if batch is not None:
+        return _whole_batch(batch, count, mesh)
+    batch, most = _whole_batch(BATCH, count, mesh), memory.limit(mesh)
+    least = mesh.size if mesh else 1
+    while most is not None and batch > least:
+        shapes = _shapes(variables, dataset, batch, mesh)
+        if memory.needed(observe_batch, *shapes) <= most:
+            break
+        batch = _whole_batch(batch // 2, count, mesh)
+    return batch
+
+
 def _whole_batch(batch: int, images: int, mesh: Mesh | None) -> int:
     """Images in a call: no more than there are, and as many on every device."""
     parts = mesh.size if mesh else 1
@@ -221,8 +247,11 @@ def _whole_batch(batch: int, images: int, mesh: Mesh | None) -> int:
 
 def _batches(
     split: streams.Split | streams.Records, batch: int
-) -> Iterator[tuple[Array, Array, Array]]:
-    """All images once, in order; the last batch repeats its first image to fill up."""
+) -> Iterator[tuple[batches.Pixels, np.ndarray, np.ndarray]]:
+    """All images once, in order, with their labels and which of them count.
+
+    The last batch repeats its first image to fill up.
+    """
     size = len(split)
     first = np.arange(0, size, batch)
     index = first[:, None] + np.arange(batch)
@@ -230,4 +259,4 @@ def _batches(
     order = np.where(valid, index, first[:, None]).ravel()
     read = streams.batches(split, order, batch)
     for (images, labels), known in zip(read, valid, strict=True):
-        yield jnp.asarray(images), jnp.asarray(labels), jnp.asarray(known)
+        yield images, labels, known

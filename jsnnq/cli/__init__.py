@@ -115,7 +115,7 @@ def _study(options: argparse.Namespace) -> int:
         options.out,
         seeds=options.seeds,
         row_seeds=options.row_seeds,
-        choice=Choice(options.rows, budget, options.keep, devices),
+        choice=Choice(options.rows, budget, options.keep, devices, options.eval_batch),
         data_dir=options.data_dir,
         hold_out=options.hold_out,
         quiet=options.quiet,
@@ -217,6 +217,7 @@ def _train(options: argparse.Namespace) -> int:
         seed=options.seed,
         data_dir=options.data_dir,
         devices=_devices(options),
+        eval_batch=options.eval_batch,
         quiet=options.quiet,
     )
     print(f"accuracy {100 * done['accuracy']:.2f} %; network: {options.out}")
@@ -256,6 +257,7 @@ def _quantize(options: argparse.Namespace) -> int:
         data_name=options.data,
         data_dir=options.data_dir,
         devices=_devices(options),
+        eval_batch=options.eval_batch,
         quiet=options.quiet,
     )
     _show(report.shown(found, str(options.net)))
@@ -271,14 +273,15 @@ def _evaluate(options: argparse.Namespace) -> int:
     from jsnnq.runtime import parallel
     from jsnnq.study.saved import load_network
 
-    mesh = parallel.mesh(_devices(options), BATCH)
+    batch = options.eval_batch
+    mesh = parallel.mesh(_devices(options), batch or BATCH)
     found = load_network(
         options.checkpoint, data_name=options.data, data_dir=options.data_dir
     )
     described = describe(
         found.network,
         found.variables,
-        evaluate(found.network, found.variables, found.dataset, mesh=mesh),
+        evaluate(found.network, found.variables, found.dataset, batch=batch, mesh=mesh),
         found.dataset.image_shape,
         options.policy,
     )
@@ -292,10 +295,11 @@ def _compare(options: argparse.Namespace) -> int:
     from jsnnq.runtime import parallel
     from jsnnq.study.saved import compare_saved, load_network
 
-    mesh = parallel.mesh(_devices(options), BATCH)
+    batch = options.eval_batch
+    mesh = parallel.mesh(_devices(options), batch or BATCH)
     where = {"data_name": options.data, "data_dir": options.data_dir}
     a, b = load_network(options.a, **where), load_network(options.b, **where)
-    found = compare_saved(a, b, unit=options.unit, mesh=mesh)
+    found = compare_saved(a, b, unit=options.unit, batch=batch, mesh=mesh)
     _show(page.layer_table(found, (str(options.a), str(options.b))))
     if options.out is not None:
         for path in page.write_comparison(options.out, found, (a.label, b.label)):

@@ -26,6 +26,7 @@ ACCEPTED = {
     "connect": ("add", "and", "iand"),
     "neuron": ("if", "lif", "plif"),
     "dtype": ("float32", "bfloat16", "float64"),
+    "precision": ("default", "high", "highest"),
     "optimizer": ("sgd", "adam", "adamw"),
     "keep": ("all", "float"),
     "policy": ("neurobench", "events"),
@@ -172,8 +173,10 @@ def _train(command) -> None:
     choice("stem", "network.stem", "the first convolution", "cifar")
     choice("connect", "network.connect", "how blocks join spikes", "add")
     choice("neuron", "network.neuron.kind", "which neurons", "lif")
-    text = "of products; float64 needs JAX_ENABLE_X64=1"
+    text = "of products; all else is float32, or float64 (needs JAX_ENABLE_X64=1)"
     choice("dtype", "network.dtype", text, "float32")
+    text = "of products of float32: default is what an accelerator does by itself"
+    choice("precision", "network.precision", text, "highest")
     field("--epochs", "training.epochs", "passes over the data", 15)
     field("--batch", "training.batch", "images per step", 64)
     choice("optimizer", "training.optimizer", "its rule", "adam")
@@ -307,6 +310,8 @@ def _add_common(add: Callable[..., None]) -> None:
     add("--data-dir", text, complete=shtab.DIRECTORY)
     text = "how many devices share a batch: one on a CPU, else all there are"
     add("--devices", text, type=int)
+    text = "images per call of an evaluation: 256, or as many as fit on a device"
+    add("--eval-batch", text, type=int, metavar="N")
     _add_quiet(add)
 
 

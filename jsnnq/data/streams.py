@@ -10,10 +10,10 @@ import dataclasses
 import io
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int, Int32, Integer, UInt8
@@ -23,6 +23,9 @@ from jsnnq.data.batches import Pixels
 from jsnnq.errors import InputError
 
 _BILINEAR = Image.Resampling.BILINEAR
+
+T = TypeVar("T")
+Brought = TypeVar("Brought")
 
 
 @runtime_checkable
@@ -215,6 +218,29 @@ def batches(
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def ahead(
+    read: Iterable[T], bring: Callable[[T], Brought], count: int = 2
+) -> Iterator[Brought]:
+    """What `bring` makes of each, `count` of them before they are asked for.
+
+    Where it starts a transfer and does not wait, as `jax.device_put` does, batches
+    travel to a device while it computes with those before.
+
+    Example:
+        >>> from jsnnq.data import streams
+        >>> brought = streams.ahead(range(4), print, count=1)
+        >>> next(brought)
+        0
+        1
+    """
+    waiting = collections.deque()
+    for one in read:
+        waiting.append(bring(one))
+        if len(waiting) > count:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def _random_view(image, edge, entropy):

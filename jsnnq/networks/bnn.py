@@ -93,7 +93,9 @@ class PlainBlock(Block):
 
     def _convolve(self, unit, x, train):
         quantizer = self.weights(self.plan.path_of("conv", unit))
-        convolve, normalise = convolution(unit, quantizer, self.dtype)
+        convolve, normalise = convolution(
+            unit, quantizer, self.dtype, precision=self.precision
+        )
         return normalise(convolve(x, train), train)
 
 
@@ -136,14 +138,15 @@ class BinaryResNet(ResidualNetwork):
         """
         seen = Seen()
         unit, quantizer = self.stem_unit(), self.weights("conv1")
-        convolve, normalise = convolution(unit, quantizer, self.dtype)
+        convolve, normalise = convolution(
+            unit, quantizer, self.dtype, precision=self.precision
+        )
         x = normalise(convolve(x, train), train)
         # Before the first activation: the two commute, except while masks are mixed.
         x = max_pool(x) if self.pools else x
-        same = self.weights, self.dtype, self.activation, self.shortcut
-        for plan in self.plans():
-            block = PlainBlock(plan, *same, self.activations, name=plan.name)
-            x = block(x, train, seen)
+        same = self.weights, self.dtype, self.precision
+        plain = self.activation, self.shortcut, self.activations
+        x = self.through(PlainBlock, *same, *plain, x=x, train=train, seen=seen)
         x = Activation(kind=self.activation, name="act")(x, train)
         return self.classify((x,), train, seen), seen
 

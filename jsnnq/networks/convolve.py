@@ -15,9 +15,13 @@ from jsnnq.networks.timesteps import Timesteps, once_for_all
 from jsnnq.runtime import cpu
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def convolve_each(
-    x: Timesteps, kernel: Float[Array, "K K I O"], stride: int = 1, groups: int = 1
+    x: Timesteps,
+    kernel: Float[Array, "K K I O"],
+    stride: int = 1,
+    groups: int = 1,
+    precision: jax.lax.Precision | None = None,
 ) -> Timesteps:
     """`convolve` of each timestep: one by one on accelerators, on a CPU all at once.
 
@@ -26,30 +30,32 @@ def convolve_each(
         kernel: as in `convolve`.
         stride: step in both directions.
         groups: as many as there are channels is depthwise.
+        precision: of the products, and of those of both gradients.
 
     Returns:
         Timesteps `N P Q O`.
     """
-    all_at_once, one_by_one = _ways(stride, groups)
+    all_at_once, one_by_one = _ways(stride, groups, precision)
     if len(x) == 1:
         return one_by_one(x, kernel)
     return jax.lax.platform_dependent(x, kernel, cpu=all_at_once, default=one_by_one)
 
 
-def _ways(stride, groups):
-    one = functools.partial(convolve, stride=stride, groups=groups)
+def _ways(stride, groups, precision):
+    same = {"stride": stride, "groups": groups, "precision": precision}
+    one = functools.partial(convolve, **same)
     return (
         lambda x, kernel: once_for_all(lambda y: one(y, kernel), x),
         lambda x, kernel: tuple(one(y, kernel) for y in x),
     )
 
 
-def _forward(x, kernel, stride, groups):
-    y: Any = convolve_each(x, kernel, stride, groups)
+def _forward(x, kernel, *products):
+    y: Any = convolve_each(x, kernel, *products)
     return y, (x, kernel)
 
 
-def _backward(stride, groups, residual, gradients):
+def _backward(stride, groups, precision, residual, gradients):
     # Of the branches of `platform_dependent` JAX would keep what each of them needs.
     def back(way):
         def gradients_of(x, kernel, gradients):
@@ -58,7 +64,8 @@ def _backward(stride, groups, residual, gradients):
 
         return gradients_of
 
-    all_at_once, one_by_one = (back(way) for way in _ways(stride, groups))
+    ways = _ways(stride, groups, precision)
+    all_at_once, one_by_one = (back(way) for way in ways)
     x, kernel = residual
     if len(gradients) == 1:
         return one_by_one(x, kernel, gradients)
@@ -75,6 +82,8 @@ def convolve(
     kernel: Float[Array, "K K I O"],
     stride: int = 1,
     groups: int = 1,
+    *,
+    precision: jax.lax.Precision | None = None,
 ) -> Float[Array, "N P Q O"]:
     """The convolution with symmetric padding of (K - 1) // 2 pixels.
 
@@ -83,13 +92,15 @@ def convolve(
         kernel: square, of the same dtype as `x`.
         stride: step in both directions.
         groups: as many as there are channels is depthwise.
+        precision: of the products, and of those of both gradients.
     """
     size = kernel.shape[0]
     if groups == 1 and (size == 1 or max(x.shape[1:3]) < size):
-        return multiply_patches(x, kernel, stride)
+        return multiply_patches(x, kernel, stride, precision=precision)
+    usual = functools.partial(plain, precision=precision)
     if groups == 1 and cpu.filters(x, kernel, stride):
-        return cpu.convolution(x, kernel, stride, plain)
-    return plain(x, kernel, stride, groups)
+        return cpu.convolution(x, kernel, stride, usual)
+    return usual(x, kernel, stride, groups)
 
 
 def plain(
@@ -97,6 +108,8 @@ def plain(
     kernel: Float[Array, "K K I O"],
     stride: int = 1,
     groups: int = 1,
+    *,
+    precision: jax.lax.Precision | None = None,
 ) -> Float[Array, "N P Q O"]:
     """`convolve` by XLA's convolution."""
     margin = (kernel.shape[0] - 1) // 2
@@ -107,14 +120,20 @@ def plain(
         padding=((margin, margin), (margin, margin)),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
+        precision=precision,
     )
 
 
 def multiply_patches(
-    x: Float[Array, "N H W C"], kernel: Float[Array, "K K C O"], stride: int = 1
+    x: Float[Array, "N H W C"],
+    kernel: Float[Array, "K K C O"],
+    stride: int = 1,
+    *,
+    precision: jax.lax.Precision | None = None,
 ) -> Float[Array, "N P Q O"]:
     """`convolve` as one product."""
     size, features = kernel.shape[1], kernel.shape[-1]
     seen = cpu.patches(x, size, stride)
-    y = cpu.product(seen.reshape(-1, seen.shape[-1]), kernel.reshape(-1, features))
+    read = seen.reshape(-1, seen.shape[-1])
+    y: Any = cpu.product(read, kernel.reshape(-1, features), precision)
     return y.reshape(*seen.shape[:3], features)

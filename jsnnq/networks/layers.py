@@ -29,7 +29,7 @@ from jsnnq.networks.normalisation import BatchNorm
 from jsnnq.networks.timesteps import Timesteps, apart, fold
 from jsnnq.quantizers.base import Quantizer, State, identity
 from jsnnq.runtime import cpu, parallel
-from jsnnq.runtime.precision import accumulation
+from jsnnq.runtime.precision import accumulation, of_products
 
 STATE = "quantizer"
 """Name of a quantizer's state inside its layer."""
@@ -194,6 +194,7 @@ class QuantConv(QuantizedLayer):
         stride: step in both directions.
         depthwise: whether every channel is convolved with a kernel of its own.
         dtype: of the products; parameters have its accumulation dtype.
+        precision: of products of float32, one of `precision.PRECISIONS`.
 
     Example:
         >>> layer = jsnnq.networks.QuantConv(features=4, stride=2)
@@ -208,6 +209,7 @@ class QuantConv(QuantizedLayer):
     stride: int = 1
     depthwise: bool = False
     dtype: Any = jnp.float32
+    precision: str = "highest"
 
     def feeds(self, x):
         """As said above."""
@@ -224,7 +226,8 @@ class QuantConv(QuantizedLayer):
         # Quantized as it is kept, before it is rounded to the dtype of the products.
         kernel = self.quantized(kernel, train)
         parts = tuple(one.astype(self.dtype) for one in parts)
-        y: Any = convolve_each(parts, kernel.astype(self.dtype), self.stride, groups)
+        products = self.stride, groups, of_products(self.dtype, self.precision)
+        y: Any = convolve_each(parts, kernel.astype(self.dtype), *products)
         return y if isinstance(x, tuple) else y[0]
 
 
@@ -233,7 +236,7 @@ class QuantDense(QuantizedLayer):
 
     Attributes:
         features: outputs.
-        dtype: as in `QuantConv`.
+        dtype, precision: as in `QuantConv`.
 
     Example:
         >>> layer, x = jsnnq.networks.QuantDense(features=3), jnp.ones((2, 5))
@@ -243,6 +246,7 @@ class QuantDense(QuantizedLayer):
 
     features: int = 1
     dtype: Any = jnp.float32
+    precision: str = "highest"
 
     @nn.compact
     def __call__(self, x: Float[Array, "N C"], train: bool) -> Array:
@@ -256,7 +260,8 @@ class QuantDense(QuantizedLayer):
         kernel = self.param("kernel", start, x.shape[-1], self.features)
         bias = self.param("bias", start, self.features)
         kernel = self.quantized(kernel, train).astype(self.dtype)
-        y = x.astype(self.dtype) @ kernel
+        precision = of_products(self.dtype, self.precision)
+        y = jnp.matmul(x.astype(self.dtype), kernel, precision=precision)
         return y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
 
 

@@ -41,10 +41,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jsnnq.errors import InputError, settle
+from jsnnq.errors import InputError, choose, settle
 from jsnnq.networks.layers import QuantizedLayer, Rules
 from jsnnq.quantizers.base import PLACES, Quantizer
-from jsnnq.runtime.precision import check_dtype
+from jsnnq.runtime.precision import PRECISIONS, check_dtype
 
 if TYPE_CHECKING:  # Checkers know Flax's fields by another name.
     from flax.linen.module import module_field
@@ -123,10 +123,13 @@ class Network(nn.Module):
         membranes: quantizers of the neurons' membranes.
         activations: quantizers of what stands between kernels where nothing spikes.
         dtype: of the products; what is kept has its accumulation dtype.
+        precision: of products of float32: `highest`, which is float32 on every device,
+            `high` or `default`; see `jsnnq.runtime.precision`. A network of one's own
+            hands it to its layers, as `dtype`.
 
     Raises:
-        InputError: a quantizer has no meaning in its place, or `dtype` is float64
-            without JAX's 64-bit mode.
+        InputError: a quantizer has no meaning in its place, the precision is unknown,
+            or `dtype` is float64 without JAX's 64-bit mode.
 
     Example:
         >>> net = jsnnq.sew_resnet("sew_resnet8", classes=10)
@@ -139,12 +142,14 @@ class Network(nn.Module):
     membranes: Rules = module_field(default=Rules(), kw_only=True)
     activations: Rules = module_field(default=Rules(), kw_only=True)
     dtype: Any = module_field(default=jnp.float32, kw_only=True)
+    precision: str = module_field(default="highest", kw_only=True)
 
     timesteps = 1  # Without a type, since it becomes a field where there is time.
 
     def __post_init__(self):
         settle(self)
         check_dtype(self.dtype)
+        choose("precision", self.precision, PRECISIONS)
         for place in PLACES:
             rules = getattr(self, place)
             if not isinstance(rules, Rules):

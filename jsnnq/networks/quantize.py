@@ -1,17 +1,25 @@
-"""How a network's quantizers start: from a float network's variables and images."""
+"""How a network's quantizers start: from a float network's variables and images.
+
+What is between kernels is looked at layer by layer while the network runs, and of a
+layer nothing is kept but what its quantizer asks for (`Quantizer.draw`): the largest
+magnitudes of its channels, or `ENOUGH` values drawn at random. Layers whose quantizers
+need no values are not computed.
+"""
 
 import functools
 import operator
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array
 
 from jsnnq.networks.layers import STATE
 from jsnnq.networks.network import Network
 from jsnnq.quantizers import Quantizer, identity
+from jsnnq.quantizers.base import PLACES, Choose, at_random
 
 
 def quantize(
@@ -24,8 +32,9 @@ def quantize(
 ) -> dict[str, Any]:
     """Gives a network's variables the states its quantizers start from.
 
-    A kernel's state starts from the kernel, others from what the network without
-    quantizers holds. Where the network before had the same quantizer, its state stays.
+    A kernel's state starts from the kernel, others from what they ask for of the values
+    that the network without quantizers holds. Where the network before had the same
+    quantizer, its state stays.
 
     Args:
         net: the network with its quantizers.
@@ -39,17 +48,25 @@ def quantize(
     """
     flat = flatten_dict(variables["params"], keep_empty_nodes=True)
     params = {path: leaf for path, leaf in flat.items() if STATE not in path}
-    quant = {}
-    seen = _places(net, variables, images)
-    for number, (place, path, values) in enumerate(seen):
+    states, beginning = {}, []
+    layers = net.layers(images.shape)
+    places = [(place, path) for place in PLACES for path in layers[place]]
+    # Places without a state count too: the numbers of the others stay the same.
+    for number, (place, path) in enumerate(places):
         quantizer = getattr(net, place)(path)
-        # Places without a state count too: the numbers of the others stay the same.
         if quantizer == identity or quantizer.shared:
             continue
         if before is not None and getattr(before, place)(path) == quantizer:
-            state = state_of(variables, quantizer, path)
+            states[path] = quantizer, state_of(variables, quantizer, path)
         else:
-            state = quantizer.init(jax.random.fold_in(key, number), values)
+            own = jax.random.fold_in(key, number)
+            beginning.append(_Beginning(place, path, quantizer, own))
+    shown = _shown(net.bare, variables, images, beginning)
+    for one in beginning:
+        state = one.quantizer.init(one.key, shown[one.path])
+        states[one.path] = one.quantizer, state
+    quant = {}
+    for path, (quantizer, state) in states.items():
         collection = params if quantizer.trainable else quant
         collection[*path.split("/"), STATE] = state
     return {
@@ -72,27 +89,86 @@ def state_of(variables: Mapping[str, Any], quantizer: Quantizer, path: str) -> A
     return at(variables[collection], path)[STATE]
 
 
-def _places(
-    net: Network, variables: Mapping[str, Any], images: Array
-) -> Iterator[tuple[str, str, Any]]:
-    """Place, path, and what its quantizer sees, of every layer that may have one."""
-    layers = net.layers(images.shape)
-    for path in layers["weights"]:
-        yield "weights", path, at(variables["params"], path)["kernel"]
-    inner = [(p, path) for p in ("membranes", "activations") for path in layers[p]]
-    quantizers = [getattr(net, place)(path) for place, path in inner]
-    if all(quantizer == identity for quantizer in quantizers):
-        return
-    look = functools.partial(_observe, net.bare)
-    if not any(quantizer.needs_values for quantizer in quantizers):
-        # Shapes are enough, and nothing is compiled or computed for them.
-        look = functools.partial(jax.eval_shape, look)
-    potentials = look(variables, images)
-    for place, path in inner:
-        yield place, path, at(potentials, path)["v"]
+class _Beginning(NamedTuple):
+    """A quantizer that starts, and the key of what it draws."""
+
+    place: str
+    path: str
+    quantizer: Quantizer
+    key: jax.Array
+
+
+def _shown(net, variables, images, beginning) -> dict[str, Any]:
+    """By path, what each quantizer starts from: values, or where it needs none a shape.
+
+    Args:
+        net: the network without quantizers.
+        variables, images: of `quantize`.
+        beginning: the quantizers that start.
+    """
+    kernels = [one.path for one in beginning if one.place == "weights"]
+    inner = [one for one in beginning if one.place != "weights"]
+    asking = [one for one in inner if one.quantizer.needs_values]
+    shown = {path: at(variables["params"], path)["kernel"] for path in kernels}
+    if not inner:
+        return shown
+    # Shapes are enough: nothing is compiled or computed for quantizers without values.
+    look = functools.partial(_potentials, net)
+    potentials = jax.eval_shape(look, variables, images)
+    shapes = {one.path: at(potentials, one.path)["v"] for one in inner}
+    if asking:
+        draws = tuple((one.path, one.quantizer.draw) for one in asking)
+        chosen = {one.path: _chosen(one, shapes[one.path]) for one in asking}
+        shapes |= drawn(net, draws, variables, images, chosen)
+    return shown | shapes
+
+
+def _chosen(one: _Beginning, shape: Any) -> list[Array]:
+    """The numbers that a quantizer's `draw` asks for, in the order in which it does."""
+    asked = []
+
+    def choose(count, bound):
+        asked.append((count, bound))
+        return jnp.zeros(count, jnp.int32)
+
+    jax.eval_shape(functools.partial(one.quantizer.draw, choose), shape)
+    return [at_random(one.key)(*each) for each in asked]
+
+
+Draws = tuple[tuple[str, Callable[[Choose, Array], Array]], ...]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def drawn(
+    net: Network,
+    draws: Draws,
+    variables: Mapping[str, Any],
+    images: Array,
+    chosen: Mapping[str, list[Array]],
+) -> dict[str, Array]:
+    """What each layer's `Quantizer.draw` leaves of its values, by path.
+
+    One program: the values of a layer are gone before the last ones are there.
+
+    Args:
+        net: the network without quantizers.
+        draws: a layer's path, and what draws from its values.
+        variables: of the network.
+        images: as it reads them.
+        chosen: by path, the random numbers that `draw` asks for. Drawn in here they
+            would come late, and all values would wait for them.
+    """
+    potentials = _potentials(net, variables, images)
+    found = {}
+    for path, draw in draws:
+        numbers = iter(chosen[path])
+        choose = lambda count, bound, numbers=numbers: next(numbers)
+        found[path] = draw(choose, at(potentials, path)["v"])
+    return found
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _observe(net, variables, images):
+def _potentials(net, variables, images):
+    """Of every layer, what a quantizer between kernels would see."""
     _, changed = net.apply(dict(variables), images, False, mutable=["potentials"])
     return changed["potentials"]

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from jsnnq.errors import InputError, check_integer, check_number, choose
 from jsnnq.networks.layers import QuantConv, QuantDense, Rules
-from jsnnq.networks.network import Layers, Network, Seen, Synapse
+from jsnnq.networks.network import Layers, Network, Seen, Synapse, module_field
 from jsnnq.networks.normalisation import BatchNorm
 from jsnnq.networks.timesteps import Timesteps, fold
 from jsnnq.quantizers.base import Quantizer
@@ -130,11 +130,21 @@ class Block(nn.Module):
         plan: its convolutions and its shortcut.
         weights: quantizers of the kernels.
         dtype: in which convolutions are computed.
+        precision: of products of float32.
     """
 
     plan: Plan
     weights: Rules
     dtype: Any
+    precision: str
+
+    def apart(self, x: Any, train: bool) -> tuple[Any, Seen]:
+        """Its output, and what it saw, apart from what the network has seen before.
+
+        What `nn.remat` computes again has to return whatever it made.
+        """
+        seen = Seen()
+        return self(x, train, seen), seen
 
 
 def convolution(
@@ -142,13 +152,16 @@ def convolution(
     quantizer: Quantizer,
     dtype: Any,
     start: tuple[float, float] = (1.0, 0.0),
+    *,
+    precision: str,
 ) -> tuple[QuantConv, BatchNorm]:
     """A unit's convolution and normalisation, inside the module that calls.
 
-    The latter starts from a scale and a bias, `start`; `dtype` is that of the products.
+    The latter starts from a scale and a bias, `start`; `dtype` and `precision` are
+    those of the products.
     """
     shape = unit.features, unit.size, unit.stride, unit.depthwise
-    convolve = QuantConv(quantizer, *shape, dtype, name=unit.layer("conv"))
+    convolve = QuantConv(quantizer, *shape, dtype, precision, name=unit.layer("conv"))
     return convolve, BatchNorm(*start, name=unit.layer("bn"))
 
 
@@ -166,6 +179,8 @@ class ResidualNetwork(Network):
         channels: channels of each stage (bottleneck: times 4 at its output).
         classes: outputs.
         block: one of the family's `BLOCKS`.
+        remat: whether the backward pass computes each block again from its input
+            (`jax.checkpoint`) and keeps nothing else of it: less memory, more time.
         stem: `cifar` (3x3, stride 1) or `imagenet` (7x7, stride 2, max-pool).
 
     Raises:
@@ -177,6 +192,7 @@ class ResidualNetwork(Network):
     classes: int
     block: str = "basic"
     stem: str = "cifar"
+    remat: bool = module_field(default=False, kw_only=True)
 
     BLOCKS: ClassVar[tuple[str, ...]] = ("basic", "bottleneck")
 
@@ -231,6 +247,27 @@ class ResidualNetwork(Network):
 
     # What follows from it
 
+    def through(
+        self, kind: type[Block], *fields: Any, x: Any, train: bool, seen: Seen
+    ) -> Any:
+        """The output of all blocks, one behind the other.
+
+        Args:
+            kind: the family's block.
+            fields: of it, behind its plan.
+            x: what enters the first one.
+            train: handed to each.
+            seen: what they saw is added to it.
+        """
+        if self.remat:
+            kind = nn.remat(kind, static_argnums=(2,), methods=["apart"])
+        for plan in self.plans():
+            block = kind(plan, *fields, name=plan.name)
+            x, own = block.apart(x, train)
+            for known, new in zip(seen, own, strict=True):
+                known.update(new)
+        return x
+
     def block_layers(self, *kinds: str) -> list[str]:
         """Paths of the blocks' layers of these kinds, in the order of the data."""
         # That on a shortcut has no `act`: it reads what the first of the branch reads.
@@ -256,7 +293,8 @@ class ResidualNetwork(Network):
         means = [jnp.mean(at_least_float32(one), axis=(1, 2)) for one in x]
         features = jnp.stack(means)
         seen.pooled["features"] = features
-        layer = QuantDense(self.weights("fc"), self.classes, self.dtype, name="fc")
+        products = self.dtype, self.precision
+        layer = QuantDense(self.weights("fc"), self.classes, *products, name="fc")
         return fold(lambda y: layer(y, train), features)
 
     def synapses(self, shape: tuple[int, ...] = ()) -> tuple[Synapse, ...]:

@@ -96,7 +96,9 @@ class SEWBlock(Block):
 
     def _fire(self, unit, x, train, seen, start=(1.0, 0.0)):
         quantizer = self.weights(self.plan.path_of("conv", unit))
-        convolve, normalise = convolution(unit, quantizer, self.dtype, start)
+        convolve, normalise = convolution(
+            unit, quantizer, self.dtype, start, precision=self.precision
+        )
         path = self.plan.path_of("sn", unit)
         spike = Spiking(self.membranes(path), self.neuron, name=unit.layer("sn"))
         currents = convolve(x, train)
@@ -152,7 +154,9 @@ class SEWResNet(ResidualNetwork):
         """
         seen = Seen()
         unit, quantizer = self.stem_unit(), self.weights("conv1")
-        convolve, normalise = convolution(unit, quantizer, self.dtype)
+        convolve, normalise = convolution(
+            unit, quantizer, self.dtype, precision=self.precision
+        )
         # A still image is convolved once, in the place of one timestep.
         repeats, parts = (self.timesteps, (x,)) if x.ndim == 4 else (1, apart(x))
         currents = convolve(parts, train)
@@ -163,10 +167,9 @@ class SEWResNet(ResidualNetwork):
         if self.pools:
             parts = tuple(map(max_pool, parts))
             seen.pooled["maxpool"] = jnp.stack(parts)
-        same = self.weights, self.dtype, self.connect, self.neuron, self.membranes
-        for plan in self.plans():
-            block = SEWBlock(plan, *same, self.zero_init, name=plan.name)
-            parts = block(parts, train, seen)
+        same = self.weights, self.dtype, self.precision
+        spiking = self.connect, self.neuron, self.membranes, self.zero_init
+        parts = self.through(SEWBlock, *same, *spiking, x=parts, train=train, seen=seen)
         return self.classify(parts, train, seen), seen
 
     @property

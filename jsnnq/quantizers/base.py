@@ -21,12 +21,13 @@ O where a quantizer works per channel.
 
 import abc
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from jsnnq.errors import InputError, choose, settle
 
@@ -36,6 +37,12 @@ State = Any
 ENOUGH = 2**18
 """Values that a start is fitted to: thousands a level. A layer of membranes has
 millions, which hundreds of iterations would take minutes for."""
+
+ENOUGH_OF_CHANNEL = 2**12
+"""Values of one channel that a start is fitted to, for those that look at channels."""
+
+Choose = Callable[[int, int], Int[Array, "M"]]
+"""So many numbers below a bound, drawn at random."""
 
 PLACES = ("weights", "membranes", "activations")
 """What a quantizer may stand on: kernels, neurons' membranes, what is between
@@ -82,8 +89,9 @@ class Quantizer(abc.ABC):
 
         Args:
             key: for what is random.
-            x: a kernel `H W I O` or values between kernels `... C`; unless the
-                quantizer `needs_values`, a `jax.ShapeDtypeStruct` is enough.
+            x: a kernel `H W I O`, or of values between kernels `... C` what `draw`
+                leaves; unless the quantizer `needs_values`, a `jax.ShapeDtypeStruct`
+                is enough.
         """
 
     @abc.abstractmethod
@@ -107,6 +115,16 @@ class Quantizer(abc.ABC):
             if (value := getattr(self, field.name)) != field.default
         )
         return f"{type(self).__name__}({words})"
+
+    @property
+    def draw(self) -> Callable[[Choose, Array], Array]:
+        """What of values between kernels, `... C`, is shown to `init`.
+
+        A function of `Choose` and the values. It is compiled with the network that
+        makes them, so that they are never all there at once; quantizers of one function
+        share that program.
+        """
+        return rows
 
     @property
     def representative(self) -> "Quantizer":
@@ -227,13 +245,25 @@ def check_bits(method: str, bits: int, least: int = 1) -> None:
         )
 
 
-def sample(key: Any, x: Float[Array, "*N"]) -> Float[Array, "*M"]:
+def at_random(key: Any) -> Choose:
+    """With replacement: a permutation of millions would be sorted for it."""
+    return lambda count, bound: jax.random.randint(key, (count,), 0, bound, jnp.int32)
+
+
+def sample(choose: Choose, x: Float[Array, "*N"]) -> Float[Array, "*M"]:
     """The values, or where there are more than `ENOUGH`, so many drawn at random."""
-    if x.size <= ENOUGH:
+    return x if x.size <= ENOUGH else x.reshape(-1)[choose(ENOUGH, x.size)]
+
+
+def rows(choose: Choose, x: Float[Array, "*N C"]) -> Float[Array, "*M C"]:
+    """The values, or of more than `ENOUGH` so many, all channels of random places.
+
+    Where there are many channels, each still has `ENOUGH_OF_CHANNEL`.
+    """
+    places, count = per_channel(x), max(ENOUGH // x.shape[-1], ENOUGH_OF_CHANNEL)
+    if x.size <= ENOUGH or len(places) <= count:
         return x
-    # With replacement: a permutation of millions would be sorted for it.
-    drawn = jax.random.randint(key, (ENOUGH,), 0, x.size, jnp.int32)
-    return x.reshape(-1)[drawn]
+    return places[choose(count, len(places))]
 
 
 def per_channel(x: Float[Array, "*N C"]) -> Float[Array, "M C"]:

@@ -51,7 +51,15 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jsnnq.errors import InputError, check_number, choose
-from jsnnq.quantizers.base import PLACES, Quantizer, check_bits, per_channel, sample
+from jsnnq.quantizers.base import (
+    PLACES,
+    Quantizer,
+    at_random,
+    check_bits,
+    per_channel,
+    rows,
+    sample,
+)
 from jsnnq.quantizers.primitives import nearest, round_to_level
 from jsnnq.runtime import cpu, parallel
 from jsnnq.runtime.precision import accumulation, at_least_float32
@@ -143,6 +151,16 @@ class LQNet(Quantizer):
         return self.follow == "timestep"
 
     @property
+    def needs_values(self) -> bool:
+        """Unless it starts from the published basis."""
+        return self.start != "published"
+
+    @property
+    def draw(self):
+        """Unsigned codes have one basis for all channels, signed ones have one each."""
+        return rows if self._signed else sample
+
+    @property
     def places(self) -> tuple[str, ...]:
         """Everywhere, unless it follows timesteps, which membranes alone have."""
         return ("membranes",) if self.each_timestep else PLACES
@@ -166,9 +184,13 @@ class LQNet(Quantizer):
         """A basis for the values; of many membranes, for a random part of them."""
         as_array = functools.partial(jnp.asarray, dtype=accumulation(x.dtype))
         limit = as_array(math.inf if self.clip is None else self.clip)
-        x = x if self._signed else sample(key, x)
         size = self.padded or self.bits
-        basis = _start(x, limit, self.bits, size, signed=self._signed, start=self.start)
+        if self.start == "published":
+            start = _published(x.shape, self.bits, self._signed, limit.dtype)
+            basis = as_array(np.pad(start, ((0, size - self.bits), (0, 0))))
+        else:
+            x = x if self._signed else sample(at_random(key), x)
+            basis = _fitted(x, limit, self.bits, size, signed=self._signed)
         total, weight = (jnp.zeros_like(basis), 0.0) if self.debias else (basis, 1.0)
         return LQNetState(basis, total, as_array(weight), limit)
 
@@ -316,20 +338,24 @@ def _encoded(x, limit, signed):
     return jnp.clip(x, -limit if signed else jnp.zeros_like(limit), limit)
 
 
-@functools.partial(jax.jit, static_argnames=("size", "signed", "start"))
-def _start(x, limit, bits, size, *, signed, start):
+def _published(shape, bits, signed, dtype):
+    """The start of the authors' code, which looks at no value."""
+    powers = 2 ** np.arange(bits, dtype=dtype)[:, None]
+    if not signed:
+        return powers * NORMAL_QUARTILE * 2 / (2**bits - 1)
+    fan_out = math.prod(shape) // shape[-2]  # k k C_out of a kernel H W I O
+    scale = NORMAL_QUARTILE * math.sqrt(2 / fan_out) / 2 ** (bits - 1)
+    return np.broadcast_to(powers * scale, (bits, shape[-1]))
+
+
+@functools.partial(jax.jit, static_argnames=("size", "signed"))
+def _fitted(x, limit, bits, size, *, signed):
     """A basis of `size` numbers, of which the first `bits` are used."""
     values = _encoded(x, limit, signed)
     place = jnp.arange(size)[:, None]
     used = place < bits
     powers = jnp.where(used, 2.0**place, 0).astype(values.dtype)
     levels = jnp.asarray(2.0**bits, values.dtype)
-    if start == "published" and signed:
-        fan_out = x.size // x.shape[-2]  # k k C_out of a kernel H W I O
-        scale = NORMAL_QUARTILE * math.sqrt(2 / fan_out) * 2 / levels
-        return jnp.broadcast_to(powers * scale, (size, values.shape[1]))
-    if start == "published":
-        return powers * NORMAL_QUARTILE * 2 / (levels - 1)
     reach = jnp.max(jnp.abs(values), axis=0, keepdims=True)
     if not signed:
         # A layer that has not charged yet starts from the whole range.

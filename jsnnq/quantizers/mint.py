@@ -41,7 +41,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jsnnq.errors import choose
-from jsnnq.quantizers.base import Quantizer, check_bits, sample
+from jsnnq.quantizers.base import Quantizer, at_random, check_bits, sample
 from jsnnq.quantizers.primitives import like, share_of
 from jsnnq.runtime import parallel
 from jsnnq.runtime.precision import at_least_float32
@@ -95,6 +95,16 @@ class Mint(Quantizer):
         return 2 ** (self.bits - 1) - 1
 
     @property
+    def needs_values(self) -> bool:
+        """Unless the scale is that of a kernel."""
+        return not self.shared
+
+    @property
+    def draw(self):
+        """One scale is fitted to values of all channels."""
+        return sample
+
+    @property
     def places(self) -> tuple[str, ...]:
         """Weights, and membranes, which alone can share a scale."""
         return ("membranes",) if self.shared else ("weights", "membranes")
@@ -104,7 +114,7 @@ class Mint(Quantizer):
         if self.start == "published":
             alpha = 2 * jnp.mean(jnp.abs(x)) / math.sqrt(self._count)
             return MintState(at_least_float32(alpha))
-        x = at_least_float32(sample(key, x).reshape(-1))
+        x = at_least_float32(sample(at_random(key), x).reshape(-1))
         values = jnp.tanh(x) if self.squash else x
         return MintState(least_error(values, jnp.asarray(self._count, x.dtype)))
 

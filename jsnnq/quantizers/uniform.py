@@ -23,6 +23,7 @@ anew in every training step and kept as it was last for evaluation.
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jsnnq.errors import InputError, check_number, choose
-from jsnnq.quantizers.base import Quantizer, check_bits, per_channel
+from jsnnq.quantizers.base import Quantizer, check_bits, per_channel, rows, sample
 from jsnnq.quantizers.primitives import Grid, round_to_grid
 from jsnnq.runtime import parallel
 from jsnnq.runtime.precision import accumulation, at_least_float32
@@ -86,9 +87,20 @@ class Uniform(Quantizer):
         return self.grid or "even"
 
     @property
+    def _percentile(self) -> float:
+        return float(self.percentile) if self.clip == "percentile" else 100.0
+
+    @property
     def needs_values(self) -> bool:
         """Whether the clip is taken from them."""
         return isinstance(self.clip, str)
+
+    @property
+    def draw(self):
+        """The largest magnitudes themselves; of a percentile what it is taken of."""
+        if self._percentile == 100:
+            return _largest_magnitudes
+        return rows if self.channelwise else sample
 
     def placed(self, place, threshold=None):
         """With the grid that the place asks for, unless one is given."""
@@ -106,7 +118,7 @@ class Uniform(Quantizer):
             grid="even",
             channelwise=self.channelwise and self.needs_values,
             outside=float(self.outside),
-            percentile=self.percentile if self.clip == "percentile" else 100.0,
+            percentile=self._percentile,
         )
 
     @property
@@ -146,11 +158,16 @@ class Uniform(Quantizer):
         """The clip that data ask for, never zero: an all-zero tensor stays all zero."""
         magnitude = at_least_float32(jnp.abs(jax.lax.stop_gradient(x)))
         values = per_channel(magnitude) if self.channelwise else magnitude.reshape(-1)
-        if self.clip == "max" or self.percentile == 100:
+        if self._percentile == 100:
             clip = parallel.largest(jnp.max(values, axis=0))
         else:
-            clip = _percentile(parallel.gathered(values), self.percentile)
+            clip = _percentile(parallel.gathered(values), self._percentile)
         return jnp.maximum(clip, 1e-30)
+
+
+def _largest_magnitudes(choose: Any, x: Float[Array, "*N C"]) -> Float[Array, "1 C"]:
+    """That of each channel; a clip measured of these is that of all values."""
+    return jnp.max(per_channel(jnp.abs(x)), axis=0, keepdims=True)
 
 
 def _percentile(values: Float[Array, "N *C"], share: float) -> Float[Array, "*C"]:

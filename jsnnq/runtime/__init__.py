@@ -5,5 +5,6 @@ matrices in `winograd`, `compiling` compiles what runs once, `programs` keeps wh
 compiled for the next process, `hugepages` asks Linux for large pages of memory,
 `interrupt` makes Ctrl-C patient, `files` writes whole files or none, `paths` makes
 paths plain, `checkpoint` keeps states with their digests, `precision` says in which
-dtype numbers are kept and added up, and `provenance` which commit made a result.
+dtype numbers are kept and added up and how exactly they are multiplied, `memory` how
+much fits on a device, and `provenance` which commit made a result.
 """

@@ -119,29 +119,38 @@ def patches(
     return jnp.concatenate(seen, axis=-1)
 
 
-@jax.custom_vjp
-def product(x: Float[Array, "N K"], kernel: Float[Array, "K O"]) -> Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def product(
+    x: Float[Array, "N K"],
+    kernel: Float[Array, "K O"],
+    precision: jax.lax.Precision | None = None,
+) -> Array:
     """`x @ kernel`, with the gradient of the kernel as `_transposed_product`."""
-    return x @ kernel
+    return jnp.matmul(x, kernel, precision=precision)
 
 
-def _product_backward(residual, g):
+def _product_backward(precision, residual, g):
     x, kernel = residual
-    return g @ kernel.T, _transposed_product(x, g)
+    of_x = jnp.matmul(g, kernel.T, precision=precision)
+    return of_x, _transposed_product(x, g, precision)
 
 
-product.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _product_backward)
+product.defvjp(
+    lambda x, kernel, precision: (product(x, kernel, precision), (x, kernel)),
+    _product_backward,
+)
 
 
-def _transposed_product(x, y):
+def _transposed_product(x, y, precision=None):
     """x^T y for many rows.
 
     Into a tall matrix it takes XLA's CPU backend up to five times as long as into a
     wide one, and without the barrier it would write the second as the first.
     """
     if x.shape[1] <= y.shape[1]:
-        return x.T @ y
-    return jax.lax.optimization_barrier(y.T @ x).T
+        return jnp.matmul(x.T, y, precision=precision)
+    product = jnp.matmul(y.T, x, precision=precision)
+    return jax.lax.optimization_barrier(product).T
 
 
 def filters(x: Array, kernel: Array, stride: int) -> bool:

@@ -121,6 +121,19 @@ def placement(mesh: Mesh | None) -> NamedSharding | None:
     return None if mesh is None else NamedSharding(mesh, PartitionSpec())
 
 
+def shared(tree: Any, mesh: Mesh | None) -> Any:
+    """Arrays of a batch, of which every device gets its part.
+
+    On an accelerator this returns while they are still under way.
+    """
+    return jax.device_put(tree, cut(mesh))
+
+
+def cut(mesh: Mesh | None) -> NamedSharding | None:
+    """Where `shared` brings arrays; None leaves it to JAX."""
+    return None if mesh is None else NamedSharding(mesh, PartitionSpec(AXIS))
+
+
 def home(tree: Any, mesh: Mesh | None) -> Any:
     """Arrays that every device has, on the first one only."""
     return tree if mesh is None else jax.device_put(tree, mesh.devices.flat[0])

@@ -121,7 +121,10 @@ def decisions(config: Config, net: ResidualNetwork) -> list[tuple[str, str, str]
 
 
 def program(
-    config: Config, dataset: sets.DataSet, devices: parallel.Devices = ()
+    config: Config,
+    dataset: sets.DataSet,
+    devices: parallel.Devices = (),
+    eval_batch: int | None = None,
 ) -> Program:
     """What a row compiles to.
 
@@ -130,10 +133,13 @@ def program(
         dataset: its images.
         devices: as many of them as divide the batch share it, if that is worth the
             waiting for one another; by default one does it all.
+        eval_batch: images per call of an evaluation; by default as many as fit.
     """
     training = config.training
     check_integer("batch", training.batch)
     check_integer("calibration", config.calibration)
+    if eval_batch is not None:
+        check_integer("eval_batch", eval_batch)
     steps_per_epoch = batches.steps_per_epoch(len(dataset.train), training.batch)
     net = network(config, dataset.classes, steps_per_epoch)
     latent = tuple(p for p in net.kernel_layers() if net.weights(p) != identity)
@@ -145,4 +151,5 @@ def program(
         pad=dataset.pad if training.augment else 0,
         flip=dataset.flip and training.augment,
         mesh=shared_by(devices, training.batch, dataset.image_shape),
+        eval_batch=eval_batch,
     )

@@ -51,6 +51,7 @@ def quantize_saved(
     data_name: str | None = None,
     data_dir: str | None = None,
     devices: parallel.Devices = (),
+    eval_batch: int | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Quantizes a network on disk into a folder, or continues where it was stopped.
@@ -65,6 +66,7 @@ def quantize_saved(
         data_name: other data than the network was trained on.
         data_dir: where prepared data sets lie.
         devices: that share a batch.
+        eval_batch: images per call of an evaluation; by default as many as fit.
         quiet: show no progress.
 
     Returns:
@@ -83,6 +85,8 @@ def quantize_saved(
             "--activations or --rules"
         )
     check_seed(seed)
+    if eval_batch is not None:
+        check_integer("eval_batch", eval_batch)
     found = load_network(source, data_name=data_name, data_dir=data_dir)
     net, data = found.network, found.dataset
     if net != net.bare:
@@ -121,8 +125,9 @@ def quantize_saved(
     if (out / "result.json").exists() and (out / "checkpoint").is_dir():
         return files.read_json(out / "result.json")
     with files.held(out):
-        mesh = parallel.mesh(devices, BATCH)
-        look = lambda net, state: evaluate(net, state.variables, data, mesh=mesh)
+        mesh = parallel.mesh(devices, eval_batch or BATCH)
+        how: Any = {"batch": eval_batch, "mesh": mesh}
+        look = lambda net, state: evaluate(net, state.variables, data, **how)
         seen = {"float": look(net, trained)}
         rows: dict[str, Any] = {"control": None}
         rows["float"] = _row(net, trained, seen["float"], data)

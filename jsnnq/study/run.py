@@ -75,7 +75,8 @@ def compile_ahead(program: step.Program, config: Config, dataset: DataSet) -> No
     if config.start != "post-training":
         state = jax.eval_shape(functools.partial(step.start, program), variables)
         loop.compile_ahead(program, state, dataset.train)
-    evaluate_ahead(program.network, variables, dataset, mesh=program.mesh)
+    how = {"batch": program.eval_batch, "mesh": program.mesh}
+    evaluate_ahead(program.network, variables, dataset, **how)
 
 
 def execute(
@@ -128,7 +129,8 @@ def execute(
             budget=budget or Budget(),
         )
     variables = state.variables
-    evaluation = evaluate(program.network, variables, dataset, mesh=program.mesh)
+    how = {"batch": program.eval_batch, "mesh": program.mesh}
+    evaluation = evaluate(program.network, variables, dataset, **how)
     save_network(
         folder / "checkpoint",
         build.network(config, dataset.classes),
@@ -200,6 +202,7 @@ def train_one(
     seed: int = 0,
     data_dir: str | None = None,
     devices: parallel.Devices = (),
+    eval_batch: int | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Trains one network from scratch into a folder, or continues it.
@@ -209,7 +212,7 @@ def train_one(
         folder: where the run is kept.
         seed: of the run.
         data_dir: where prepared data sets lie.
-        devices: that share a batch; see `build.program`.
+        devices, eval_batch: of `build.program`.
         quiet: show no progress.
 
     Returns:
@@ -224,7 +227,7 @@ def train_one(
     if config.start != "scratch":
         _given(None, config)
     dataset = sets.load(config.data, data_dir=data_dir)
-    program = build.program(config, dataset, devices)
+    program = build.program(config, dataset, devices, eval_batch)
     identity = {"config": to_dict(config), "seed": seed}
     # What an older version of jsnnq wrote gets every setting of today.
     rewritten = lambda known: {**known, "config": to_dict(from_dict(known["config"]))}

@@ -51,12 +51,14 @@ class Choice:
         keep: which networks stay on disk, `all` or `float`.
         devices: as many of them as divide the batch of a row share it; by default
             one does it all.
+        eval_batch: images per call of an evaluation; by default as many as fit.
     """
 
     rows: str | None = None
     budget: Budget = dataclasses.field(default_factory=Budget)
     keep: str = "all"
     devices: parallel.Devices = ()
+    eval_batch: int | None = None
 
 
 class Study:
@@ -125,7 +127,10 @@ class Study:
         # the last one is known now.
         self._programs = {
             name: build.program(
-                config, self._datasets[config.data], self._choice.devices
+                config,
+                self._datasets[config.data],
+                self._choice.devices,
+                self._choice.eval_batch,
             )
             for name, config in self._configs.items()
         }

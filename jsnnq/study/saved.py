@@ -162,7 +162,12 @@ def load_network(
 
 
 def compare_saved(
-    a: Network, b: Network, *, unit: str = "neuron", mesh: Mesh | None = None
+    a: Network,
+    b: Network,
+    *,
+    unit: str = "neuron",
+    batch: int | None = None,
+    mesh: Mesh | None = None,
 ) -> dict[str, Any]:
     """How far the firing of B is from that of A, on the data set of A.
 
@@ -170,7 +175,7 @@ def compare_saved(
         a: a network.
         b: another of the same architecture.
         unit: `neuron` or `channel`; see `firing.rates`.
-        mesh: the devices that share a batch, from `parallel.mesh`; None is one.
+        batch, mesh: of `jsnnq.analysis.evaluate.evaluate`.
 
     Returns:
         `rows`, `describe` of A and of B; `firing`, the counts of both; `emd` and
@@ -198,7 +203,8 @@ def compare_saved(
         )
     choose("unit", unit, UNITS)
     evaluations = [
-        evaluate(one.network, one.variables, a.dataset, mesh=mesh) for one in (a, b)
+        evaluate(one.network, one.variables, a.dataset, batch=batch, mesh=mesh)
+        for one in (a, b)
     ]
     counts = [evaluation.counts for evaluation in evaluations]
     return {

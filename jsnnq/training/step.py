@@ -58,6 +58,7 @@ class Program:
         pad: largest random shift in pixels.
         flip: whether images are mirrored at random.
         mesh: the devices that share a batch, from `parallel.mesh`; None is one.
+        eval_batch: images per call of an evaluation; None is as many as fit.
     """
 
     network: Network
@@ -67,6 +68,7 @@ class Program:
     pad: int = 0
     flip: bool = False
     mesh: Mesh | None = None
+    eval_batch: int | None = None
 
     @functools.cached_property  # Every step asks for it.
     def representative(self) -> "Program":

@@ -21,7 +21,7 @@ def evaluate(
     data: DataSet,
     *,
     split: str = "test",
-    batch: int = BATCH,
+    batch: int | None = None,
     policy: str = "neurobench",
     devices: parallel.Devices = (),
 ) -> Evaluation:
@@ -33,7 +33,8 @@ def evaluate(
             pixels; or variables, which then see them as `data` says.
         data: from `from_arrays` or `load_data`.
         split: `test` or `train`.
-        batch: images per call; no number depends on it.
+        batch: images per call; by default 256, or as many as fit into the memory of an
+            accelerator. No number depends on it.
         policy: how graded joins are charged, see `jsnnq.analysis.cost`.
         devices: that share a batch, from `jax.devices()`; by default the first alone.
 
@@ -61,7 +62,7 @@ def evaluate(
     else:
         variables = {"batch_stats": {}, "quant": {}, **state}
     programs.keep()
-    mesh = parallel.mesh(devices, batch)
+    mesh = parallel.mesh(devices, batch or BATCH)
     seen = observed.evaluate(net, variables, data, split=split, batch=batch, mesh=mesh)
     return seen._replace(
         cost=deployment(net, variables, seen, data.image_shape, policy)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jsnnq.analysis import evaluate as evaluation
 from jsnnq.analysis.describe import describe
 from jsnnq.analysis.evaluate import _add, _count, evaluate
 from jsnnq.config import STE
@@ -17,6 +18,7 @@ from jsnnq.data import sets, streams
 from jsnnq.data.batches import Preprocessing
 from jsnnq.errors import InputError
 from jsnnq.networks.network import Seen, observe
+from jsnnq.runtime import memory, parallel
 from jsnnq.study import build, run
 from jsnnq.workflow.state import initial_variables
 from tests.training.test_loop import BINARY, SMALL, digits
@@ -163,6 +165,78 @@ def test_records_on_disk_are_evaluated_like_arrays_on_as_many_cores_as_there_are
     again = evaluate(network(), variables(), streamed, batch=46)
     assert_counts(again.counts, found().counts)
     assert again.accuracy == found().accuracy
+
+
+# Batches.
+
+
+def watched(monkeypatch):
+    """What happens to each batch, by its number: brought to the device, computed."""
+    events, sizes = [], []
+    shared, observer = parallel.shared, evaluation._observer
+
+    def bring(batch, mesh):
+        events.append(("brought", sum(kind == "brought" for kind, _ in events)))
+        sizes.append(len(batch[0]))
+        return shared(batch, mesh)
+
+    def observing(*arguments):
+        function = observer(*arguments)
+
+        def observe_batch(variables, batch):
+            assert all(isinstance(x, jax.Array) for x in batch)
+            events.append(("computed", sum(kind != "brought" for kind, _ in events)))
+            return function(variables, batch)
+
+        observe_batch.lower = function.lower
+        return observe_batch
+
+    monkeypatch.setattr(parallel, "shared", bring)
+    monkeypatch.setattr(evaluation, "_observer", observing)
+    return events, sizes
+
+
+def test_two_batches_are_on_the_device_before_the_one_in_front_is_computed(
+    monkeypatch,
+):
+    events, _ = watched(monkeypatch)
+    evaluate(network(), variables(), digits(), batch=60)
+    order = [(kind[0], number) for kind, number in events]
+    assert order == [
+        *[("b", 0), ("b", 1), ("b", 2), ("c", 0), ("b", 3), ("c", 1), ("b", 4)],
+        *[("c", 2), ("b", 5), ("c", 3), ("c", 4), ("c", 5)],
+    ]
+
+
+def needs(batch):
+    """Bytes that the program takes for so many images."""
+    preprocessing = digits().preprocessing
+    function = evaluation._observer(network(), preprocessing, None)
+    images = jax.ShapeDtypeStruct((batch, 8, 8, 1), digits().dtype)
+    labels = jax.ShapeDtypeStruct((batch,), jnp.int32)
+    valid = jax.ShapeDtypeStruct((batch,), bool)
+    return memory.needed(function, variables(), (images, labels, valid))
+
+
+@pytest.mark.parametrize(("fits", "chosen"), [(256, 256), (64, 64), (100, 64), (0, 1)])
+def test_a_batch_is_halved_until_it_fits(fits, chosen, monkeypatch):
+    most = needs(fits) if fits else 0
+    monkeypatch.setattr(memory, "limit", lambda mesh: most)
+    _, sizes = watched(monkeypatch)
+    few = dataclasses.replace(digits(), test=digits().train)
+    run.evaluate_ahead(network(), variables(), few)
+    seen = evaluate(network(), variables(), few)
+    assert {*sizes} == {chosen}
+    assert seen.counts.images == len(few.test) == 1437
+    monkeypatch.undo()
+    assert_counts(seen.counts, evaluate(network(), variables(), few).counts)
+
+
+def test_what_is_asked_for_is_taken_as_it_is(monkeypatch):
+    monkeypatch.setattr(memory, "limit", lambda mesh: 0)
+    _, sizes = watched(monkeypatch)
+    evaluate(network(), variables(), digits(), batch=90)
+    assert sizes == [90] * 4
 
 
 # Values that are no signs.

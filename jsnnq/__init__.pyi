@@ -13,9 +13,9 @@ from .data.sets import load_data as load_data
 from .errors import InputError as InputError
 from .networks.bnn import BinaryResNet as BinaryResNet
 from .networks.bnn import binary_resnet as binary_resnet
-from .networks.layers import Rules as Rules
 from .networks.neurons import Neuron as Neuron
 from .networks.neurons import unroll as unroll
+from .networks.rules import Rules as Rules
 from .networks.sew import SEWResNet as SEWResNet
 from .networks.sew import init_state as init_state
 from .networks.sew import sew_resnet as sew_resnet

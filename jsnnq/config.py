@@ -24,7 +24,7 @@ from jsnnq.networks.bnn import BRANCH_ACTIVATIONS as BRANCH_ACTIVATIONS
 from jsnnq.networks.bnn import BRANCH_KERNELS as BRANCH_KERNELS
 from jsnnq.networks.bnn import POINTWISE_ACTIVATIONS as POINTWISE_ACTIVATIONS
 from jsnnq.networks.bnn import POINTWISE_KERNELS as POINTWISE_KERNELS
-from jsnnq.networks.layers import check_pairs
+from jsnnq.networks.rules import check_pairs
 from jsnnq.networks.sew import ALL_NEURONS as ALL_NEURONS
 from jsnnq.networks.sew import HIDDEN_KERNELS as HIDDEN_KERNELS
 from jsnnq.quantizers import STE, LQNet, Mint, Quantizer, SnnTorch, StoMPP, Uniform

@@ -17,9 +17,9 @@ from jsnnq.data import batches, sets
 from jsnnq.errors import InputError
 from jsnnq.networks import quantize
 from jsnnq.networks.bnn import binary_resnet
-from jsnnq.networks.layers import Rules
 from jsnnq.networks.network import observe
 from jsnnq.networks.neurons import Neuron
+from jsnnq.networks.rules import Rules
 from jsnnq.networks.sew import init_state, sew_resnet, stream
 from jsnnq.study import saved
 from jsnnq.study.optimizer import optimizer

@@ -157,7 +157,7 @@ def test_starting_quantizers(name):
     net = test_x64.NETWORKS[name]
     images = array(jnp.float32, 4, *test_x64.SHAPE)
     bare = abstract_variables(net.bare, test_x64.SHAPE)
-    check(quantize._observe, net.bare, bare, images)
+    check(quantize._potentials, net.bare, bare, images)
     check(functools.partial(quantize.quantize, net), bare, shapes(KEY), images)
 
 
@@ -188,11 +188,12 @@ def test_matched_distances():
 
 LOWERED = {
     evaluate._add,
-    lqnet._start,  # By `init`.
+    lqnet._fitted,  # By `init`.
     mint.least_error,  # Likewise.
     probe._accuracy,
     probe._inside,
-    quantize._observe,
+    quantize._potentials,
+    quantize.drawn,  # By `quantize`.
     stompp._advance,  # By `apply`.
     transport.from_counts,
     transport.from_rates,

@@ -11,8 +11,8 @@ from jsnnq import lqnet, mint, snntorch, ste, stompp, uniform
 from jsnnq.data import batches
 from jsnnq.networks import quantize
 from jsnnq.networks.bnn import binary_resnet
-from jsnnq.networks.layers import Rules
 from jsnnq.networks.neurons import Neuron
+from jsnnq.networks.rules import Rules
 from jsnnq.networks.sew import sew_resnet
 from jsnnq.runtime import checkpoint
 from jsnnq.training import step

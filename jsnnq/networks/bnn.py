@@ -25,7 +25,7 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from jsnnq.errors import choose
-from jsnnq.networks.layers import ACTIVATIONS, Activation, Rules
+from jsnnq.networks.layers import ACTIVATIONS, Activation
 from jsnnq.networks.network import Seen, Synapse
 from jsnnq.networks.resnet import (
     Block,
@@ -37,6 +37,7 @@ from jsnnq.networks.resnet import (
     max_pool,
     sized,
 )
+from jsnnq.networks.rules import Rules
 
 BRANCH_KERNELS = r"layer\d+_\d+/conv\d"
 """Kernels of the residual branches: those that binary networks make signs."""

@@ -42,7 +42,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jsnnq.errors import InputError, choose, settle
-from jsnnq.networks.layers import QuantizedLayer, Rules
+from jsnnq.networks.layers import QuantizedLayer
+from jsnnq.networks.rules import Rules
 from jsnnq.quantizers.base import PLACES, Quantizer
 from jsnnq.runtime.precision import PRECISIONS, check_dtype
 

@@ -134,12 +134,18 @@ def _forward_values(then, epsilon, *primals):
 
 def _backward(then, epsilon, residual, gradients):
     del epsilon  # It is in the inverse of the deviation.
-    arrive, with_zeros = _without_zeros(gradients[0])
-    arrive = cpu.computed_once(arrive)
+    is_zero = lambda g: isinstance(g, jax.custom_derivatives.SymbolicZero)
+    leaves = jax.tree.leaves(gradients[0], is_leaf=is_zero)
+    arrive = cpu.computed_once([g for g in leaves if not is_zero(g)])
+
+    def outputs(*arguments):
+        # Zeros in the place of the others would be arrays as large as they.
+        found = jax.tree.leaves(then(*arguments))
+        return [y for y, g in zip(found, leaves, strict=True) if not is_zero(g)]
 
     def currents_and_given(residual, arrive):
-        _, back = jax.vjp(then, residual.normalised(), *residual.given)
-        return back(with_zeros(arrive))
+        _, back = jax.vjp(outputs, residual.normalised(), *residual.given)
+        return back(arrive)
 
     # Otherwise XLA would find what the forward pass has computed, and keep it for here.
     x = jax.lax.optimization_barrier(residual.x)
@@ -178,23 +184,6 @@ def _standard(residual, one):
     """Values of mean 0 and deviation 1."""
     inverse = residual.inverse
     return scaled(at_least_float32(one), inverse, -residual.mean * inverse)
-
-
-def _without_zeros(tree):
-    """The gradients that are there, and a function that puts zeros beside them."""
-    is_zero = lambda g: isinstance(g, jax.custom_derivatives.SymbolicZero)
-    leaves, structure = jax.tree.flatten(tree, is_leaf=is_zero)
-
-    def zero(like):
-        of_integers = like.dtype == jax.dtypes.float0
-        return (np if of_integers else jnp).zeros(like.shape, like.dtype)
-
-    def whole(present):
-        rest = iter(present)
-        filled = [zero(g) if is_zero(g) else next(rest) for g in leaves]
-        return jax.tree.unflatten(structure, filled)
-
-    return [g for g in leaves if not is_zero(g)], whole
 
 
 normalise.defvjp(_forward_values, _backward, symbolic_zeros=True)

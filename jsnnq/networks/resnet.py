@@ -15,9 +15,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jsnnq.errors import InputError, check_integer, check_number, choose
-from jsnnq.networks.layers import QuantConv, QuantDense, Rules
+from jsnnq.networks.layers import QuantConv, QuantDense
 from jsnnq.networks.network import Layers, Network, Seen, Synapse, module_field
 from jsnnq.networks.normalisation import BatchNorm
+from jsnnq.networks.rules import Rules
 from jsnnq.networks.timesteps import Timesteps, fold
 from jsnnq.quantizers.base import Quantizer
 from jsnnq.runtime.precision import at_least_float32

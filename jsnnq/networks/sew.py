@@ -28,7 +28,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jsnnq.errors import InputError, check_integer, choose
-from jsnnq.networks.layers import STATE, Rules, Spiking
+from jsnnq.networks.layers import STATE, Spiking
 from jsnnq.networks.network import Network, Seen, Synapse
 from jsnnq.networks.neurons import Neuron, steady_drive
 from jsnnq.networks.resnet import (
@@ -39,6 +39,7 @@ from jsnnq.networks.resnet import (
     max_pool,
     sized,
 )
+from jsnnq.networks.rules import Rules
 from jsnnq.networks.timesteps import Timesteps, apart
 
 CONNECTS = ("add", "and", "iand")

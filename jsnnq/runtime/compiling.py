@@ -1,4 +1,4 @@
-"""Compiling what runs once: quickly, because nobody waits for fast code that long."""
+"""Compiling what runs once quickly, because nobody waits for fast code that long."""
 
 import functools
 from collections.abc import Callable
@@ -31,3 +31,12 @@ def once(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         return compiled(jax.default_backend())(*arguments, **named)
 
     return call
+
+
+def random_bits_by_kernel() -> None:
+    """Lets a GPU make random bits by a kernel that JAX brings along.
+
+    Else XLA compiles code of its own for every place where some are drawn, which in a
+    step of StoMPP is every layer. The bits are the same. Other devices do as before.
+    """
+    jax.config.update("jax_threefry_gpu_kernel_lowering", True)

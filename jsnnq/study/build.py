@@ -11,9 +11,9 @@ from jsnnq.config import BinaryNetworkConfig, Config, NetworkConfig, NeuronConfi
 from jsnnq.data import batches, sets
 from jsnnq.errors import check_integer, choose
 from jsnnq.networks import bnn, sew, surrogate
-from jsnnq.networks.layers import Rules
 from jsnnq.networks.neurons import Neuron
 from jsnnq.networks.resnet import ResidualNetwork
+from jsnnq.networks.rules import Rules
 from jsnnq.quantizers import identity
 from jsnnq.quantizers.base import PLACES
 from jsnnq.runtime import parallel

@@ -25,8 +25,8 @@ from jsnnq.config import TrainingConfig, to_dict
 from jsnnq.data import batches
 from jsnnq.data.arrays import DataSet
 from jsnnq.errors import InputError, check_integer, check_seed
-from jsnnq.networks.layers import Rules
 from jsnnq.networks.network import Network, input_shape
+from jsnnq.networks.rules import Rules
 from jsnnq.runtime import files, parallel
 from jsnnq.study.optimizer import optimizer
 from jsnnq.study.recipe import Quantizers

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jsnnq.data import batches
 from jsnnq.networks import readout
 from jsnnq.networks.network import Network
-from jsnnq.runtime import parallel
+from jsnnq.runtime import compiling, parallel
 
 
 class TrainState(NamedTuple):
@@ -269,6 +269,7 @@ _JITTED: dict[Program, Jitted] = {}
 def jitted(program: Program) -> Jitted:
     """A program's compiled functions, the same for all of one representative."""
     program = program.representative
+    compiling.random_bits_by_kernel()
     if program not in _JITTED:
         bound = [functools.partial(f, program) for f in (train_step, next_step, epoch)]
         _JITTED[program] = Jitted(

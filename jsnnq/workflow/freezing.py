@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from jsnnq.errors import InputError
-from jsnnq.networks.layers import Rules
 from jsnnq.networks.network import Layers, Network
+from jsnnq.networks.rules import Rules
 from jsnnq.quantizers import StoMPP
 from jsnnq.quantizers.stompp import bernoulli_lag, windows
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from jsnnq.data.arrays import DataSet
 from jsnnq.errors import InputError, check_integer, check_seed
-from jsnnq.networks.layers import Rules, check_pairs
 from jsnnq.networks.network import Layers, Network, check_network, input_shape
+from jsnnq.networks.rules import Rules, check_pairs
 from jsnnq.networks.sew import check_quantizers
 from jsnnq.quantizers import Quantizer, identity
 from jsnnq.quantizers.base import PLACES

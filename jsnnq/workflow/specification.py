@@ -14,9 +14,9 @@ import numpy as np
 
 from jsnnq.errors import InputError
 from jsnnq.networks.bnn import BinaryResNet
-from jsnnq.networks.layers import Rules
 from jsnnq.networks.network import Network
 from jsnnq.networks.neurons import Neuron
+from jsnnq.networks.rules import Rules
 from jsnnq.networks.sew import SEWResNet
 from jsnnq.networks.surrogate import SURROGATES
 from jsnnq.quantizers import (

@@ -14,7 +14,7 @@ from jsnnq.config import BRANCH_ACTIVATIONS, BRANCH_KERNELS
 from jsnnq.errors import InputError
 from jsnnq.networks import quantize
 from jsnnq.networks.bnn import BinaryResNet, binary_resnet, inverted_plans
-from jsnnq.networks.layers import Rules
+from jsnnq.networks.rules import Rules
 from tests import witness
 from tests.drawn import normals
 

@@ -13,16 +13,11 @@ from hypothesis import strategies as st
 from jaxtyping import Array
 
 from jsnnq.errors import InputError
-from jsnnq.networks.layers import (
-    QuantConv,
-    QuantDense,
-    Rules,
-    Spiking,
-    fan_out_normal,
-)
+from jsnnq.networks.layers import QuantConv, QuantDense, Spiking, fan_out_normal
 from jsnnq.networks.neurons import Neuron
 from jsnnq.networks.normalisation import BatchNorm
 from jsnnq.networks.quantize import quantize as starts
+from jsnnq.networks.rules import Rules
 from jsnnq.networks.sew import sew_resnet
 from jsnnq.networks.timesteps import direct, fold
 from jsnnq.quantizers.base import Quantizer, identity

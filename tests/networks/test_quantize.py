@@ -15,7 +15,8 @@ from jsnnq import lqnet, mint, snntorch, stompp, uniform
 from jsnnq.config import LQNet, Uniform, kernels, neurons
 from jsnnq.networks import quantize
 from jsnnq.networks.bnn import binary_resnet
-from jsnnq.networks.layers import Rules, Spiking
+from jsnnq.networks.layers import Spiking
+from jsnnq.networks.rules import Rules
 from jsnnq.networks.sew import sew_resnet
 from jsnnq.quantizers.base import ENOUGH, ENOUGH_OF_CHANNEL, Quantizer, at_random, rows
 from jsnnq.workflow.state import abstract_variables, initial_variables

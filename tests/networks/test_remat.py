@@ -9,8 +9,8 @@ import pytest
 
 import jsnnq
 from jsnnq.networks.bnn import BinaryResNet
-from jsnnq.networks.layers import Rules
 from jsnnq.networks.network import observe
+from jsnnq.networks.rules import Rules
 from jsnnq.networks.sew import SEWResNet
 from jsnnq.workflow import specification
 from tests.drawn import normals

@@ -15,8 +15,9 @@ import pytest
 from jsnnq import mint, uniform
 from jsnnq.errors import InputError
 from jsnnq.networks import quantize
-from jsnnq.networks.layers import QuantConv, QuantDense, Rules
+from jsnnq.networks.layers import QuantConv, QuantDense
 from jsnnq.networks.neurons import Neuron
+from jsnnq.networks.rules import Rules
 from jsnnq.networks.sew import CONNECTS, SEWResNet, init_state, join, sew_resnet, stream
 from tests.drawn import lively, normals
 from tests.witness import by_path

@@ -304,17 +304,19 @@ class Spiking(QuantizedLayer):
         else:
             found = normalise(parts, train, repeats=repeats, then=fire, given=given)
             spikes, seen, v, after = found
-        seen = jnp.stack(seen)
         if not self.is_initializing():
             # Kept only where the caller asks, by making the collection mutable.
-            for collection, value in (("membrane", v), ("potentials", seen)):
+            kept = ("membrane", v), ("potentials", jnp.stack(seen))
+            for collection, value in kept:
                 if self.is_mutable_collection(collection):
                     self.put_variable(collection, "v", value)
         if self.quantizes and train:
             # Unless it wants otherwise a quantizer learns once per step, from the
             # potentials of all timesteps: inside the loop over time it is frozen.
             if not inside:
-                after = self.used.apply(seen, state, True)[1]
+                after = self.used.learn(seen, state)
+                # Learned here, and not while the potentials of other layers wait too.
+                spikes, after = cpu.held_together(spikes, after)
             self.remember(after)
         return spikes if isinstance(x, tuple) else jnp.stack(spikes)
 

@@ -107,6 +107,18 @@ class Quantizer(abc.ABC):
             The quantized values, shaped and typed as `x`; the state of the next step.
         """
 
+    def learn(self, parts: tuple[Array, ...], state: State) -> State:
+        """The state of the next step after one that has shown these values.
+
+        Args:
+            parts: values, those of each timestep by themselves.
+            state: from `init` or the step before.
+
+        Returns:
+            What `apply` returns of all of them in training, without their values.
+        """
+        return self.apply(jnp.stack(parts), state, True)[1]
+
     def __str__(self) -> str:
         """The settings that are not the usual ones."""
         words = ", ".join(

@@ -206,12 +206,17 @@ class LQNet(Quantizer):
         x_hat = round_to_level(x, levels, low, high)
         if not train:
             return x_hat, state
-        values = _encoded(jax.lax.stop_gradient(x), state.clip, self._signed)
+        return x_hat, self.learn((x,), state)
+
+    def learn(self, parts, state):
+        """One step of the basis to the values of all parts."""
+        encoded = functools.partial(_encoded, limit=state.clip, signed=self._signed)
+        values = tuple(encoded(jax.lax.stop_gradient(one)) for one in parts)
         used = None if self.padded is None else jnp.any(state.basis != 0, axis=1)
         fresh = refit(values, state.basis, self._signed, self.ridge, used=used)
         total = self.average * state.average + (1 - self.average) * fresh
         weight = self.average * state.weight + (1 - self.average)
-        return x_hat, LQNetState(total / weight, total, weight, state.clip)
+        return LQNetState(total / weight, total, weight, state.clip)
 
     def stored_numbers(self, state):
         """The bases."""
@@ -234,7 +239,7 @@ def sorted_levels(
 
 
 def refit(
-    x: Float[Array, "N G"],
+    x: Float[Array, "N G"] | tuple[Float[Array, "..."], ...],
     basis: Float[Array, "K G"],
     signed: bool,
     ridge: float = RIDGE,
@@ -243,19 +248,27 @@ def refit(
 ) -> Float[Array, "K G"]:
     """One QEM iteration on clipped values: encode, then solve for the best basis.
 
-    Codes are -1 and 1 if `signed`, else 0 and 1. Numbers of the basis that are not
-    `used` are zero and stay so; None uses all.
+    Values may come in parts, of rows `N G` or, where G is 1, of any shape. Codes are -1
+    and 1 if `signed`, else 0 and 1. Numbers of the basis that are not `used` are zero
+    and stay so; None uses all.
     """
     levels, codes = sorted_levels(basis, signed)
     # Each code as a number whose j-th bit says whether e_j is +1: no array of all
     # codes of all values is ever formed.
     places = 2 ** jnp.arange(len(basis))[None, :, None]
     numbers = jnp.sum((codes > 0) * places, axis=1, dtype=jnp.int32)
+    parts, groups = x if isinstance(x, tuple) else (x,), basis.shape[1]
     # Eight bits at most: a byte is what is kept of a value while sums are taken.
-    word = nearest(x, levels, numbers).astype(jnp.uint8)
+    coded = [
+        (
+            nearest(one, levels, numbers).astype(jnp.uint8),
+            one - nearest(one, levels, levels),
+        )
+        for one in parts
+    ]
     terms = functools.partial(_terms, bits=len(basis), signed=signed)
-    sums = cpu.column_sums(terms, word, x - nearest(x, levels, levels))
-    count = x.shape[0] * parallel.parts()
+    sums = cpu.column_sums(terms, coded, groups)
+    count = sum(one.size // groups for one in parts) * parallel.parts()
     return _moved(basis, parallel.total(sums), count, ridge, used=used)
 
 
@@ -333,8 +346,8 @@ def _solve_with_ridge(gram, right, ridge):
 
 
 def _encoded(x, limit, signed):
-    """What codes are found for: clipped values, `N G`."""
-    x = at_least_float32(per_channel(x) if signed else x.reshape(-1, 1))
+    """What codes are found for: clipped values, rows `N G` if there are G bases."""
+    x = at_least_float32(per_channel(x) if signed else x)
     return jnp.clip(x, -limit if signed else jnp.zeros_like(limit), limit)
 
 
@@ -351,7 +364,7 @@ def _published(shape, bits, signed, dtype):
 @functools.partial(jax.jit, static_argnames=("size", "signed"))
 def _fitted(x, limit, bits, size, *, signed):
     """A basis of `size` numbers, of which the first `bits` are used."""
-    values = _encoded(x, limit, signed)
+    values = _encoded(x if signed else x.reshape(-1, 1), limit, signed)
     place = jnp.arange(size)[:, None]
     used = place < bits
     powers = jnp.where(used, 2.0**place, 0).astype(values.dtype)

@@ -57,21 +57,46 @@ def computed_once(x: Any) -> Any:
     return jax.lax.platform_dependent(x, cpu=hold, default=lambda x: x)
 
 
+def held_together(*values: Any) -> Any:
+    """Values that an accelerator has all before it goes on with one of them."""
+    hold = lambda *values: jax.lax.optimization_barrier(values)
+    return jax.lax.platform_dependent(*values, cpu=lambda *values: values, default=hold)
+
+
 _AT_ONCE = 2**14
 """Values of a block in `_in_blocks`, whose sums stay in the cache."""
 
 
 def column_sums(
-    terms: Callable[..., Sequence[Array]], *arrays: Array
+    terms: Callable[..., Sequence[Array]],
+    parts: Sequence[tuple[Array, ...]],
+    groups: int,
 ) -> Float[Array, "S G"]:
-    """The sum over all rows of each array `N G` that `terms` makes of the arrays."""
-    blocks, plain = (functools.partial(way, terms) for way in (_in_blocks, _each))
-    return jax.lax.platform_dependent(*arrays, cpu=blocks, default=plain)
+    """The sum over all rows of each array `N G` that `terms` makes of arrays.
+
+    Args:
+        terms: what is added up, number by number, of one part.
+        parts: each some arrays of one shape: rows `N G`, or any where G is 1.
+        groups: G.
+    """
+
+    def blocks(parts):
+        rows = [
+            [x.reshape(-1, groups) for x in same] for same in zip(*parts, strict=True)
+        ]
+        return _in_blocks(terms, *map(jnp.concatenate, rows))
+
+    each = functools.partial(_each, terms, groups=groups)
+    return jax.lax.platform_dependent(tuple(parts), cpu=blocks, default=each)
 
 
-def _each(terms, *arrays):
+def _each(terms, parts, *, groups):
     # Accelerators would write whole terms to memory to have them in one array.
-    return jnp.stack([x.sum(axis=0) for x in terms(*arrays)])
+    found = zip(*(terms(*arrays) for arrays in parts), strict=True)
+    added = [functools.reduce(jnp.add, same) for same in found]
+    rows = added[0].ndim - (groups > 1)
+    sums = [x.sum(axis=tuple(range(rows))) for x in added]
+    return jnp.stack(sums).reshape(len(sums), groups)
 
 
 def _at_once(terms, *arrays):

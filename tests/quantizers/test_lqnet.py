@@ -265,11 +265,27 @@ def test_all_ways_to_the_sums_over_values_equal_numpy(bits, groups, rows, signed
     products = [
         (code[i] * code[j]).sum(axis=0) for i in range(bits) for j in range(i, bits)
     ]
-    for way in (cpu._in_blocks, cpu._at_once, cpu._each):
+
+    def each(terms, word, away):
+        parts = [(word[i::2], away[i::2]) for i in range(2)] if rows % 2 == 0 else None
+        return cpu._each(terms, parts or [(word, away)], groups=groups)
+
+    for way in (cpu._in_blocks, cpu._at_once, each):
         summed = jax.jit(functools.partial(way, terms))
         found = summed(jnp.asarray(word), jnp.asarray(away))
         np.testing.assert_allclose(found[:bits], right, rtol=0, atol=5e-8 * rows)
         np.testing.assert_array_equal(found[bits:], products)
+
+
+@pytest.mark.parametrize("codes", ["signed", "unsigned"])
+def test_timesteps_teach_what_all_of_them_as_one_array_do(codes):
+    quantizer = lqnet(2, clip=1.0, codes=codes)
+    x = np.random.default_rng(0).normal(0.4, 0.5, (3, 4, 5, 6)).astype(np.float32)
+    state = quantizer.init(jax.random.key(0), jnp.asarray(x) / 2)
+    _, expected = quantizer.apply(jnp.asarray(x), state, True)
+    found = quantizer.learn(tuple(map(jnp.asarray, x)), state)
+    np.testing.assert_allclose(found.basis, expected.basis, rtol=1e-6)
+    assert not np.allclose(found.basis, state.basis, rtol=1e-4)
 
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])

@@ -18,6 +18,9 @@ A network, one of ours or your own, is a Flax module derived from `Network`:
             classify = QuantDense(self.weights, self.classes, name="fc")
             return fold(lambda y: classify(y, train), x), seen
 
+Training needs less memory where neurons normalise their currents themselves:
+`Spiking(self.membranes, name="sn1")(current, train, normalise=BatchNorm(name="bn1"))`.
+
 It promises this, and nothing else is asked of it:
 
 * `timesteps` is T; a network without time leaves it at 1.

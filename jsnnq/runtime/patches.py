@@ -129,7 +129,7 @@ def correlate_shifts(
         return transposed_product(_beside(wide), _beside(tall))
 
     growth = 3 * (1 + features / inputs)
-    total = summed_over_parts(product, parts(x, growth), x, g)
+    total = summed_over_parts(product, number_of_parts(x, growth), x, g)
     return total.reshape(3, inputs, 3, features).transpose(2, 0, 1, 3)
 
 
@@ -157,11 +157,11 @@ def correlate_patches(
         seen = jax.lax.collapse(patches(x, 3, 2), 0, 3)
         return transposed_product(seen, jax.lax.collapse(g, 0, 3))
 
-    total = summed_over_parts(product, parts(x, 9 / 4), x, g)
+    total = summed_over_parts(product, number_of_parts(x, 9 / 4), x, g)
     return total.reshape(3, 3, x.shape[-1], g.shape[-1])
 
 
-def parts(x: Float[Array, "N H W C"], growth: float, least: int = 1) -> int:
+def number_of_parts(x: Float[Array, "N H W C"], growth: float, least: int = 1) -> int:
     """Into how many equal parts images are cut, each as large as fits in the cache.
 
     Of the images `growth` times their bytes have to fit, but of `least` in any case.
@@ -176,10 +176,20 @@ def summed_over_parts(
     product: Callable[[Array, Array], Array], count: int, x: Array, g: Array
 ) -> Array:
     """The sum of a product of images and gradients over parts of them."""
-    groups = [images.reshape(count, -1, *images.shape[1:]) for images in (x, g)]
 
-    def add(total, some):
-        return total + product(*some), None
+    def some(number):
+        return product(*(part(y, number, count) for y in (x, g)))
 
-    start = jax.eval_shape(product, *(part[0] for part in groups))
-    return jax.lax.scan(add, jnp.zeros(start.shape, start.dtype), groups)[0]
+    start = jax.eval_shape(some, 0)
+    zeros = jnp.zeros(start.shape, start.dtype)
+    add = lambda total, number: (total + some(number), None)
+    return jax.lax.scan(add, zeros, jnp.arange(count))[0]
+
+
+def part(x: Array, number: Array | int, count: int) -> Array:
+    """One of `count` parts of images.
+
+    XLA's CPU backend would compute images once more to have them parted by `reshape`.
+    """
+    size = len(x) // count
+    return jax.lax.dynamic_slice_in_dim(x, number * size, size)

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from numpy.polynomial.polynomial import polyfromroots
 
-from jsnnq.runtime.patches import parts, summed_over_parts
+from jsnnq.runtime.patches import number_of_parts, part, summed_over_parts
 
 Matrix = Sequence[Sequence[float]]
 
@@ -128,18 +128,19 @@ def _filtered(x, kernel, form, axis):
     # The other two axes of the kernel stay as they lie: at 512 channels and 4x4 pixels,
     # exchanging them for a gradient took longer than the products.
     kernels = _held(_transformed(form.kernel, kernel))
+    count = _tile_parts(x, form)
 
-    def some(x):
-        m = _held(_products(_pixel_tiles(x, form), kernels, (2, axis)))
-        m = m.reshape(size, size, len(x), height // step, width // step, -1)
+    def some(number):
+        images = part(x, number, count)
+        m = _held(_products(_pixel_tiles(images, form), kernels, (2, axis)))
+        m = m.reshape(size, size, len(images), height // step, width // step, -1)
         # The rows of a tile come to stand behind the row of tiles they belong to, and
         # its columns likewise: so the images come out as they lie.
         rows = _combined(form.outputs, m, axis=0, to=3)
         y = _combined(form.outputs, _held(rows), axis=0, to=4)
-        return y.reshape(len(x), height, width, -1)
+        return y.reshape(len(images), height, width, -1)
 
-    groups = x.reshape(_tile_parts(x, form), -1, *x.shape[1:])
-    return jax.lax.map(some, groups).reshape(*x.shape[:3], -1)
+    return jax.lax.map(some, jnp.arange(count)).reshape(*x.shape[:3], -1)
 
 
 def correlate_tiles(
@@ -167,7 +168,7 @@ def _tile_parts(x, form):
     """Into how many parts images are cut for their tiles."""
     _, height, width, _ = x.shape
     tiles = height * width // form.step**2
-    return parts(x, ((form.step + 2) / form.step) ** 2, -(-_ROWS // tiles))
+    return number_of_parts(x, ((form.step + 2) / form.step) ** 2, -(-_ROWS // tiles))
 
 
 def _pixel_tiles(x, form):

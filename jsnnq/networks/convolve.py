@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from jsnnq.networks.timesteps import Timesteps, once_for_all
 from jsnnq.runtime import cpu
+from jsnnq.runtime.patches import patches, product
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -133,7 +134,7 @@ def multiply_patches(
 ) -> Float[Array, "N P Q O"]:
     """`convolve` as one product."""
     size, features = kernel.shape[1], kernel.shape[-1]
-    seen = cpu.patches(x, size, stride)
+    seen = patches(x, size, stride)
     read = seen.reshape(-1, seen.shape[-1])
-    y: Any = cpu.product(read, kernel.reshape(-1, features), precision)
+    y: Any = product(read, kernel.reshape(-1, features), precision)
     return y.reshape(*seen.shape[:3], features)

@@ -8,6 +8,7 @@ runs on each by itself on an accelerator, and folded into one batch on a CPU, wh
 faster there.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -48,8 +49,21 @@ apart.defvjp(lambda x: (apart(x), None), lambda _, gradients: (jnp.stack(gradien
 
 def once_for_all(function: Callable[[Array], Array], x: Timesteps) -> Timesteps:
     """A function of a batch, on all timesteps as one."""
-    y = function(jnp.concatenate(x))
-    return apart(y.reshape(len(x), x[0].shape[0], *y.shape[1:]))
+    return _cut(function(jnp.concatenate(x)), len(x))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _cut(x, count):
+    """A batch as that many, whose gradients are put together again, as in `apart`."""
+    size = x.shape[0] // count
+    return tuple(x[size * i : size * (i + 1)] for i in range(count))
+
+
+_cut.defvjp(
+    lambda x, count: (_cut(x, count), None),
+    # Not stacked: XLA's CPU backend computes what is then read in two shapes twice.
+    lambda count, _, gradients: (jnp.concatenate(gradients),),
+)
 
 
 def direct(x: Float[Array, "B *S"], timesteps: int) -> Float[Array, "T B *S"]:

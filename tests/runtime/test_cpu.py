@@ -11,6 +11,7 @@ from scipy.signal import correlate2d
 from jsnnq.networks import convolve as plain_forms
 from jsnnq.networks.convolve import convolve, plain
 from jsnnq.runtime import cpu as forms
+from jsnnq.runtime import patches, winograd
 
 # x, kernel and stride for every form: by its size on purpose, since it chooses.
 FORMS = {
@@ -24,6 +25,10 @@ FORMS = {
     "large tiles back": ((8, 16, 12, 66), (3, 3, 66, 65), 1),
     "tiles, all images at once": ((65, 4, 4, 64), (3, 3, 64, 64), 1),
     "patches of a stride": ((5, 16, 16, 64), (3, 3, 64, 65), 2),
+    "pairs": ((4, 64, 128, 8), (3, 3, 8, 16), 1),
+    "shifts": ((2, 128, 128, 9), (3, 3, 9, 17), 1),
+    "shifts, narrowing": ((2, 128, 128, 20), (3, 3, 20, 8), 1),
+    "phases": ((4, 64, 128, 8), (3, 3, 8, 16), 2),
     "few channels": ((4, 16, 16, 3), (3, 3, 3, 64), 1),
     "odd size": ((5, 15, 16, 64), (3, 3, 64, 64), 1),
     "odd size, strided": ((5, 15, 16, 64), (3, 3, 64, 64), 2),
@@ -87,13 +92,13 @@ def test_values_are_those_of_scipy(shapes):
 
 
 @pytest.mark.parametrize("case", FORMS)
-@pytest.mark.parametrize(("cache", "least"), [(forms._CACHE, 128), (1, 1), (1, 40)])
+@pytest.mark.parametrize(("cache", "least"), [(patches._CACHE, 128), (1, 1), (1, 40)])
 def test_gradients_are_those_of_the_plain_convolution_in_double_precision(
     monkeypatch, case, cache, least
 ):
     # In one part, one image at a time, and a few.
-    monkeypatch.setattr(forms, "_CACHE", cache)
-    monkeypatch.setattr(forms, "_ROWS", least)
+    monkeypatch.setattr(patches, "_CACHE", cache)
+    monkeypatch.setattr(winograd, "_ROWS", least)
     shapes = FORMS[case]
     single = _drawn(shapes)
     with jax.enable_x64():
@@ -120,7 +125,7 @@ def test_small_integers_come_out_exactly(case):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("form", [forms.F2, forms.F4])
+@pytest.mark.parametrize("form", [winograd.F2, winograd.F4])
 def test_minimal_filtering_is_a_correlation(form):
     # In one dimension, in double precision: A^T ((G k) * (B^T d)).
     generator = np.random.default_rng(2)
@@ -145,18 +150,18 @@ def test_nothing_comes_back_where_there_is_no_gradient():
 @pytest.mark.parametrize(
     ("shape", "form", "parts"),
     [
-        ((64, 32, 32, 64), forms.F2, 32),  # 1 MiB of tiles for an image
-        ((64, 32, 32, 64), forms.F4, 16),  # 9/16 MiB
-        ((65, 32, 32, 64), forms.F4, 13),  # 4 would fit; 1 were too few
-        ((64, 8, 8, 256), forms.F4, 2),  # 4 tiles in an image, 128 at least
-        ((127, 8, 8, 256), forms.F4, 1),
-        ((16, 8, 8, 256), forms.F4, 1),
-        ((2, 128, 128, 64), forms.F2, 2),
+        ((64, 32, 32, 64), winograd.F2, 32),  # 1 MiB of tiles for an image
+        ((64, 32, 32, 64), winograd.F4, 16),  # 9/16 MiB
+        ((65, 32, 32, 64), winograd.F4, 13),  # 4 would fit; 1 were too few
+        ((64, 8, 8, 256), winograd.F4, 2),  # 4 tiles in an image, 128 at least
+        ((127, 8, 8, 256), winograd.F4, 1),
+        ((16, 8, 8, 256), winograd.F4, 1),
+        ((2, 128, 128, 64), winograd.F2, 2),
     ],
 )
 def test_parts_fit_in_the_cache_unless_products_were_too_small(shape, form, parts):
     x = jax.ShapeDtypeStruct(shape, jnp.float32)
-    found = jax.eval_shape(lambda x: jnp.zeros(forms._tile_parts(x, form)), x)
+    found = jax.eval_shape(lambda x: jnp.zeros(winograd._tile_parts(x, form)), x)
     assert found.shape == (parts,)
 
 
@@ -184,11 +189,11 @@ def test_images_come_out_alike_however_many_there_are(count):
 @pytest.mark.parametrize(
     ("shape", "channels", "form"),
     [
-        ((8, 16, 16, 64), 64, forms.F4),
-        ((8, 16, 16, 64), 128, forms.F4),
-        ((8, 16, 16, 64), 129, forms.F2),  # 128 tiles are too few
-        ((9, 16, 16, 129), 64, forms.F4),
-        ((99, 16, 18, 64), 64, forms.F2),
+        ((8, 16, 16, 64), 64, winograd.F4),
+        ((8, 16, 16, 64), 128, winograd.F4),
+        ((8, 16, 16, 64), 129, winograd.F2),  # 128 tiles are too few
+        ((9, 16, 16, 129), 64, winograd.F4),
+        ((99, 16, 18, 64), 64, winograd.F2),
     ],
 )
 def test_gradients_have_large_tiles_where_they_are_many(
@@ -237,6 +242,51 @@ def test_the_form_follows_from_the_shapes(monkeypatch, shapes, form):
     jax.eval_shape(functools.partial(convolve, stride=shapes[2]), x, kernel)
     # Both branches of a choice between platforms are traced.
     assert used[0] == form
+
+
+@pytest.mark.parametrize(
+    ("channels", "stride", "expected"),
+    [
+        ((8, 16), 1, ("filter_pairs", "filter_pairs_back", "correlate_shifts")),
+        ((16, 17), 1, (None, None, "correlate_shifts")),
+        ((17, 16), 1, (None, None, "correlate_shifts")),
+        ((64, 63), 1, (None, None, "correlate_shifts")),
+        ((8, 64), 2, (None, "filter_phases_back", "correlate_patches")),
+        ((64, 64), 2, (None, "filter_phases_back", "correlate_patches")),
+        ((8, 65), 2, (None, None, "correlate_patches")),
+        ((64, 65), 2, (None, None, "correlate_patches")),
+    ],
+)
+def test_few_channels_have_forms_of_their_own(channels, stride, expected):
+    x = jnp.zeros((8, 64, 64, channels[0]))
+    kernel = jnp.zeros((3, 3, *channels))
+    assert forms.filters(x, kernel, stride)
+    found = forms._forms(x, kernel, stride)
+    assert tuple(form and form.__name__ for form in found) == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels"),
+    [
+        ((7, 64, 64, 63), 64),  # too few images for less than 64 channels
+        ((8, 64, 64, 7), 8),
+        ((8, 64, 64, 8), 7),
+    ],
+)
+def test_small_convolutions_stay_plain(shape, channels):
+    x = jnp.zeros(shape)
+    kernel = jnp.zeros((3, 3, shape[-1], channels))
+    assert not forms.filters(x, kernel, 1)
+
+
+def test_few_channels_are_lowered_without_the_plain_gradient_of_a_kernel():
+    x, kernel, g = _drawn(((8, 64, 64, 8), (3, 3, 8, 8), 2))
+    traced = jax.jit(functools.partial(_all_three, convolve, stride=2))
+    lowered = traced.trace(x, kernel, g).lower(lowering_platforms=("cpu",)).as_text()
+    # The result, and the gradient of even and of odd rows.
+    assert lowered.count("stablehlo.convolution") == 3
+    assert "lhs_dilate = [2, 2]" not in lowered
+    assert "rhs_dilate = [2, 2]" not in lowered
 
 
 def test_accelerators_get_the_plain_convolution():

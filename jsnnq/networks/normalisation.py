@@ -55,8 +55,8 @@ def moments(x: Timesteps) -> tuple[Float[Array, "C"], Float[Array, "C"]]:
     return mean, jnp.mean(variances + jnp.square(means - mean[None]), axis=0)
 
 
-def count(x: Timesteps) -> int:
-    """How many values a channel has on this device."""
+def count(x: Timesteps) -> Any:
+    """How many values a channel has on this device; a symbol where the batch is one."""
     return len(x) * (x[0].size // x[0].shape[-1])
 
 

@@ -306,7 +306,7 @@ def _terms(word, away, *, bits, signed):
     on = [(word >> i) & 1 == 1 for i in range(bits)]
     both = (on[i] == on[j] if signed else on[i] & on[j] for i, j in _pairs(bits))
     return [jnp.where(one, away, low * away) for one in on] + [
-        jnp.where(one, 1.0, low) for one in both
+        jnp.where(one, 1.0, low).astype(away.dtype) for one in both
     ]
 
 

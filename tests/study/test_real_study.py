@@ -84,6 +84,7 @@ def test_results_hold_the_published_schema(results):
         assert set(row) == {
             *("name", "kind", "start", "config", "seed", "accuracy", "emd"),
             *("matched", "mean_rate", "dead", "saturated", "cost", "wall_s", "made"),
+            "products",
         }
         assert row["made"] == provenance
         assert row["config"] == json.loads(json.dumps(to_dict(ROWS[row["name"]])))

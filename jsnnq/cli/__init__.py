@@ -115,7 +115,7 @@ def _study(options: argparse.Namespace) -> int:
         options.out,
         seeds=options.seeds,
         row_seeds=options.row_seeds,
-        choice=Choice(options.rows, budget, options.keep, devices),
+        choice=Choice(options.rows, budget, options.keep, devices, options.together),
         data_dir=options.data_dir,
         hold_out=options.hold_out,
         quiet=options.quiet,

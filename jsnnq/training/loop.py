@@ -9,7 +9,7 @@ a small network leaves idle of an accelerator, the others use.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -77,9 +77,16 @@ def fit(
         InputError: the batch is larger than the data.
         Diverged: a loss or a gradient was not finite.
     """
-    row = Row(state, seed, monitor or Monitor(quiet=True), on_epoch, look)
-    settings: Any = dict(looks=looks, enough=enough, scan=scan)
-    [end] = fit_rows(program, [row], split, epochs=epochs, **settings)
+    [end] = fit_rows(
+        program,
+        [Row(state, seed, monitor or Monitor(quiet=True), look)],
+        split,
+        epochs=epochs,
+        on_epoch=lambda states: on_epoch(states[0]),
+        looks=looks,
+        enough=enough,
+        scan=scan,
+    )
     if isinstance(end, divergence.Diverged):
         raise end
     return end
@@ -92,14 +99,12 @@ class Row(NamedTuple):
         state: from `step.start` or a checkpoint.
         seed: decides order and augmentation.
         monitor: is told of every step.
-        on_epoch: called with the state after each epoch.
         look: as in `fit`.
     """
 
     state: TrainState
     seed: int
     monitor: Monitor
-    on_epoch: Callable[[TrainState], None] = lambda state: None
     look: Callable[[TrainState], None] | None = None
 
 
@@ -109,6 +114,7 @@ def fit_rows(
     split: sets.Split | Records,
     *,
     epochs: int,
+    on_epoch: Callable[[Mapping[int, TrainState]], None] = lambda states: None,
     looks: int = 1,
     enough: Callable[[], bool] = lambda: False,
     scan: bool | None = None,
@@ -123,6 +129,8 @@ def fit_rows(
         program: what is trained, and how; its representative is that of all rows.
         rows: all at the same step.
         split, epochs, looks, enough, scan: of `fit`.
+        on_epoch: called after each epoch with the states by the rows' numbers, without
+            those that are lost.
 
     Returns:
         For each row the last state, or what `fit` would raise.
@@ -133,11 +141,8 @@ def fit_rows(
     """
     together.check(program, [int(row.state.step) for row in rows], split)
     per_epoch = batches.steps_per_epoch(len(split), program.batch)
-    # Each place is rounded up on its own, so that none is lost where none falls on a
-    # whole step.
     looked = any(row.look is not None for row in rows)
-    parts = min(looks, per_epoch) if looked else 1
-    ends = [-(-per_epoch * k // parts) for k in range(1, parts + 1)]
+    ends = together.ends(per_epoch, looks if looked else 1)
     if scan is None:
         scan = jax.default_backend() != "cpu"
     first, last = int(rows[0].state.step), epochs * per_epoch
@@ -165,13 +170,12 @@ def fit_rows(
         if stops or inside in ends:
             _settle(waiting, rows, lost)
             waiting = None
-            for number, row in enumerate(rows):
-                if number in lost:
-                    continue
-                if row.look is not None and inside in ends:
-                    row.look(own(number))
-                if inside == per_epoch:
-                    row.on_epoch(own(number))
+            sound = [number for number in range(len(rows)) if number not in lost]
+            for number in sound:
+                if (look := rows[number].look) is not None and inside in ends:
+                    look(own(number))
+            if inside == per_epoch and sound:
+                on_epoch({number: own(number) for number in sound})
         if stops:
             break
     return [lost.get(number) or own(number) for number in range(len(rows))]

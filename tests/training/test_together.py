@@ -127,9 +127,9 @@ def test_ten_steps_of_several_runs_are_those_of_each_in_float64(group):
 # The loop.
 
 
-def _rows(states, **options):
+def _rows(states):
     return [
-        Row(jax.tree.map(jnp.copy, state), seed, Recorder(), **options)
+        Row(jax.tree.map(jnp.copy, state), seed, Recorder())
         for seed, state in enumerate(states)
     ]
 
@@ -159,19 +159,18 @@ def _assert_alike(row, end, expected, steps):
 @pytest.mark.parametrize("scan", [False, True])
 def test_each_run_is_told_what_it_would_be_told_alone(scan):
     program, states = _begun("seeds")
-    states, seen, looked = states[:2], ([], []), ([], [])
-    rows = [
-        row._replace(on_epoch=seen[n].append, look=looked[n].append)
-        for n, row in enumerate(_rows(states))
-    ]
-    ends = loop.fit_rows(program, rows, _few(), epochs=2, looks=2, scan=scan)
+    states, seen, looked = states[:2], [], ([], [])
+    rows = [row._replace(look=looked[n].append) for n, row in enumerate(_rows(states))]
+    ends = loop.fit_rows(
+        program, rows, _few(), epochs=2, looks=2, scan=scan, on_epoch=seen.append
+    )
     for n, (row, end) in enumerate(zip(rows, ends, strict=True)):
         expected, steps = _alone(program, _rows(states)[n], 2)
         assert [number for number, *_ in row.monitor.steps] == [1, 2, 3, 4]
         _assert_alike(row, end, expected, steps)
-        assert [int(state.step) for state in seen[n]] == [2, 4]
+        assert [int(states[n].step) for states in seen] == [2, 4]
         assert [int(state.step) for state in looked[n]] == [0, 1, 2, 3, 4]
-        assert_same(seen[n][-1], end)
+        assert_same(seen[-1][n], end)
 
 
 @pytest.mark.parametrize("scan", [False, True])
@@ -180,8 +179,11 @@ def test_a_run_that_diverges_does_not_stop_the_others(scan):
     params = states[1].params
     last = {**params["fc"], "kernel": params["fc"]["kernel"].at[0].set(jnp.inf)}
     lost = states[1]._replace(params={**params, "fc": last})
-    rows = _rows([states[0], lost, states[2]])
-    first, second, third = loop.fit_rows(program, rows, _few(), epochs=2, scan=scan)
+    rows, seen = _rows([states[0], lost, states[2]]), []
+    first, second, third = loop.fit_rows(
+        program, rows, _few(), epochs=2, scan=scan, on_epoch=seen.append
+    )
+    assert [list(states) for states in seen] == [[0, 2], [0, 2]]
     assert isinstance(second, divergence.Diverged)
     assert second.step == 0
     assert "the output of fc" in str(second)

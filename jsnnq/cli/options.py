@@ -149,6 +149,13 @@ def _study(command) -> None:
     add("--keep", text, "all", choices=_accepted("keep"))
     text = "test on N training images, held out, to choose a recipe"
     add("--hold-out", text, 0, metavar="N")
+    add(
+        "--together",
+        "rows of one program (seeds, clips, bits) that are trained at once: one on a "
+        "CPU, else as many small ones as a part of the memory holds",
+        type=int,
+        metavar="N",
+    )
     _add_set(add, "any setting of a config, for every row")
     _add_common(add)
 

@@ -1,10 +1,12 @@
-"""One run: from a config to a trained, measured and stored network."""
+"""A run, or some together: from a config to a trained, measured, stored network."""
 
+import contextlib
 import functools
 import shutil
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -20,8 +22,9 @@ from jsnnq.study import build
 from jsnnq.study.budget import Budget, OutOfTime
 from jsnnq.study.saved import save_network
 from jsnnq.training import loop, probe, step
+from jsnnq.training.divergence import Diverged
 from jsnnq.training.monitor import Monitor
-from jsnnq.training.resume import train
+from jsnnq.training.resume import train_rows
 from jsnnq.workflow.state import abstract_variables
 from jsnnq.workflow.state import start as first_variables
 
@@ -64,19 +67,37 @@ def _given(parent: Path | None, config: Config) -> Path:
     return parent
 
 
-def compile_ahead(program: step.Program, config: Config, dataset: DataSet) -> None:
+def compile_ahead(
+    program: step.Program, config: Config, dataset: DataSet, count: int = 1
+) -> None:
     """Compiles a row's training and evaluation, so that `execute` finds it done.
 
     Args:
         program, config: of `execute`.
         dataset: its images decide the shapes.
+        count: how many rows are trained together.
     """
     variables = abstract_variables(program.network, dataset.image_shape)
     if config.start != "post-training":
         state = jax.eval_shape(functools.partial(step.start, program), variables)
-        loop.compile_ahead(program, state, dataset.train)
+        loop.compile_ahead(program, state, dataset.train, count)
     how = {"batch": program.eval_batch, "mesh": program.mesh}
     evaluate_ahead(program.network, variables, dataset, **how)
+
+
+class Task(NamedTuple):
+    """One run of those that are made together.
+
+    Attributes:
+        program, config, folder, seed, parent, label: of `execute`.
+    """
+
+    program: step.Program
+    config: Config
+    folder: Path
+    seed: int
+    parent: Path | None = None
+    label: str = ""
 
 
 def execute(
@@ -115,20 +136,55 @@ def execute(
             the checkpoint `last_good`.
         OutOfTime: training did not end in time; the next call continues it.
     """
+    task = Task(program, config, folder, seed, parent, label)
+    [found] = execute_together([task], dataset, quiet=quiet, budget=budget)
+    if isinstance(found, Diverged):
+        raise found
+    return found
+
+
+def execute_together(
+    tasks: Sequence[Task],
+    dataset: DataSet,
+    *,
+    quiet: bool = False,
+    budget: Budget | None = None,
+) -> Iterator[tuple[dict[str, Any], Evaluation] | Diverged]:
+    """`execute` of one or several runs, whose steps are made together.
+
+    Args:
+        tasks: runs whose programs have one representative, which are trained equally
+            long and were left at the same step; see `loop.fit_rows`.
+        dataset: their images.
+        quiet: show no progress.
+        budget: the time that may be spent; by default without end.
+
+    Yields:
+        For each, as soon as it is evaluated, what `execute` returns or, of divergence,
+        raises. The seconds of training are shared equally.
+
+    Raises:
+        OutOfTime: training did not end in time; the next call continues it.
+    """
     began = time.perf_counter()
-    state, before = start(program, config, dataset, seed, parent), 0.0
-    if config.start != "post-training":
-        state, before = _train(
-            program,
-            state,
-            config,
-            dataset,
-            folder,
-            seed=seed,
-            monitor=Monitor(label, folder, quiet),
-            budget=budget or Budget(),
-        )
-    variables = state.variables
+    states = [start(*task[:2], dataset, task.seed, task.parent) for task in tasks]
+    ends: list[Any] = [(state, 0.0) for state in states]
+    if tasks[0].config.start != "post-training":
+        ends = _train(tasks, states, dataset, quiet=quiet, budget=budget or Budget())
+    trained = (time.perf_counter() - began) / len(tasks)
+    for task, (state, before) in zip(tasks, ends, strict=True):
+        if isinstance(state, Diverged):
+            yield state
+            continue
+        began = time.perf_counter()
+        row, evaluation = _finish(task, state.variables, dataset)
+        row["wall_s"] = before + trained + time.perf_counter() - began
+        yield row, evaluation
+
+
+def _finish(task, variables, dataset):
+    """Evaluates and stores a trained network."""
+    program, config, folder, seed, _, label = task
     how = {"batch": program.eval_batch, "mesh": program.mesh}
     evaluation = evaluate(program.network, variables, dataset, **how)
     save_network(
@@ -148,7 +204,6 @@ def execute(
         "config": to_dict(config),
         "seed": seed,
         **describe(program.network, variables, evaluation, dataset.image_shape),
-        "wall_s": before + time.perf_counter() - began,
     }
     return row, evaluation
 
@@ -159,35 +214,42 @@ def tidy(folder: Path) -> None:
         shutil.rmtree(folder / unfinished, ignore_errors=True)
 
 
-def _train(program, state, config, dataset, folder, *, seed, monitor, budget):
-    """Trains from where the run was left; also the seconds spent before."""
-    with monitor:
-        state, before = train(
+def _train(tasks, states, dataset, *, quiet, budget):
+    """Trains from where the runs were left; for each also the seconds spent before."""
+    program, training = tasks[0].program, tasks[0].config.training
+    # Of several bars at once none could be read: the first stands for all.
+    silent = [quiet or number > 0 for number in range(len(tasks))]
+    others = f" and {len(tasks) - 1} more" if len(tasks) > 1 else ""
+    with contextlib.ExitStack() as open_:
+        rows = []
+        for task, state, still in zip(tasks, states, silent, strict=True):
+            monitor = Monitor(f"{task.label}{others}", task.folder, still)
+            open_.enter_context(monitor)
+            look = _probe(task, dataset, state)
+            rows.append(loop.Row(state, task.seed, monitor, look))
+        ends = train_rows(
             program,
-            state,
+            rows,
             dataset.train,
-            folder,
-            seed=seed,
-            epochs=config.training.epochs,
-            monitor=monitor,
-            look=_probe(program, config, dataset, folder, state),
-            looks=max(1, config.training.looks),
+            [task.folder for task in tasks],
+            epochs=training.epochs,
+            looks=max(1, training.looks),
             enough=budget.watch(),
             keep_end=budget.is_limited,
         )
-    steps = config.training.epochs * batches.steps_per_epoch(
-        len(dataset.train), program.batch
-    )
-    if int(state.step) < steps:
-        raise OutOfTime(f"out of time after {int(state.step):,} of {steps:,} steps")
-    return state, before
+    steps = training.epochs * batches.steps_per_epoch(len(dataset.train), program.batch)
+    for state, _ in ends:
+        if not isinstance(state, Diverged) and int(state.step) < steps:
+            raise OutOfTime(f"out of time after {int(state.step):,} of {steps:,} steps")
+    return ends
 
 
-def _probe(program, config, dataset, folder, start):
+def _probe(task, dataset, start):
     """What looks into the network while it trains, if that is wanted and it has signs.
 
     Made from the state before the first step, also where a run continues.
     """
+    program, config, folder = task[:3]
     if not config.training.looks or not probe.sign_layers(program.network):
         return None
     steps_per_epoch = batches.steps_per_epoch(len(dataset.train), program.batch)

@@ -1,16 +1,14 @@
-"""A grid of rows, run one after the other into a folder; resumes.
+"""A grid of rows, run one after the other, or some together, into a folder; resumes.
 
 `jsnnq.study.jobs` says what there is to do, `jsnnq.study.folder` what is done and where
 it lies, `jsnnq.report.results` what a row is read against; here the next row is chosen
 and run.
 """
 
-import contextlib
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,19 +18,17 @@ from jsnnq.analysis import emd, evaluate
 from jsnnq.analysis.firing import Counts
 from jsnnq.config import Config, to_dict
 from jsnnq.data import sets
-from jsnnq.errors import InputError, choose
+from jsnnq.errors import InputError, check_integer, choose
 from jsnnq.report.comparisons import Claims
 from jsnnq.runtime import files, parallel, programs
 from jsnnq.runtime.provenance import installed_commit
 from jsnnq.study import build, folder
+from jsnnq.study.ahead import AHEAD, Ahead
 from jsnnq.study.budget import Budget, OutOfTime
+from jsnnq.study.groups import Groups
 from jsnnq.study.jobs import Job, by_seed, plan, select
-from jsnnq.study.run import compile_ahead, execute, tidy
+from jsnnq.study.run import Task, compile_ahead, execute, execute_together, tidy
 from jsnnq.training import divergence, probe, step
-
-_AHEAD = 2
-"""So many programs are compiled before their rows begin, at the same time: a row that
-waits for its own leaves a core to the one behind it."""
 
 KEEP = ("all", "float")
 """Which networks stay on disk: all, or those that other rows start from."""
@@ -52,6 +48,9 @@ class Choice:
         devices: as many of them as divide the batch of a row share it; by default
             one does it all.
         eval_batch: images per call of an evaluation; by default as many as fit.
+        together: so many rows that share a program are trained at once, where no
+            devices share a batch and the images fit on the device; None leaves it to
+            the memory of an accelerator, and is one on a CPU.
     """
 
     rows: str | None = None
@@ -59,6 +58,7 @@ class Choice:
     keep: str = "all"
     devices: parallel.Devices = ()
     eval_batch: int | None = None
+    together: int | None = None
 
 
 class Study:
@@ -108,6 +108,8 @@ class Study:
     ):
         self._choice = choice or Choice()
         choose("keep", self._choice.keep, KEEP)
+        if self._choice.together is not None:
+            check_integer("together", self._choice.together)
         planned = plan(rows, seeds, row_seeds)
         self.jobs = select(planned, self._choice.rows)
         if self._choice.budget.is_limited:
@@ -141,6 +143,9 @@ class Study:
         }
         every = {name: to_dict(config) for name, config in rows.items()}
         self._folder = folder.claim(self.out, every, hold_out)
+        self._groups = Groups(
+            self._programs, self._datasets, self._folder, self._choice.together
+        )
 
     def run(self) -> dict[str, Any]:
         """Does what is not done yet, as far as the budget goes; returns the results.
@@ -154,35 +159,28 @@ class Study:
         """
         programs.keep()
         limited, lost = self._choice.budget.is_limited, []
-        ahead = _Ahead(self._compile_ahead, patient=not limited)
+        ahead = Ahead(self._compile_ahead, patient=not limited)
         with files.held(self.out), ahead:
             for job in self.jobs:
                 if self._folder.has(job.run):  # Stopped before it was tidied, perhaps.
                     tidy(self._folder.folder(job.run))
             waiting, begun = self._to_do(), False
             while (job := self._next(waiting, begun)) is not None:
-                waiting.remove(job)
-                coming = [other for other in waiting if self._has_time_for(other)]
-                following = [self._alike[other.name] for other in coming]
-                waited = ahead.turn(self._alike[job.name], following)
-                if begun and not self._has_time_for(job, waited):
+                began = time.perf_counter()
+                group = self._groups.fitted(self._group(job, waiting))
+                waiting = [other for other in waiting if other not in group]
+                coming = [other for other in waiting if self._has_time_for([other])]
+                following = [self._compiled(other, coming) for other in coming]
+                ahead.turn((self._alike[job.name], len(group)), following)
+                waited = time.perf_counter() - began
+                if begun and not self._has_time_for(group, waited):
                     continue  # It was compiled for longer than was left.
                 begun = True
                 try:
-                    row = self._execute(job, waited)
-                except divergence.Diverged as error:
-                    self._say(f"{job.run}: {error}")
-                    lost.append(error)
+                    lost += self._execute(group, waited)
                 except OutOfTime as error:
-                    self._say(f"{job.run}: {error}")
+                    self._say(f"{_named(group)}: {error}")
                     break
-                else:
-                    emd_of = row["emd"] and f"  EMD {row['emd']['mean']:.4f}"
-                    self._say(
-                        f"{job.run}: accuracy {100 * row['accuracy']:.2f} %"
-                        f"{emd_of or ''}  ({row['wall_s']:.0f} s)"
-                    )
-                    files.write_json(self.out / "results.json", self.results())
                 self._forget(job, waiting)
             results = self.results()
             files.write_json(self.out / "results.json", results)
@@ -250,39 +248,82 @@ class Study:
 
         The first of a call is begun in any case: no later call has more time.
         """
-        ready = [
-            job
-            for job in waiting
-            # Else its float network diverged, or there was no time for it.
-            if job.origin is None or self._folder.has(job.origin)
-        ]
-        timely = (job for job in ready if self._has_time_for(job))
+        ready = [job for job in waiting if self._is_ready(job)]
+        timely = (job for job in ready if self._has_time_for([job]))
         return next(timely, ready[0] if ready and not begun else None)
 
-    def _has_time_for(self, job: Job, spent: float = 0.0) -> bool:
-        """Whether it is begun, when so many seconds were spent on it before."""
+    def _is_ready(self, job: Job) -> bool:
+        # Else its float network diverged, or there was no time for it.
+        return job.origin is None or self._folder.has(job.origin)
+
+    def _group(self, job: Job, waiting: Iterable[Job]) -> list[Job]:
+        """A job and those that are trained with it, as far as there is time."""
+        group = self._groups.of(job, filter(self._is_ready, waiting))
+        while len(group) > 1 and not self._has_time_for(group):
+            group.pop()
+        return group
+
+    def _compiled(self, job: Job, waiting: Iterable[Job]) -> tuple[str, int]:
+        """What is compiled for a job: that of a row, for so many of them."""
+        return self._alike[job.name], len(self._group(job, waiting))
+
+    def _has_time_for(self, jobs: Sequence[Job], spent: float = 0.0) -> bool:
+        """Whether they are begun, when so many seconds were spent on them before."""
         budget = self._choice.budget
         if not budget.is_limited:
             return True
-        expected = self._folder.expected(job, _device())
-        return budget.admits(None if expected is None else max(0.0, expected - spent))
+        each = [self._folder.expected(job, _device()) for job in jobs]
+        known = [seconds for seconds in each if seconds is not None]
+        expected = max(0.0, sum(known) - spent) if len(known) == len(each) else None
+        return budget.admits(expected)
 
-    def _execute(self, job: Job, waited: float) -> dict[str, Any]:
-        """Runs a row, for whose compilation was waited so many seconds."""
+    def _execute(self, group: list[Job], waited: float) -> list[divergence.Diverged]:
+        """Runs rows, for whose compilation was waited so many seconds.
+
+        Returns:
+            What diverged.
+        """
+        lost, share = [], waited / len(group)
+        for job, found in zip(group, self._made(group), strict=True):
+            if isinstance(found, divergence.Diverged):
+                self._say(f"{job.run}: {found}")
+                lost.append(found)
+                continue
+            row = self._written(job, *found, waited=share)
+            emd_of = row["emd"] and f"  EMD {row['emd']['mean']:.4f}"
+            self._say(
+                f"{job.run}: accuracy {100 * row['accuracy']:.2f} %"
+                f"{emd_of or ''}  ({row['wall_s']:.0f} s)"
+            )
+            files.write_json(self.out / "results.json", self.results())
+        return lost
+
+    def _made(self, group: list[Job]) -> Iterator[Any]:
+        """What became of each row: itself and its evaluation, or why there is none."""
+        tasks = list(map(self._task, group))
+        dataset = self._datasets[group[0].config.data]
+        shown: Any = dict(quiet=self._quiet, budget=self._choice.budget)
+        if len(tasks) > 1:
+            yield from execute_together(tasks, dataset, **shown)
+            return
+        program, config, folder, *rest = tasks[0]
+        named = dict(zip(("seed", "parent", "label"), rest, strict=True))
+        try:
+            yield execute(program, config, dataset, folder, **named, **shown)
+        except divergence.Diverged as error:
+            yield error
+
+    def _task(self, job: Job) -> Task:
+        origin = job.origin and self._folder.folder(job.origin)
+        parent = origin and origin / "checkpoint"
+        program, at = self._programs[job.name], self._folder.folder(job.run)
+        return Task(program, job.config, at, job.seed, parent, str(job.run))
+
+    def _written(self, job: Job, row, evaluation, *, waited: float) -> dict[str, Any]:
+        """Writes a row down that was made."""
         at = self._folder.folder(job.run)
         origin = job.origin and self._folder.folder(job.origin)
         dataset = self._datasets[job.config.data]
-        row, evaluation = execute(
-            self._programs[job.name],
-            job.config,
-            dataset,
-            at,
-            seed=job.seed,
-            parent=origin and origin / "checkpoint",
-            label=str(job.run),
-            quiet=self._quiet,
-            budget=self._choice.budget,
-        )
         row = {"name": job.name, **row, "emd": None, "matched": None}
         row["wall_s"] += waited
         if origin and job.config.spikes:
@@ -302,14 +343,15 @@ class Study:
             shutil.rmtree(at / "checkpoint")
         return row
 
-    def _compile_ahead(self, name: str) -> None:
+    def _compile_ahead(self, name: str, count: int) -> None:
         config = self._configs[name]
-        compile_ahead(self._programs[name], config, self._datasets[config.data])
+        dataset = self._datasets[config.data]
+        compile_ahead(self._programs[name], config, dataset, count)
 
     def _forget(self, job: Job, following: Iterable[Job]) -> None:
         """Drops what the next jobs do not need: it would only fill the memory."""
         done = self._programs[job.name].representative
-        coming = [self._programs[other.name] for other in following][: _AHEAD + 1]
+        coming = [self._programs[other.name] for other in following][: AHEAD + 1]
         kept = [program.representative for program in coming]
         if done not in kept:
             step.forget(done)
@@ -318,40 +360,9 @@ class Study:
             probe.forget_compiled()
 
 
+def _named(group: Sequence[Job]) -> str:
+    return ", ".join(str(job.run) for job in group)
+
+
 def _device() -> str:
     return jax.devices()[0].device_kind
-
-
-class _Ahead(contextlib.AbstractContextManager):
-    """Compiles what this row and the next ones need, on threads beside the present one.
-
-    Compiling takes as long as the training of a small row, uses one core, and cannot
-    be interrupted; who waits for it can.
-    """
-
-    def __init__(self, compile_one: Callable[[str], None], patient: bool):
-        self._compile_one, self._patient = compile_one, patient
-        self._pool = ThreadPoolExecutor(_AHEAD, "jsnnq-compile")
-        self._begun: dict[str, Future] = {}
-
-    def __exit__(self, kind, *exception):
-        # After Ctrl-C, or with little time, nobody waits for what will not be used.
-        wait = self._patient and kind is None
-        self._pool.shutdown(wait=wait, cancel_futures=True)
-
-    def turn(self, name: str, following: Iterable[str]) -> float:
-        """Waits for the compilation of a row whose turn it is; begins the next ones.
-
-        Returns:
-            The seconds it waited.
-        """
-        began = time.perf_counter()
-        coming = [other for other in dict.fromkeys(following) if other != name]
-        wanted = [name, *coming[:_AHEAD]]
-        begun = self._begun
-        self._begun = {
-            n: begun.get(n) or self._pool.submit(self._compile_one, n) for n in wanted
-        }
-        # What could not be compiled will say so again where it is used.
-        self._begun[name].exception()
-        return time.perf_counter() - began

@@ -6,12 +6,14 @@ was not finite.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jsnnq.runtime import checkpoint, interrupt
 from jsnnq.training import divergence, loop
+from jsnnq.training.loop import Row
+from jsnnq.training.monitor import Monitor
 from jsnnq.training.step import Program, TrainState
 
 SAVE_EVERY_S = 60.0
@@ -24,9 +26,10 @@ def train(
     split: Any,
     folder: Path | None,
     *,
-    on_epoch: Callable[[TrainState], None] | None = None,
-    enough: Callable[[], bool] = lambda: False,
-    keep_end: bool = False,
+    seed: int,
+    monitor: Monitor | None = None,
+    look: Callable[[TrainState], None] | None = None,
+    on_epoch: Callable[[TrainState], None] = lambda state: None,
     **settings: Any,
 ) -> tuple[TrainState, float]:
     """Trains as `loop.fit` does, from where the folder was left.
@@ -36,10 +39,8 @@ def train(
         state: to start from where the folder holds none.
         split: the training images.
         folder: where the state is kept; None keeps nothing.
-        on_epoch: called with the state after each epoch.
-        enough: asked after every step whether to stop.
-        keep_end: whether the last state is written too.
-        **settings: of `loop.fit`.
+        seed, monitor, look, on_epoch: of `loop.fit`.
+        **settings: of `train_rows`.
 
     Returns:
         The state, and the seconds that were spent before this call.
@@ -48,41 +49,104 @@ def train(
         Diverged: a loss or gradient was not finite.
         KeyboardInterrupt: Ctrl-C was pressed; the present step is kept.
     """
-    before = 0.0
-    if folder is not None and (folder / "partial").exists():
-        state, known = checkpoint.restore(folder / "partial", state)
-        before = known["wall_s"]
+    row = Row(state, seed, monitor or Monitor(quiet=True), look)
+    told = lambda states: on_epoch(states[0])
+    [(end, before)] = train_rows(
+        program, [row], split, [folder], on_epoch=told, **settings
+    )
+    if isinstance(end, divergence.Diverged):
+        raise end
+    return end, before
+
+
+def train_rows(
+    program: Program,
+    rows: Sequence[Row],
+    split: Any,
+    folders: Sequence[Path | None],
+    *,
+    on_epoch: Callable[[Mapping[int, TrainState]], None] = lambda states: None,
+    enough: Callable[[], bool] = lambda: False,
+    keep_end: bool = False,
+    **settings: Any,
+) -> list[tuple[TrainState | divergence.Diverged, float]]:
+    """`train` of one or several runs, whose steps are made together.
+
+    Time is written down in equal shares, so that those of all rows add up to it.
+
+    Args:
+        program: of all rows, see `loop.fit_rows`.
+        rows: with the states to start from where their folders hold none.
+        split: the training images.
+        folders: of the rows.
+        on_epoch: of `loop.fit_rows`.
+        enough: asked after every step whether to stop.
+        keep_end: whether the last states are written too.
+        **settings: of `loop.fit_rows`.
+
+    Returns:
+        For each row the state or why there is none, and the seconds that were spent on
+        it before this call.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed; the present step is kept.
+    """
+    found = [
+        _left(row.state, folder) for row, folder in zip(rows, folders, strict=True)
+    ]
+    rows = [row._replace(state=one[0]) for row, one in zip(rows, found, strict=True)]
+    before = [spent for _, spent in found]
     began = saved = time.perf_counter()
 
-    def keep(state: TrainState, every: float = SAVE_EVERY_S) -> None:
+    # All rows at once: they go on together only from the same step.
+    def keep(states: Mapping[int, Any], every: float = SAVE_EVERY_S) -> None:
         nonlocal saved
         now = time.perf_counter()
-        if folder is not None and now - saved > every:
-            spent = {"wall_s": before + now - began}
-            checkpoint.save(folder / "partial", state, spent)
-            saved = now
+        if now - saved <= every:
+            return
+        for number, state in states.items():
+            if (folder := folders[number]) is not None:
+                spent = before[number] + (now - began) / len(rows)
+                known = {"wall_s": spent, "step": int(state.step)}
+                checkpoint.save(folder / "partial", state, known)
+        saved = now
 
-    def after(state: TrainState) -> None:
-        keep(state)
-        if on_epoch is not None:
-            on_epoch(state)
+    def after(states: Mapping[int, TrainState]) -> None:
+        keep(states)
+        on_epoch(states)
 
     with interrupt.patient() as stopped:
         stops = lambda: stopped() or enough()
-        try:
-            state = loop.fit(
-                program, state, split, on_epoch=after, enough=stops, **settings
-            )
-        except divergence.Diverged as error:
-            if folder is not None:
-                checkpoint.save(
-                    folder / "last_good", error.last_good, {"step": error.step}
-                )
-            if stopped():
-                raise KeyboardInterrupt from error
-            raise
+        ends = loop.fit_rows(
+            program, rows, split, on_epoch=after, enough=stops, **settings
+        )
+        sound = dict(enumerate(ends))
+        for number, end in enumerate(ends):
+            if isinstance(end, divergence.Diverged):
+                del sound[number]
+                if (folder := folders[number]) is not None:
+                    known = {"step": end.step}
+                    checkpoint.save(folder / "last_good", end.last_good, known)
         if keep_end or stopped():
-            keep(state, every=0)
+            keep(sound, every=0)
         if stopped():
             raise KeyboardInterrupt
-    return state, before
+    return list(zip(ends, before, strict=True))
+
+
+def _left(state: TrainState, folder: Path | None) -> tuple[TrainState, float]:
+    """The state in which a folder was left, and the seconds spent until then."""
+    if folder is None or not (folder / "partial").exists():
+        return state, 0.0
+    state, known = checkpoint.restore(folder / "partial", state)
+    return state, known["wall_s"]
+
+
+def step_of(folder: Path) -> int | None:
+    """The step at which a run was left; 0 before it began, None if that is not known.
+
+    Older versions of jsnnq did not write it down beside the state.
+    """
+    if not (folder / "partial").exists():
+        return 0
+    return checkpoint.read_metadata(folder / "partial").get("step")

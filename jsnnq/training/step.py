@@ -263,23 +263,45 @@ class Jitted(NamedTuple):
     epoch: Any
 
 
-_JITTED: dict[Program, Jitted] = {}
+_JITTED: dict[tuple[Program, bool], Jitted] = {}
 
 
-def jitted(program: Program) -> Jitted:
-    """A program's compiled functions, the same for all of one representative."""
-    program = program.representative
+def jitted(program: Program, together: bool = False) -> Jitted:
+    """A program's compiled functions, the same for all of one representative.
+
+    Args:
+        program: what is trained.
+        together: whether they take several runs at once, along a first axis of the
+            state, the order, the key and what they return. Images of `next_step` and
+            `epoch`, the whole training split, are there once for all.
+    """
+    named = program.representative, together
     compiling.random_bits_by_kernel()
-    if program not in _JITTED:
-        bound = [functools.partial(f, program) for f in (train_step, next_step, epoch)]
-        _JITTED[program] = Jitted(
-            jax.jit(bound[0]),
-            jax.jit(bound[1]),
-            jax.jit(bound[2], static_argnames="length", donate_argnums=0),
-        )
-    return _JITTED[program]
+    if named not in _JITTED:
+        functions = (train_step, next_step, epoch)
+        train, one, scan = (functools.partial(f, named[0]) for f in functions)
+        if together:
+            train, one = jax.vmap(train), jax.vmap(one, in_axes=_SHARE_DATA)
+            scan = _scans(scan)
+        scan = jax.jit(scan, static_argnames="length", donate_argnums=0)
+        _JITTED[named] = Jitted(jax.jit(train), jax.jit(one), scan)
+    return _JITTED[named]
+
+
+_SHARE_DATA = (0, None, 0, 0)
+
+
+def _scans(scan):
+    """The epochs of several runs."""
+
+    def scans(*given, length):
+        each = functools.partial(scan, length=length)
+        return jax.vmap(each, in_axes=_SHARE_DATA)(*given)
+
+    return scans
 
 
 def forget(program: Program) -> None:
     """Drops what was compiled for a program, which may be a few hundred MB."""
-    _JITTED.pop(program.representative, None)
+    for together in (False, True):
+        _JITTED.pop((program.representative, together), None)

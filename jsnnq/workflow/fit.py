@@ -117,7 +117,7 @@ def fit(
     variables = first_variables(
         placed, data, seed=seed, given=start, calibration=calibration
     )
-    announce = None
+    announce = lambda training: None
     if on_epoch is not None:
         announce = lambda training: on_epoch(
             int(training.step) // steps_per_epoch, as_state(training)

@@ -241,13 +241,13 @@ def test_a_run_whose_row_was_not_written_is_not_trained_again(tmp_path, monkeypa
         patch.setattr(folder.StudyFolder, "add", killed)
         with pytest.raises(KeyboardInterrupt):
             make(tmp_path, FLOAT, seeds=1).run()
-    began, real = [], loop.fit
+    began, real = [], loop.fit_rows
 
-    def fit(program, state, *arguments, **options):
-        began.append(int(state.step))
-        return real(program, state, *arguments, **options)
+    def fit_rows(program, rows, *arguments, **options):
+        began.extend(int(row.state.step) for row in rows)
+        return real(program, rows, *arguments, **options)
 
-    monkeypatch.setattr(loop, "fit", fit)
+    monkeypatch.setattr(loop, "fit_rows", fit_rows)
     make(tmp_path, FLOAT, seeds=1).run()
     assert began == [2 * STEPS]
     assert not list(tmp_path.rglob("*partial*"))
@@ -332,11 +332,11 @@ def test_a_real_divergence_keeps_the_last_good_state(tmp_path):
 def test_ctrl_c_is_heard_where_numbers_diverge_at_the_same_time(
     tmp_path, monkeypatch, ctrl_c
 ):
-    def fit(program, state, *_, **__):
+    def fit_rows(program, rows, *_, **__):
         ctrl_c()
-        raise divergence.Diverged("training stopped at step 0", 0, state)
+        return [divergence.Diverged("training stopped at step 0", 0, rows[0].state)]
 
-    monkeypatch.setattr(loop, "fit", fit)
+    monkeypatch.setattr(loop, "fit_rows", fit_rows)
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path, FLOAT).run()
     assert [path.name for path in tmp_path.glob("runs/*")] == ["float-seed0"]

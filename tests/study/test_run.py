@@ -155,7 +155,7 @@ def test_a_row_from_scratch_starts_from_its_seed():
 def test_a_post_training_row_is_measured_stored_and_not_trained(
     parent, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(loop, "fit", None)
+    monkeypatch.setattr(loop, "fit_rows", None)
     config = post_training(**QUANTIZED["mint"])
     program = build.program(config, digits())
     row, evaluation = run.execute(
@@ -247,16 +247,16 @@ def whole(tmp_path_factory):
 
 def stop_after_the_first_epoch(monkeypatch):
     """Ctrl-C once the first epoch's state is on disk, or would be."""
-    real = loop.fit
+    real = loop.fit_rows
 
-    def fit(*arguments, on_epoch, **options):
-        def stop(state):
-            on_epoch(state)
+    def fit_rows(*arguments, on_epoch, **options):
+        def stop(states):
+            on_epoch(states)
             raise KeyboardInterrupt
 
         return real(*arguments, on_epoch=stop, **options)
 
-    monkeypatch.setattr(loop, "fit", fit)
+    monkeypatch.setattr(loop, "fit_rows", fit_rows)
 
 
 @pytest.mark.parametrize("every", [0.0, 60.0])
@@ -332,10 +332,10 @@ def test_a_diverged_run_is_not_done_and_keeps_its_last_good_state(
 ):
     _, state = started(SMALL)
 
-    def fit(*_, **__):
-        raise divergence.Diverged("training stopped at step 7", 7, state)
+    def fit_rows(*_, **__):
+        return [divergence.Diverged("training stopped at step 7", 7, state)]
 
-    monkeypatch.setattr(loop, "fit", fit)
+    monkeypatch.setattr(loop, "fit_rows", fit_rows)
     with pytest.raises(divergence.Diverged):
         run.train_one(SMALL, tmp_path, quiet=True)
     kept, metadata = checkpoint.restore(tmp_path / "last_good", state)

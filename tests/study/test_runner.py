@@ -215,7 +215,7 @@ def test_rows_are_compiled_ahead_once_and_a_failure_stops_nothing(
 ):
     ahead = []
 
-    def compile_ahead(program, config, dataset):
+    def compile_ahead(program, *_):
         ahead.append(program)
         raise RuntimeError("no compiler")
 
@@ -372,14 +372,14 @@ def test_a_row_that_nearly_fills_the_budget_is_not_waited_for(tmp_path, monkeypa
 
 def test_time_spent_on_compiling_is_time(tmp_path, monkeypatch):
     """Rows of 10 s, of which two fit, but not beside 20 s of compiling the second."""
-    clock, chosen, turn = Steps(), threading.Event(), runner._Ahead.turn
+    clock, chosen, turn = Steps(), threading.Event(), runner.Ahead.turn
     monkeypatch.setattr(runner, "execute", clock.execute)
     name = "weights-uniform-2bit"
     rows = {"float": SMALL, name: ROWS[name]}
     second = make(tmp_path / "x", rows)._programs[name]
 
     def take_a_turn(ahead, now, following):
-        if now == name:
+        if now == (name, 1):
             chosen.set()
         return turn(ahead, now, following)
 
@@ -388,7 +388,7 @@ def test_time_spent_on_compiling_is_time(tmp_path, monkeypatch):
         if program == second and chosen.wait(60):
             clock.now += 20.0
 
-    monkeypatch.setattr(runner._Ahead, "turn", take_a_turn)
+    monkeypatch.setattr(runner.Ahead, "turn", take_a_turn)
     monkeypatch.setattr(runner, "compile_ahead", compile_ahead)
     choice = runner.Choice(budget=Budget(40.0, clock))
     made = make(tmp_path / "out", rows, seeds=1, choice=choice)

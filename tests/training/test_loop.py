@@ -184,7 +184,7 @@ def test_the_scanned_epoch_agrees_with_the_dispatched_one():
 
 def test_a_cpu_dispatches_unless_told_otherwise(monkeypatch):
     functions = jitted(begun("float")[0])._replace(epoch=None)
-    monkeypatch.setitem(_JITTED, begun("float")[0], functions)
+    monkeypatch.setitem(_JITTED, (begun("float")[0], False), functions)
     recorder = Recorder()
     fit(*begun("float"), monitor=recorder)
     assert recorder.steps == list(range(1, STEPS + 1))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsnnq.config import LQNet, Uniform, kernels, neurons
+from jsnnq.config import LQNet, StoMPP, Uniform, kernels, neurons
 from jsnnq.data import batches
 from jsnnq.errors import InputError
 from jsnnq.runtime import parallel
@@ -35,7 +35,14 @@ GROUPS = {
     "levels": _configs(
         membranes=[neurons(Uniform(b, grid="unsigned")) for b in (2, 4)]
     ),
-    "signs": [dataclasses.replace(BINARY, training=PLAIN)] * 2,
+    "windows": [
+        dataclasses.replace(
+            BINARY,
+            training=PLAIN,
+            weights=((BINARY.weights[0][0], StoMPP(order=order)),),
+        )
+        for order in ("forward", "reverse")
+    ],
 }
 
 

@@ -17,7 +17,7 @@ from jsnnq.networks.bnn import binary_resnet
 from jsnnq.networks.sew import sew_resnet
 from jsnnq.quantizers import lqnet, mint, stompp
 from jsnnq.runtime import parallel
-from jsnnq.training import probe, step
+from jsnnq.training import probe, step, together
 from jsnnq.workflow.state import abstract_variables
 from tests import test_x64
 from tests.quantizers.test_contract import MEMBERS, SHAPE
@@ -161,6 +161,12 @@ def test_starting_quantizers(name):
     check(functools.partial(quantize.quantize, net), bare, shapes(KEY), images)
 
 
+def test_runs_that_are_made_together():
+    trees = [{"a": jnp.ones(3)}, {"a": jnp.zeros(3)}]
+    check(together._stacked, trees)
+    check(together._taken, together.pack(trees), 1)
+
+
 RATES, COUNTS = array(jnp.float32, 30), array(jnp.int32, 30)
 
 
@@ -195,6 +201,8 @@ LOWERED = {
     quantize._potentials,
     quantize.drawn,  # By `quantize`.
     stompp._advance,  # By `apply`.
+    together._stacked,  # By `test_runs_that_are_made_together`.
+    together._taken,  # Likewise.
     transport.from_counts,
     transport.from_rates,
     transport.mean_difference,

@@ -71,7 +71,8 @@ def test_a_second_process_compiles_nothing_and_has_the_same_numbers(tmp_path):
     first, asked, hits = run(TRAINED, tmp_path)
     kept = {path: path.read_bytes() for path in entries(tmp_path)}
     # One was compiled to see whether programs can be read, before there was a folder.
-    assert asked - 1 == len(kept) > hits == 0
+    # Some are asked for twice: calibration draws for every layer by itself.
+    assert asked - 1 == len(kept) + hits > 2 * hits
     assert run(TRAINED, tmp_path) == (first, asked, asked - 1)
     assert {path: path.read_bytes() for path in entries(tmp_path)} == kept
     assert run(TRAINED, tmp_path, **{programs.VARIABLE: "off"})[::2] == (first, 0)

@@ -120,7 +120,7 @@ def test_a_step_of_several_runs_is_that_of_each(group):
 def unwritten():
     """Once jaxlib 0.10.1 crashed where it wrote a program to the tests' cache."""
     name = "jax_persistent_cache_min_compile_time_secs"
-    before = jax.config.read(name)
+    before = getattr(jax.config, name)
     jax.config.update(name, 1e9)
     yield
     jax.config.update(name, before)

@@ -1,9 +1,11 @@
 """Settings every test runs under: strict shapes, and XLA's slow passes off."""
 
+import gc
 import os
 import shutil
 import signal
 import tempfile
+from pathlib import Path
 
 # Most tests compile far longer than they run; with the expensive passes off the
 # suite takes a third of the time. Tests that must compile as users do say so.
@@ -35,6 +37,19 @@ def pytest_unconfigure():
     """The programs go with the run."""
     if _IS_FIRST:
         shutil.rmtree(os.environ.pop("JSNNQ_TEST_PROGRAMS"), ignore_errors=True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def dropped():
+    """Drops what is compiled before Linux has no more maps of memory for a process.
+
+    It has 65,530, of which every program takes about eight; the next one crashes.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 30_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

@@ -116,17 +116,6 @@ def test_a_step_of_several_runs_is_that_of_each(group):
     assert not np.array_equal(_numbers(found[0].params), _numbers(found[1].params))
 
 
-@pytest.fixture
-def unwritten():
-    """Once jaxlib 0.10.1 crashed where it wrote a program to the tests' cache."""
-    name = "jax_persistent_cache_min_compile_time_secs"
-    before = getattr(jax.config, name)
-    jax.config.update(name, 1e9)
-    yield
-    jax.config.update(name, before)
-
-
-@pytest.mark.usefixtures("unwritten")
 @pytest.mark.parametrize("group", ["seeds", "bits"])
 def test_ten_steps_of_several_runs_are_those_of_each_in_float64(group):
     """Stated tolerance: 1e-9."""

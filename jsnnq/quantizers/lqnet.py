@@ -101,8 +101,9 @@ class LQNet(Quantizer):
             layer); None is unsigned for membranes and activations, else signed.
         padded: None, or the K of the arrays, of which those beyond `bits` stay zero:
             quantizers of so many bits and fewer share a compilation, and the numbers
-            are those without it. A step then takes as long as with so many bits. Where
-            one of the first `bits` numbers is zero in every channel, it stays so too.
+            are those without it, to rounding. A step then takes as long as with so
+            many bits. Where one of the first `bits` numbers is zero in every channel,
+            it stays so too.
 
     Raises:
         InputError: a setting is out of range.

@@ -69,6 +69,10 @@ def data(count):
     return array(jnp.uint8, count, *test_x64.SHAPE), array(jnp.int32, count)
 
 
+def held(count):
+    return jax.eval_shape(batches.hold, *data(count))
+
+
 every_network = pytest.mark.parametrize("name", test_x64.NETWORKS)
 every_sharing = pytest.mark.parametrize("devices", [1, 4])
 
@@ -78,7 +82,7 @@ every_sharing = pytest.mark.parametrize("devices", [1, 4])
 def test_steps(name, devices):
     made = program(name, devices)
     functions, key = step.jitted(made), shapes(KEY)
-    arguments = on(made.mesh, (state(name), data(SIZE), array(jnp.int32, SIZE), key))
+    arguments = on(made.mesh, (state(name), held(SIZE), array(jnp.int32, SIZE), key))
     one = on(made.mesh, (state(name), *data(BATCH), key))
     programs = (
         check(functions.train_step, *one),

@@ -83,7 +83,7 @@ def trained(network):
     program = step.Program(network, SGD, 4, PIXELS, pad=2, flip=True)
     state = step.start(program, state)
     order = batches.epoch_order(keys.order, 0, len(images))
-    data = jnp.asarray(images), jnp.asarray(labels)
+    data = batches.hold(images, labels)
     for _ in range(2):
         state, _ = step.jitted(program).next_step(state, data, order, keys.augment)
     return state

@@ -29,7 +29,7 @@ from jsnnq.config import (
     kernels,
     neurons,
 )
-from jsnnq.data import sets
+from jsnnq.data import batches, sets
 from jsnnq.errors import InputError
 from jsnnq.runtime import parallel
 from jsnnq.study import build
@@ -227,7 +227,8 @@ def traced(
     if not STEMS[case.stem].held:
         return functions.train_step.trace(state, *batch, key)
     size = len(dataset.train)
-    data = (array(dataset.dtype, size, *dataset.image_shape), array(jnp.int32, size))
+    stored = array(dataset.dtype, size, *dataset.image_shape), array(jnp.int32, size)
+    data = jax.tree.map(put, jax.eval_shape(batches.hold, *stored))
     order = array(jnp.int32, size)
     if case.what == "step":
         return functions.next_step.trace(state, data, order, key)

@@ -202,7 +202,7 @@ def growth(settings: Settings) -> Rows:
     def step(count):
         dataset = ours.images(count)
         program, state = ours.begun(config, settings.devices, dataset)
-        data = jnp.asarray(dataset.train.images), jnp.asarray(dataset.train.labels)
+        data = batches.hold(dataset.train.images, dataset.train.labels)
         order = batches.epoch_order(jax.random.key(0), 0, count)
         arrays = parallel.everywhere((data, order), program.mesh)
         work = jitted(program).next_step

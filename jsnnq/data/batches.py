@@ -1,7 +1,7 @@
 """The batch that belongs to (seed, step), made on the device.
 
     order = epoch_order(key, epoch, len(images))
-    images, labels = take(images, labels, order, index, batch)
+    images, labels = take(hold(images, labels), order, index, batch)
     images = augment(step_key, images, pad=4, flip=True)
     x = Preprocessing(mean, std, scale)(images)
 
@@ -10,6 +10,9 @@ iterator state. Random numbers have 32 bits whether or not JAX computes in 64, w
 would draw others.
 """
 
+import dataclasses
+import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -46,25 +49,50 @@ def epoch_order(
     return jax.random.permutation(jax.random.fold_in(key, epoch), numbers)
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["rows", "labels"],
+    meta_fields=["shape"],
+)
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """All images of a split on the device, from which batches are taken.
+
+    Attributes:
+        rows: an image each, its pixels in one line: a TPU stores `N H W C` in tiles of
+            H and C, and would bring all of them in order before each step.
+        labels: their classes.
+        shape: of an image.
+    """
+
+    rows: Any  # A tree may hold anything instead of arrays: shapes, or axes.
+    labels: Any
+    shape: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def hold(images: Pixels, labels: Int32[Array | np.ndarray, " N"]) -> Held:
+    """A split as `take` wants it; as NumPy's arrays if given such, else JAX's."""
+    shape = images.shape[1:]
+    return Held(images.reshape(-1, math.prod(shape)), labels, shape)
+
+
 def take(
-    images: Pixels,
-    labels: Int32[Array, " N"],
-    order: Int[Array, " M"],
-    index: Int[ArrayLike, ""],
-    batch: int,
+    held: Held, order: Int[Array, " M"], index: Int[ArrayLike, ""], batch: int
 ) -> tuple[Pixels, Int32[Array, "{batch}"]]:
     """Batch number `index` of the epoch that visits the images in this order.
 
     Args:
-        images: all images of the split.
-        labels: their labels.
+        held: the split.
         order: numbers of images, as `epoch_order` returns them.
         index: below `steps_per_epoch`; past it the last whole batch comes again,
             as XLA clamps a slice that would leave the array.
         batch: the number of images in a batch.
     """
     rows = jax.lax.dynamic_slice_in_dim(order, index * batch, batch)
-    return images[rows], labels[rows]
+    return held.rows[rows].reshape(-1, *held.shape), held.labels[rows]
 
 
 def augment(key: Key[Array, ""], images: Pixels, *, pad: int, flip: bool) -> Pixels:

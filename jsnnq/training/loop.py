@@ -201,7 +201,7 @@ def _steps(program, split, seeds, state, *, at, ends, scan) -> Iterator[_Steps]:
     held = not isinstance(split, Records)
     data: Any = ()
     if held:
-        arrays = jnp.asarray(split.images), jnp.asarray(split.labels)
+        arrays = jax.tree.map(jnp.asarray, batches.hold(split.images, split.labels))
         data = parallel.everywhere(arrays, program.mesh)
     while True:
         number, inside = divmod(done, per_epoch)
@@ -216,9 +216,8 @@ def _steps(program, split, seeds, state, *, at, ends, scan) -> Iterator[_Steps]:
             kept = together.part(kept, row, count)
             for _ in range(good):
                 kept, _ = alone.next_step(kept, data, orders[row], own[row])
-            images, labels = data
             index = int(kept.step) % per_epoch
-            batch = batches.take(images, labels, orders[row], index, program.batch)
+            batch = batches.take(data, orders[row], index, program.batch)
             return explain(kept, *batch, key=own[row])
 
         if held and scan:

@@ -206,14 +206,10 @@ def keys(seed: int) -> Keys:
     return Keys(*jax.random.split(jax.random.key(seed), 3))
 
 
-Data = tuple[batches.Pixels, Int[Array, "N"]]
-"""Images as stored, not augmented, and their classes."""
-
-
 def next_step(
     program: Program,
     state: TrainState,
-    data: Data,
+    data: batches.Held,
     order: Int[Array, "N"],
     key: jax.Array,
 ) -> tuple[TrainState, dict[str, Array]]:
@@ -226,16 +222,16 @@ def next_step(
         order: the permutation of this epoch, from `batches.epoch_order`.
         key: the run's augmentation stream.
     """
-    index = state.step % (len(data[1]) // program.batch)
+    index = state.step % (len(data) // program.batch)
     with jax.named_scope("data"):
-        batch = batches.take(*data, order, index, program.batch)
+        batch = batches.take(data, order, index, program.batch)
     return train_step(program, state, *batch, jax.random.fold_in(key, state.step))
 
 
 def epoch(
     program: Program,
     state: TrainState,
-    data: Data,
+    data: batches.Held,
     order: Int[Array, "N"],
     key: jax.Array,
     *,

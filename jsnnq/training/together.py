@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
-from jsnnq.data import sets
+from jsnnq.data import batches, sets
 from jsnnq.data.streams import Records
 from jsnnq.errors import InputError
 from jsnnq.training.step import Program, TrainState, jitted, keys
@@ -101,7 +101,8 @@ def shapes(
     owned = state, order, jax.eval_shape(lambda: keys(0).augment)
     state, order, key = jax.eval_shape(pack, [owned] * count)
     like = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
-    placed = jax.tree.map(like, (state, (split.images, split.labels), order))
+    data = batches.hold(split.images, split.labels)
+    placed = jax.tree.map(like, (state, data, order))
     return *placed, key
 
 

@@ -67,7 +67,7 @@ def stepped(program, state, count=1):
     order = batches.epoch_order(keys(0).order, 0, len(split))
     for _ in range(count):
         state, numbers = jitted(program).next_step(
-            state, (split.images, split.labels), order, keys(0).augment
+            state, batches.hold(split.images, split.labels), order, keys(0).augment
         )
     return state, numbers
 
@@ -316,7 +316,7 @@ def signatures(quantizers):
     jitted = jax.jit(step, static_argnums=0)
     split = digits().train
     order = batches.epoch_order(keys(0).order, 0, len(split))
-    data = (split.images, split.labels), order, keys(0).augment
+    data = batches.hold(split.images, split.labels), order, keys(0).augment
     for quantizer in quantizers:
         row = dataclasses.replace(SMALL, weights=kernels(quantizer))
         program = build.program(row, digits())

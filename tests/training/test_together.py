@@ -72,7 +72,7 @@ def _begun(group, dtype="float32"):
 def _both(program, states, count):
     """The states after so many steps, made together and one by one; also the losses."""
     split, seeds = digits().train, range(len(states))
-    data = jnp.asarray(split.images), jnp.asarray(split.labels)
+    data = batches.hold(split.images, split.labels)
     orders = [batches.epoch_order(step.keys(n).order, 0, len(split)) for n in seeds]
     own = [step.keys(n).augment for n in seeds]
     at_once, losses = together.pack(states), ([], [])

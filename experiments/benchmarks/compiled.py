@@ -121,7 +121,7 @@ def measured(name: str, case: Case, keep: Path | None = None) -> dict[str, Any]:
         keep: a file for the compiled program as text.
 
     Returns:
-        Of each device, and of an epoch for each step: `flops` and `bytes_xla` as XLA
+        Of each device, and of an epoch, or of rows together, for each step: `flops` and `bytes_xla` as XLA
         counts them (bytes where it does), `bytes` moved in main memory and `kinds` of
         them, `bounds` in images per second by `matrix` rate and `memory` rate, all
         devices together; `temporary`, `arguments` and `outputs` in bytes of memory;
@@ -148,11 +148,12 @@ def row_of(chip: chips.Chip, case: Case, text: str, compiled: Any) -> dict[str, 
     total = sum(sums.values()) / case.steps
     counted = compiled.cost_analysis() or {}
     # The plugin for GPUs counts nothing without one.
-    flops = counted.get("flops") or _flops(case)
+    flops = (counted.get("flops") or _flops(case)) / case.rows
+    counted_bytes = counted.get("bytes accessed")
     memory = compiled.memory_analysis()
     row = {
         "flops": flops,
-        "bytes_xla": counted.get("bytes accessed"),
+        "bytes_xla": counted_bytes and counted_bytes / case.rows,
         "bytes": round(total),
         "kinds": {kind: round(size / case.steps) for kind, size in sums.items()},
         "temporary": memory.temp_size_in_bytes,

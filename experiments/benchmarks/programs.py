@@ -33,7 +33,7 @@ from jsnnq.data import batches, sets
 from jsnnq.errors import InputError
 from jsnnq.runtime import parallel
 from jsnnq.study import build
-from jsnnq.training import step
+from jsnnq.training import step, together
 from jsnnq.workflow.state import abstract_variables
 
 SPIKING: dict[str, dict[str, Any]] = {
@@ -72,6 +72,9 @@ class Stem(NamedTuple):
 
 STEMS = {"cifar": Stem(32, 100, 50_000), "imagenet": Stem(224, 1000, 0)}
 
+TOGETHER = 4
+"""Rows of a study that are trained as one."""
+
 _EPOCHS = 200
 
 
@@ -81,7 +84,8 @@ class Case(NamedTuple):
     Attributes:
         network: a key of `NETWORKS`.
         method: how it is quantized.
-        what: `step`, `epoch`, or `evaluation` of a batch with every neuron counted.
+        what: `step`, `epoch`, `together`, a step of `TOGETHER` rows at once, or
+            `evaluation` of a batch with every neuron counted.
         stem: a key of `STEMS`.
         batch: images of a step, on all devices together.
         devices: how many share them.
@@ -103,7 +107,20 @@ class Case(NamedTuple):
     @property
     def steps(self) -> int:
         """How often the program goes through a batch."""
-        return STEMS[self.stem].held // self.batch if self.what == "epoch" else 1
+        epoch = STEMS[self.stem].held // self.batch if self.what == "epoch" else 1
+        return epoch * self.rows
+
+    @property
+    def rows(self) -> int:
+        """How many rows of a study it trains."""
+        return TOGETHER if self.what == "together" else 1
+
+    @property
+    def exists(self) -> bool:
+        """Whether anybody can run it."""
+        # Both take their batches from images on the device.
+        held = bool(STEMS[self.stem].held) or self.what not in ("epoch", "together")
+        return held and (self.what != "together" or self.devices == 1)
 
 
 def every(dtype: str = "bfloat16") -> list[Case]:
@@ -112,14 +129,14 @@ def every(dtype: str = "bfloat16") -> list[Case]:
     for network, methods in NETWORKS.items():
         axes = (
             methods,
-            ("step", "epoch", "evaluation"),
+            ("step", "epoch", "together", "evaluation"),
             STEMS,
             (128, 256, 512),
             (1, 4),
         )
         for one in itertools.product(*axes):
             case = Case(network, *one, dtype)
-            if case.what != "epoch" or case.steps:
+            if case.exists:
                 found.append(case)
     return found
 
@@ -223,6 +240,10 @@ def traced(
         )
     state = jax.eval_shape(functools.partial(step.start, program), variables)
     key = put(jax.eval_shape(lambda: step.keys(0).augment))
+    if case.what == "together":
+        given = together.shapes(state, dataset.train, case.rows)
+        one = step.jitted(program, together=True).next_step
+        return one.trace(*jax.tree.map(put, given))
     state, functions = jax.tree.map(put, state), step.jitted(program)
     if not STEMS[case.stem].held:
         return functions.train_step.trace(state, *batch, key)

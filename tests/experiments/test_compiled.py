@@ -373,6 +373,9 @@ def test_programs_are_chosen_by_their_names():
 def test_images_that_do_not_fit_on_the_device_come_from_the_host():
     found = [case for case in programs.every() if case.stem == "imagenet"]
     assert {case.what for case in found} == {"step", "evaluation"}
+    # And rows together are those of one device.
+    found = [case for case in programs.every() if case.what == "together"]
+    assert {(case.stem, case.devices) for case in found} == {("cifar", 1)}
 
 
 def test_an_epoch_has_as_many_steps_as_whole_batches():
@@ -439,6 +442,18 @@ def test_a_row_of_an_epoch_is_that_of_its_steps():
     row = compiled.row_of(chips.CHIPS["v5e"], case, text, Compiled())
     assert case.steps == 2
     assert row["bytes"] == 64
+
+
+def test_rows_together_are_counted_one_by_one():
+    case = CASE._replace(what="together")
+    alone, row = (
+        compiled.row_of(chips.CHIPS["v5e"], one, TEXT, Compiled())
+        for one in (CASE, case)
+    )
+    for name in ("flops", "bytes_xla", "bytes"):
+        assert case.rows * row[name] == alone[name]
+    assert row["bounds"]["matrix"] == case.rows * alone["bounds"]["matrix"]
+    assert row["temporary"] == alone["temporary"]
 
 
 def test_what_does_not_fit_says_so():

@@ -31,10 +31,11 @@ What XLA compiles for a chip, read from the program: exact, and the same on ever
 machine. Of a step on each device; rows of a study that are trained *together* make one
 step each. *Moved* is what the program reads and writes in the chip's main memory, each
 array as far as it is used and filled up to whole tiles; XLA's own count takes every
-operand whole, wherever it lies. Temporary memory comes on top of parameters and images. *By matrix* and *by memory* are images per second on all devices
-together if nothing but the products, at the highest rate of the matrix units, or
-nothing but what is moved, at the highest rate of the memory, took time. A name is that
-of network, method, program, stem, batch, and number of devices that share it.
+operand whole, wherever it lies. Temporary memory comes on top of parameters and images.
+*By matrix* and *by memory* are images per second on all devices together if nothing but
+the products, at the highest rate of the matrix units, or nothing but what is moved, at
+the highest rate of the memory, took time. A name is that of network, method, program,
+stem, batch, and number of devices that share it.
 
     pip install '.[tpu,cuda]'
     python -m experiments.benchmarks --compile-for v5e

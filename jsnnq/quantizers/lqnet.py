@@ -211,6 +211,8 @@ class LQNet(Quantizer):
 
     def learn(self, parts, state):
         """One step of the basis to the values of all parts."""
+        # No gradient flows through the state: it would have to pass the solution.
+        state = jax.lax.stop_gradient(state)
         encoded = functools.partial(_encoded, limit=state.clip, signed=self._signed)
         values = tuple(encoded(jax.lax.stop_gradient(one)) for one in parts)
         used = None if self.padded is None else jnp.any(state.basis != 0, axis=1)

@@ -335,3 +335,25 @@ def test_padded_it_has_the_numbers_of_its_bits_and_shares_their_program(place, s
 def test_it_is_padded_to_no_fewer_than_its_bits():
     with pytest.raises(InputError, match="padded got bits=2: an integer from 3 to 8"):
         lqnet(3, padded=2)
+
+
+@pytest.mark.parametrize("follow", ["step", "timestep"])
+def test_no_gradient_passes_what_it_learns(follow):
+    """It would have to pass float64, which warns where that is off."""
+    quantizer = lqnet(2, clip=1.0, codes="unsigned", follow=follow)
+    x = jnp.linspace(0.1, 0.8, 12).reshape(4, 3)
+    state = quantizer.init(jax.random.key(0), x)
+
+    @jax.jit
+    @functools.partial(jax.grad, argnums=(0, 1))
+    def gradients(x, state):
+        for _ in range(2):
+            y, state = quantizer.apply(x, state, True)
+        return jnp.sum(y**2) + jnp.sum(state.basis)
+
+    of_x, of_state = gradients(x, state)
+    used = quantizer.apply(x, state, True)[1]
+    levels = quantizer.apply(x, used, False)[0]
+    inside = x <= jnp.sum(used.basis)  # The largest level.
+    np.testing.assert_allclose(of_x, jnp.where(inside, 2 * levels, 0), rtol=1e-6)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(of_state))

@@ -121,11 +121,11 @@ def measured(name: str, case: Case, keep: Path | None = None) -> dict[str, Any]:
         keep: a file for the compiled program as text.
 
     Returns:
-        Of each device, and of an epoch, or of rows together, for each step: `flops`
-        and `bytes_xla` as XLA counts them (bytes where it does), `bytes` moved in main memory and `kinds` of
-        them, `bounds` in images per second by `matrix` rate and `memory` rate, all
-        devices together; `temporary`, `arguments` and `outputs` in bytes of memory;
-        `compile_cpu_s`. Or a `reason` why it is of no use.
+        Of each device, and of an epoch, or of rows together, for each step: `flops` and
+        `bytes_xla` as XLA counts them (bytes where it does), `bytes` moved in main
+        memory and `kinds` of them, `bounds` in images per second by `matrix` rate and
+        `memory` rate, all devices together; `temporary`, `arguments` and `outputs` in
+        bytes of memory; `compile_cpu_s`. Or a `reason` why it is of no use.
     """
     chip = chips.CHIPS[name]
     program = traced(case, chips.devices(chip, case.devices))

@@ -133,10 +133,9 @@ def count(
     """Counts the spikes of each neuron over the timesteps and the valid images.
 
     The sum is taken in float32 and exact all the same: a float32 holds every integer up
-    to 2^24, and a sum that could pass it is refused before anything is computed. On a
-    CPU it is a product with ones, which XLA reads 70 times faster there than a sum over
-    the leading axes. Where the number of images is a symbol (`jax.export`), which has
-    no bound, integers are summed.
+    to 2^24, and a sum that could pass it is refused before anything is computed. Where
+    the number of images is a symbol (`jax.export`), which has no bound, integers are
+    summed.
 
     Args:
         spikes: values of a layer, `T B H W C` or any other shape after `T B`;
@@ -176,17 +175,9 @@ def _summed(numbers, values, valid):
         counted = jnp.where(there[None], numbers(values), 0)
         return jnp.sum(counted, axis=(0, 1), dtype=jnp.int32)
     check_fits(timesteps, images, "batch")
-
-    def product(values, there):
-        weight = jnp.tile(there.astype(jnp.float32).reshape(-1), timesteps)
-        flat = numbers(values).astype(jnp.float32).reshape(len(weight), -1)
-        return jnp.matmul(weight, flat, precision="highest").reshape(neuron)
-
-    def plain(values, there):
-        each = [numbers(one).astype(jnp.float32) for one in apart(values)]
-        return jnp.where(there, functools.reduce(jnp.add, each), 0).sum(axis=0)
-
-    total = jax.lax.platform_dependent(values, there, cpu=product, default=plain)
+    # Timestep by timestep: a network holds them apart, and writes no array of all.
+    each = [numbers(one).astype(jnp.float32) for one in apart(values)]
+    total = jnp.where(there, functools.reduce(jnp.add, each), 0).sum(axis=0)
     return total.astype(jnp.int32)
 
 

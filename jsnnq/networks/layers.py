@@ -12,7 +12,7 @@ collections travel beside `params`:
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import flax.linen as nn
 import jax
@@ -22,11 +22,13 @@ from jaxtyping import Array, Float
 from jsnnq import renamed
 from jsnnq.errors import InputError
 from jsnnq.networks.convolve import convolve_each
+from jsnnq.networks.integers import PackedKernel
 from jsnnq.networks.neurons import Neuron, initial_decay, unroll
 from jsnnq.networks.normalisation import BatchNorm
 from jsnnq.networks.rules import Rules
 from jsnnq.networks.timesteps import Timesteps, apart, fold
-from jsnnq.quantizers.base import Quantizer, State, identity
+from jsnnq.quantizers.base import Planes, Quantizer, State, identity
+from jsnnq.quantizers.primitives import like
 from jsnnq.runtime import cpu, parallel
 from jsnnq.runtime.precision import accumulation, of_products
 
@@ -111,17 +113,61 @@ class QuantizedLayer(nn.Module):
         """Whether there is a quantizer, and a state of it: none while initialising."""
         return self.used != identity and not self.is_initializing()
 
-    def quantized(self, kernel: Array, train: bool) -> Array:
-        """The kernel as the layer uses it."""
+    def kernel(self, start: Callable[..., Array], *shape: Any) -> Any:
+        """The parameter of that name, or what a packed network has in its place."""
+        if not self.is_initializing():
+            given = self.get_variable("params", "kernel")
+            if isinstance(given, PackedKernel):
+                return given
+        return self.param("kernel", start, *shape)
+
+    def product(
+        self, multiply: Callable[[Array], Timesteps], kernel: Array, train: bool
+    ) -> Timesteps:
+        """What multiplies with the quantized kernel.
+
+        In evaluation with its whole numbers, and by their scales afterwards: of
+        spikes and of sums of spikes such products are whole numbers too, and exact in
+        float32 up to 2^24, in whatever order they are summed.
+
+        Args:
+            multiply: by a kernel, each timestep.
+            kernel: as it is kept, before it is rounded to the dtype of products.
+            train: whether the quantizer may learn.
+        """
+        if not self.quantizes:
+            return multiply(kernel)
         # Every device has the whole kernel: no statistics of it are to be joined.
         with parallel.whole():
-            return self._applied(kernel, train) if self.quantizes else kernel
+            planes = None if train else self.used.planes(kernel, self.quantizer_state())
+            kernel = self._applied(kernel, train)
+        if planes is None:
+            return multiply(kernel)
+        planes = with_gradient_of(kernel, jax.lax.stop_gradient(planes))
+        sums = [multiply(codes) for codes in planes.codes]
+        return tuple(weighted(each, planes.scales) for each in zip(*sums, strict=True))
 
     def _applied(self, x, train):
         x, state = self.used.apply(x, self.quantizer_state(), train)
         if train:
             self.remember(state)
         return x
+
+
+def with_gradient_of(kernel: Array, planes: Planes) -> Planes:
+    """The same planes, whose sum has the gradient of the quantized kernel."""
+    scale = like(kernel, planes.scales[0])
+    scale = jnp.where(scale == 0, 1, scale)
+    nothing = (kernel - jax.lax.stop_gradient(kernel)) / scale
+    return planes._replace(codes=(planes.codes[0] + nothing, *planes.codes[1:]))
+
+
+def weighted(
+    sums: tuple[Float[Array, "*N C"], ...], scales: tuple[Float[Array, "*C"], ...]
+) -> Float[Array, "*N C"]:
+    """The sums of products with each plane of a kernel, times their scales, as one."""
+    y = sum(one * like(one, scale) for one, scale in zip(sums, scales, strict=True))
+    return cast(Array, y).astype(sums[0].dtype)
 
 
 class QuantConv(QuantizedLayer):
@@ -160,13 +206,18 @@ class QuantConv(QuantizedLayer):
         parts = x if isinstance(x, tuple) else (x,)
         groups = self.feeds(parts[0])[2]
         shape = (self.size, self.size, parts[0].shape[-1] // groups, self.features)
-        dtype = accumulation(self.dtype)
-        kernel = self.param("kernel", fan_out_normal, shape, dtype)
-        # Quantized as it is kept, before it is rounded to the dtype of the products.
-        kernel = self.quantized(kernel, train)
+        kernel = self.kernel(fan_out_normal, shape, accumulation(self.dtype))
+        if isinstance(kernel, PackedKernel):
+            y = kernel.convolve(parts, self.stride, groups)
+            return y if isinstance(x, tuple) else y[0]
         parts = tuple(one.astype(self.dtype) for one in parts)
         products = self.stride, groups, of_products(self.dtype, self.precision)
-        y: Any = convolve_each(parts, kernel.astype(self.dtype), *products)
+
+        def convolve(kernel):
+            y: Any = convolve_each(parts, kernel.astype(self.dtype), *products)
+            return y
+
+        y = self.product(convolve, kernel, train)
         return y if isinstance(x, tuple) else y[0]
 
 
@@ -196,11 +247,18 @@ class QuantDense(QuantizedLayer):
             dtype = accumulation(self.dtype)
             return jax.random.uniform(key, shape, dtype, minval=-reach, maxval=reach)
 
-        kernel = self.param("kernel", start, x.shape[-1], self.features)
+        kernel = self.kernel(start, x.shape[-1], self.features)
         bias = self.param("bias", start, self.features)
-        kernel = self.quantized(kernel, train).astype(self.dtype)
+        if isinstance(kernel, PackedKernel):
+            y = kernel.multiply(x)
+            return y + jnp.broadcast_to(bias, y.shape)
         precision = of_products(self.dtype, self.precision)
-        y = jnp.matmul(x.astype(self.dtype), kernel, precision=precision)
+
+        def multiply(kernel):
+            given = x.astype(self.dtype), kernel.astype(self.dtype)
+            return (jnp.matmul(*given, precision=precision),)
+
+        (y,) = self.product(multiply, kernel, train)
         return y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
 
 

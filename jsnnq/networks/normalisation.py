@@ -115,8 +115,27 @@ class _Residual(NamedTuple):
 
 
 def _transformed(x, affine, mean, inverse):
+    return _multiplied(x, _folded(affine, mean, inverse))
+
+
+def _folded(affine, mean, inverse):
     factor = affine.gain * inverse
-    return tuple(scaled(one, factor, affine.shift - mean * factor) for one in x)
+    return Affine(factor, affine.shift - mean * factor)
+
+
+def _multiplied(x, affine):
+    return tuple(scaled(one, *affine) for one in x)
+
+
+def fold(
+    affine: Affine, mean: Float[Array, "C"], var: Float[Array, "C"], epsilon: float
+) -> Affine:
+    """What values are multiplied by, and what is added, once statistics stand still."""
+    return _folded(affine, mean, jax.lax.rsqrt(var + epsilon))
+
+
+FOLDED = "folded"
+"""The parameter of a normalisation that is folded, an `Affine`."""
 
 
 def _forward(then, epsilon, x, affine, given):
@@ -247,6 +266,8 @@ class BatchNorm(nn.Module):
         parts = x if isinstance(x, tuple) else (x,)
         if then is None:
             then = (lambda y: y) if isinstance(x, tuple) else (lambda y: y[0])
+        if self.has_variable("params", FOLDED):
+            return then(_multiplied(parts, self.get_variable("params", FOLDED)), *given)
         channels, dtype = parts[0].shape[-1:], accumulation(parts[0].dtype)
         filled = functools.partial(jnp.full, channels, dtype=dtype)
         affine = Affine(
@@ -256,9 +277,8 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", filled, 0)
         running_var = self.variable("batch_stats", "var", filled, 1)
         if not train:
-            inverse = jax.lax.rsqrt(running_var.value + self.epsilon)
-            y = _transformed(parts, affine, running_mean.value, inverse)
-            return then(y, *given)
+            statistics = running_mean.value, running_var.value, self.epsilon
+            return then(_multiplied(parts, fold(affine, *statistics)), *given)
         found: Any = normalise(then, self.epsilon, parts, affine, given)
         y, mean, var = found
         if self.is_mutable_collection("batch_stats") and not self.is_initializing():

@@ -22,7 +22,7 @@ O where a quantizer works per channel.
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jsnnq.errors import InputError, choose, settle
+from jsnnq.quantizers.primitives import hard_sign, mean_magnitude
+from jsnnq.runtime.precision import accumulation
 
 State = Any
 """A NamedTuple of arrays; empty for a quantizer that remembers nothing."""
@@ -47,6 +49,18 @@ Choose = Callable[[int, int], Int[Array, "M"]]
 PLACES = ("weights", "membranes", "activations")
 """What a quantizer may stand on: kernels, neurons' membranes, what is between
 convolutions in a network without spikes."""
+
+
+class Planes(NamedTuple):
+    """Quantized values as sums of whole numbers: of each plane scale times code.
+
+    Attributes:
+        codes: whole numbers in the dtype of the values, plane by plane.
+        scales: of each plane, one for all values or one per channel.
+    """
+
+    codes: tuple[Float[Array, "..."], ...]
+    scales: tuple[Float[Array, "*C"], ...]
 
 
 class Quantizer(abc.ABC):
@@ -118,6 +132,18 @@ class Quantizer(abc.ABC):
             What `apply` returns of all of them in training, without their values.
         """
         return self.apply(jnp.stack(parts), state, True)[1]
+
+    def planes(self, x: Array, state: State) -> Planes | None:
+        """The values of an evaluation as whole numbers, whose products are exact.
+
+        Args:
+            x: a kernel, channels last.
+            state: of the quantizer.
+
+        Returns:
+            None where they are none.
+        """
+        return None
 
     def __str__(self) -> str:
         """The settings that are not the usual ones."""
@@ -239,6 +265,12 @@ class SignQuantizer(Quantizer):
     def places(self) -> tuple[str, ...]:
         """Weights, and activations if the signs have no magnitude."""
         return ("weights",) if self.scaled else ("weights", "activations")
+
+    def planes(self, x, state):
+        """Signs, once training is done with them."""
+        one = jnp.ones((), accumulation(x.dtype))
+        scale = mean_magnitude(x) if self.scaled else one
+        return Planes((hard_sign(x),), (scale,))
 
     def stored_numbers(self, state):
         """A magnitude per channel, if the signs have one."""

@@ -53,6 +53,7 @@ from jaxtyping import Array, Bool, Float
 from jsnnq.errors import InputError, check_number, choose
 from jsnnq.quantizers.base import (
     PLACES,
+    Planes,
     Quantizer,
     at_random,
     check_bits,
@@ -220,6 +221,16 @@ class LQNet(Quantizer):
         total = self.average * state.average + (1 - self.average) * fresh
         weight = self.average * state.weight + (1 - self.average)
         return LQNetState(total / weight, total, weight, state.clip)
+
+    def planes(self, x, state):
+        """The code of each number of the basis."""
+        levels, codes = sorted_levels(state.basis, self._signed)
+        if not self._signed:
+            levels, codes = levels[:, 0], codes[..., 0]
+        clipped = jnp.clip(x, -state.clip if self._signed else 0, state.clip)
+        found = (nearest(clipped, levels, codes[:, k]) for k in range(len(state.basis)))
+        scales = state.basis if self._signed else state.basis[:, 0]
+        return Planes(tuple(one.astype(x.dtype) for one in found), tuple(scales))
 
     def stored_numbers(self, state):
         """The bases."""

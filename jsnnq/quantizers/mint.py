@@ -41,7 +41,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jsnnq.errors import choose
-from jsnnq.quantizers.base import Quantizer, at_random, check_bits, sample
+from jsnnq.quantizers.base import Planes, Quantizer, at_random, check_bits, sample
 from jsnnq.quantizers.primitives import like, share_of
 from jsnnq.runtime import parallel
 from jsnnq.runtime.precision import at_least_float32
@@ -124,6 +124,13 @@ class Mint(Quantizer):
         # Counted here: the backward pass runs outside of `parallel.whole`.
         size = x.size * parallel.parts()
         return round_to_scale(values, state.alpha, self._count, size), state
+
+    def planes(self, x, state):
+        """Steps from zero."""
+        values = jnp.tanh(x) if self.squash else x
+        a, y = _inside_scale(values, state.alpha)
+        codes = jnp.round(self._count * y).astype(x.dtype)
+        return Planes((codes,), (a.reshape(()) / self._count,))
 
     def stored_numbers(self, state):
         """The scale, unless it is stored with the kernel."""

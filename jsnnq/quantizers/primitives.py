@@ -57,10 +57,15 @@ def round_to_grid(
         outside: gradient outside the clip, 0 or 1; inside, ends included, it is 1.
     """
     del outside  # Only the backward pass needs it.
+    _, _, origin, span, count = (like(x, number) for number in grid)
+    return (origin + span * share_of(steps_of(x, grid), count)).astype(x.dtype)
+
+
+def steps_of(x: Float[Array, "..."], grid: Grid) -> Float[Array, "..."]:
+    """k above: how many steps from the origin a value is, once it is on the grid."""
     low, high, origin, span, count = (like(x, number) for number in grid)
     # Multiplied first: a step span / count is a rounded number, and halves would move.
-    steps = jnp.round(count * (jnp.clip(x, low, high) - origin) / span)
-    return (origin + span * share_of(steps, count)).astype(x.dtype)
+    return jnp.round(count * (jnp.clip(x, low, high) - origin) / span)
 
 
 def share_of(steps: Float[Array, "..."], count: Array | int) -> Float[Array, "..."]:
@@ -181,11 +186,15 @@ def freeze(
             gradient; by default 1.
     """
     del surrogate  # Only the backward pass needs it.
-    # What is no number stays none.
-    sign = jnp.where(u >= 0, 1, jnp.where(u < 0, -1, u)).astype(u.dtype)
+    sign = hard_sign(u)
     if scale is not None:
         sign = sign * like(u, scale).astype(u.dtype)
     return jnp.where(like(u, frozen), sign, jnp.clip(u, -1, 1))
+
+
+def hard_sign(u: Float[Array, "..."]) -> Float[Array, "..."]:
+    """1 from zero on, -1 below; what is no number stays none."""
+    return jnp.where(u >= 0, 1, jnp.where(u < 0, -1, u)).astype(u.dtype)
 
 
 def _freeze_forward(u, frozen, surrogate, scale):

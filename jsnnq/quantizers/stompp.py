@@ -210,6 +210,10 @@ class StoMPP(SignQuantizer):
         state = state._replace(step=state.step + 1, mask=kept, scale=scale)
         return freeze(x, mask, self.surrogate, scale), state
 
+    def planes(self, x, state):
+        """Signs, unless it evaluates with some that are none yet."""
+        return super().planes(x, state) if self.evaluates == "closed" else None
+
     def frozen(self, x, state):
         """The mask that training uses next; under `bernoulli` the one it used last."""
         shape = _mask_shape(x, self._masks)

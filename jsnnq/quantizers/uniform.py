@@ -31,8 +31,15 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jsnnq.errors import InputError, check_number, choose
-from jsnnq.quantizers.base import Quantizer, check_bits, per_channel, rows, sample
-from jsnnq.quantizers.primitives import Grid, round_to_grid
+from jsnnq.quantizers.base import (
+    Planes,
+    Quantizer,
+    check_bits,
+    per_channel,
+    rows,
+    sample,
+)
+from jsnnq.quantizers.primitives import Grid, like, round_to_grid, steps_of
 from jsnnq.runtime import parallel
 from jsnnq.runtime.precision import accumulation, at_least_float32
 
@@ -149,6 +156,13 @@ class Uniform(Quantizer):
             low, high, origin, span = (number * scale for number in state[:4])
             state = Grid(low, high, origin, span, state.count)
         return round_to_grid(x, state, float(self.outside)), state
+
+    def planes(self, x, state):
+        """Steps from zero, counted in halves: of an even number of levels none is 0."""
+        half = state.span / (2 * state.count)
+        start = jnp.round(state.origin / half)
+        codes = 2 * steps_of(x, state) + like(x, start)
+        return Planes((codes.astype(x.dtype),), (half,))
 
     def stored_numbers(self, state):
         """An offset and a step for each clip."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from jaxtyping import Array
 
 from jsnnq.errors import InputError
+from jsnnq.networks.convolve import convolve
 from jsnnq.networks.layers import QuantConv, QuantDense, Spiking, fan_out_normal
 from jsnnq.networks.neurons import Neuron
 from jsnnq.networks.normalisation import BatchNorm
@@ -21,7 +22,9 @@ from jsnnq.networks.rules import Rules
 from jsnnq.networks.sew import sew_resnet
 from jsnnq.networks.timesteps import direct, fold
 from jsnnq.quantizers.base import Quantizer, identity
-from jsnnq.quantizers.lqnet import lqnet
+from jsnnq.quantizers.lqnet import LQNet, lqnet
+from jsnnq.quantizers.mint import mint
+from jsnnq.quantizers.ste import ste
 from jsnnq.quantizers.stompp import stompp
 from jsnnq.quantizers.uniform import uniform
 from jsnnq.workflow.quantize import quantize
@@ -62,6 +65,81 @@ class _Counting(Quantizer):
 
 def _count(factor):
     return _Count(jnp.float32(factor), jnp.int32(0), jnp.float32(0))
+
+
+# Products in evaluation.
+
+KERNELS = {
+    "uniform": uniform(2, 0.3),
+    "uniform, 8 bits": uniform(8, "max"),
+    "uniform by channel": uniform(3, "max", grid="symmetric", channelwise=True),
+    "mint": mint(4),
+    "lqnet": lqnet(3),
+    "signs": stompp((0, 1)),
+    "signs with a scale": ste(scaled=True),
+}
+
+
+def _convolution(quantizer, seed=0):
+    """A layer, its variables, and joins of spikes: whole numbers."""
+    rng = np.random.default_rng(seed)
+    layer = QuantConv(quantizer, features=5, stride=2)
+    kernel = jnp.asarray(rng.normal(0, 0.2, (3, 3, 7, 5)), jnp.float32)
+    state = quantizer.init(jax.random.key(0), kernel)
+    place = "params" if quantizer.trainable else "quant"
+    variables = {"params": {"kernel": kernel}, "quant": {}}
+    variables[place] = {**variables[place], "quantizer": state}
+    joins = rng.integers(0, 4, (2, 9, 8, 7)).astype(np.float32)
+    return layer, variables, kernel, state, joins
+
+
+def _sums(x, kernel, stride):
+    """A convolution of whole numbers in NumPy, padded by one pixel."""
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
+    return np.einsum("nhwcij,ijco->nhwo", windows[:, ::stride, ::stride], kernel)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_evaluation_multiplies_whole_numbers_exactly(name):
+    quantizer = KERNELS[name]
+    layer, variables, kernel, state, joins = _convolution(quantizer)
+    found = jax.jit(layer.apply, static_argnums=2)(variables, joins, False)
+    expected = np.float32(0)
+    for codes, scale in zip(*quantizer.planes(kernel, state), strict=True):
+        sums = _sums(joins.astype(np.int64), np.asarray(codes, np.int64), 2)
+        assert sums.dtype == np.int64
+        # One plane: one product, rounded once. A sum of several may be fused.
+        expected = expected + sums.astype(np.float32) * np.asarray(scale, np.float32)
+    exact = quantizer.bits == 1 or not isinstance(quantizer, LQNet)
+    reach = np.abs(expected).max()
+    np.testing.assert_allclose(
+        found, expected, rtol=0, atol=0 if exact else 2e-7 * reach
+    )
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_evaluation_has_the_gradients_of_the_quantized_kernel(name):
+    quantizer = KERNELS[name]
+    layer, variables, kernel, state, joins = _convolution(quantizer)
+
+    def through_layer(kernel, state, joins):
+        place = "params" if quantizer.trainable else "quant"
+        given = {"params": {"kernel": kernel}, "quant": {}}
+        given[place] = {**given[place], "quantizer": state}
+        return jnp.sum(jnp.sin(layer.apply(given, joins, False)))
+
+    def by_hand(kernel, state, joins):
+        used, _ = quantizer.apply(kernel, state, False)
+        return jnp.sum(jnp.sin(convolve(joins, used, 2)))
+
+    differentiated = (0, 1, 2) if quantizer.trainable else (0, 2)
+    for one, other in zip(
+        jax.tree.leaves(jax.grad(through_layer, differentiated)(kernel, state, joins)),
+        jax.tree.leaves(jax.grad(by_hand, differentiated)(kernel, state, joins)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-5 * np.abs(other).max())
 
 
 # Rules.

@@ -309,6 +309,36 @@ def test_zero_and_constant_input_stay_finite(parts):
         assert len(np.unique(quantizer.apply(x, state, False)[0])) == 1
 
 
+def test_its_planes_are_whole_numbers_of_its_bits_that_add_up_to_its_values(parts):
+    quantizer, state = parts
+    x = values()
+    found = quantizer.planes(x, state)
+    if found is None:  # A membrane's levels, or signs that are none yet.
+        assert "weights" not in quantizer.places or quantizer == quantizer.present
+        return
+    total = np.zeros(SHAPE)
+    for codes, scale in zip(*found, strict=True):
+        assert codes.dtype == x.dtype
+        np.testing.assert_array_equal(codes, np.round(codes))
+        # bfloat16, of which products may be, has those that occur.
+        np.testing.assert_array_equal(codes.astype(jnp.bfloat16).astype(float), codes)
+        assert len(np.unique(codes)) <= 2**quantizer.bits
+        total += np.float64(codes) * np.asarray(scale, np.float64)
+    x_hat, _ = quantizer.apply(x, state, False)
+    reach = np.abs(np.asarray(x_hat)).max()
+    np.testing.assert_allclose(total, x_hat, rtol=0, atol=3e-7 * reach)
+
+
+def test_planes_of_its_representative_are_its_own(parts):
+    quantizer, state = parts
+    for one, other in zip(
+        jax.tree.leaves(quantizer.planes(values(), state)),
+        jax.tree.leaves(quantizer.representative.planes(values(), state)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
 # A quantizer is a value
 
 SETTINGS = {

@@ -31,6 +31,8 @@ from .quantizers.uniform import uniform as uniform
 from .study.runner import Study as Study
 from .study.saved import load_network as load_network
 from .workflow.evaluate import evaluate as evaluate
+from .workflow.export import export as export
+from .workflow.export import import_ as import_
 from .workflow.fit import fit as fit
 from .workflow.fit import train_state as train_state
 from .workflow.fit import train_step as train_step

@@ -9,6 +9,7 @@ from jaxtyping import Array
 
 from jsnnq.analysis import cost, firing
 from jsnnq.analysis.evaluate import Evaluation
+from jsnnq.networks.integers import PackedKernel
 from jsnnq.networks.network import Network, input_shape
 from jsnnq.networks.quantize import at, state_of
 from jsnnq.quantizers.base import storage_bits
@@ -97,6 +98,9 @@ def _kernels(net, paths, variables):
     for path in paths:
         quantizer = net.weights(path)
         kernel = at(variables["params"], path)["kernel"]
+        if isinstance(kernel, PackedKernel):
+            found.append(kernel.values())
+            continue
         state = state_of(variables, quantizer, path)
         found.append(quantizer.apply(kernel, state, False)[0])
     return found
@@ -115,9 +119,14 @@ def weight_bits(
         layer = at(variables["params"], path)
         kernel = layer["kernel"]
         quantizer = net.weights(path)
-        state = state_of(variables, quantizer, path)
         beside = kernel.shape[-1] * (1 if "bias" in layer else 2)
-        found[path] = storage_bits(quantizer, kernel.size, state) + 32 * beside
+        if isinstance(kernel, PackedKernel):
+            beside += sum(scale.size for scale in kernel.scales)
+            stored = kernel.size * quantizer.bits
+        else:
+            state = state_of(variables, quantizer, path)
+            stored = storage_bits(quantizer, kernel.size, state)
+        found[path] = stored + 32 * beside
     return found
 
 

@@ -128,7 +128,10 @@ def _multiplied(x, affine):
 
 
 def fold(
-    affine: Affine, mean: Float[Array, "C"], var: Float[Array, "C"], epsilon: float
+    affine: Affine,
+    mean: Float[Array | np.ndarray, "C"],
+    var: Float[Array | np.ndarray, "C"],
+    epsilon: float,
 ) -> Affine:
     """What values are multiplied by, and what is added, once statistics stand still."""
     return _folded(affine, mean, jax.lax.rsqrt(var + epsilon))

@@ -58,7 +58,8 @@ What was measured, beside what the papers published. This page is written by
 `python -m experiments.tables` from the results in the folders. What the results say, in
 words and with the default study, is written by hand: [results.md](results.md). Guides:
 [commands](guides/commands.md), [choices](guides/choices.md),
-[reliability](guides/reliability.md), [performance](guides/performance.md).
+[reliability](guides/reliability.md), [files for inference](guides/deployment.md),
+[performance](guides/performance.md).
 """
 OVERVIEW = """\
 ## Overview

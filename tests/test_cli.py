@@ -288,6 +288,24 @@ def lines_of(printed):
     return {x.split()[0]: x.split()[1:] for x in printed.splitlines() if x.split()}
 
 
+def test_a_network_is_exported_evaluated_and_compared_as_a_file(quantized, here):
+    net, _ = quantized
+    said = done("export", net, "--out", "net.jsnnq")
+    size = (here / "net.jsnnq").stat().st_size
+    assert said == f"{size:,} bytes: net.jsnnq\n"
+    told, packed = (json.loads(done("evaluate", one)) for one in (net, "net.jsnnq"))
+    assert packed["accuracy"] == told["accuracy"]
+    assert packed["mean_rate"] == told["mean_rate"]
+    rows = lines_of(done("compare", net, "net.jsnnq"))
+    assert rows["largest"] == ["0.0000", "0.0000"]
+    assert "packed already" in refused("export", "net.jsnnq", "--out", "again.jsnnq")
+    (here / "cut.jsnnq").write_bytes((here / "net.jsnnq").read_bytes()[:-7])
+    for command in ("evaluate", "export"):
+        more = ("--out", "again.jsnnq") if command == "export" else ()
+        assert "damaged" in refused(command, "cut.jsnnq", *more)
+    assert not (here / "again.jsnnq").exists()
+
+
 def test_quantize_prints_what_evaluate_and_compare_find(networks, quantized):
     out, printed = quantized
     result = json.loads((out / "result.json").read_text())

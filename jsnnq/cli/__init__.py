@@ -296,6 +296,28 @@ def _evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _export(options: argparse.Namespace) -> int:
+    from jsnnq.runtime import checkpoint
+    from jsnnq.workflow.export import export
+    from jsnnq.workflow.saved import folder_of, load
+
+    source = options.checkpoint
+    net, state = load(source)
+    about = {} if source.is_file() else checkpoint.read_metadata(folder_of(source))
+    size = export(
+        options.out,
+        net,
+        state,
+        format=options.format,
+        class_names=about.get("classes", ()),
+        about={
+            name: about[name] for name in ("data", "seed", "label") if name in about
+        },
+    )
+    print(f"{size:,} bytes: {options.out}")
+    return 0
+
+
 def _compare(options: argparse.Namespace) -> int:
     from jsnnq.analysis.evaluate import BATCH
     from jsnnq.report import page
@@ -334,6 +356,7 @@ COMMANDS = {
     "train": _train,
     "quantize": _quantize,
     "evaluate": _evaluate,
+    "export": _export,
     "compare": _compare,
     "report": _report,
     "prepare": _prepare,

@@ -29,6 +29,7 @@ ACCEPTED = {
     "precision": ("default", "high", "highest"),
     "optimizer": ("sgd", "adam", "adamw"),
     "keep": ("all", "float"),
+    "format": ("packed",),
     "policy": ("neurobench", "events"),
     "unit": ("neuron", "channel"),
     "set": ("cifar10", "cifar100"),
@@ -49,6 +50,8 @@ examples:
   jsnnq quantize NET --weights lqnet:2 --membranes uniform:4:grid=unsigned --out QNET
   jsnnq quantize NET --rules rules.toml --post-training --out QNET
   jsnnq evaluate QNET
+  jsnnq export QNET --out qnet.jsnnq            a file of the size of its bits
+  jsnnq compare QNET qnet.jsnnq                 how far it is from what it was made of
   jsnnq compare NET QNET                        how far the firing of two networks is
   jsnnq report jsnnq-study                      write the report of a study again
   jsnnq report RESULTS_A RESULTS_B --out BOTH   merge what two machines did
@@ -117,9 +120,9 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
         added.set_defaults(command=commands[name], usual={})
         return functools.partial(_add, added)
 
-    for add_options in (_study, _train, _quantize, _evaluate, _compare, _report):
+    all_of_them = _study, _train, _quantize, _evaluate, _export, _compare, _report
+    for add_options in (*all_of_them, _prepare):
         add_options(command)
-    _prepare(command)
     return made
 
 
@@ -223,7 +226,7 @@ def _quantize(command) -> None:
 
 def _evaluate(command) -> None:
     add = command("evaluate", "accuracy, firing and cost of a network")
-    add("checkpoint", "a network's folder", type=Path, complete=shtab.DIRECTORY)
+    add("checkpoint", "a network's folder or file", type=Path, complete=shtab.FILE)
     text = "another data set than it was trained on"
     add("--data", text, complete=shtab.DIRECTORY)
     text = "how graded joins are charged"
@@ -231,11 +234,20 @@ def _evaluate(command) -> None:
     _add_common(add)
 
 
+def _export(command) -> None:
+    add = command("export", "a network as a file for those who run it")
+    add("checkpoint", "a network's folder", type=Path, complete=shtab.DIRECTORY)
+    text = "of the file: bit planes of its true size"
+    add("--format", text, "packed", choices=_accepted("format"))
+    more: Any = {"type": Path, "required": True, "complete": shtab.FILE}
+    add("--out", "the file", **more)
+
+
 def _compare(command) -> None:
     add = command("compare", "EMD between the firing of two networks, layer by layer")
-    add("a", "a network's folder", type=Path, complete=shtab.DIRECTORY)
+    add("a", "a network's folder or file", type=Path, complete=shtab.FILE)
     text = "another of the same architecture"
-    add("b", text, type=Path, complete=shtab.DIRECTORY)
+    add("b", text, type=Path, complete=shtab.FILE)
     text = "another data set than A was trained on"
     add("--data", text, complete=shtab.DIRECTORY)
     text = "what has a rate"

@@ -125,6 +125,9 @@ def _whole_inputs(net: Network, shape: tuple[int, ...]) -> set[str]:
 def _packed(net, path, planes, whole):
     codes = [np.rint(np.asarray(one, np.float64)).astype(np.int32) for one in planes[0]]
     scales = [np.asarray(at_least_float32(one)) for one in planes.scales]
+    # Bases may be padded to share a compilation.
+    used = [i for i, scale in enumerate(scales) if np.any(scale)] or [0]
+    codes, scales = ([each[i] for i in used] for each in (codes, scales))
     bits = net.weights(path).bits
     if len(codes) == 1 and not np.any(codes[0] % 2):
         # Counted in halves, of which none is left over.

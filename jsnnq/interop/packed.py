@@ -66,10 +66,10 @@ def write(
             blobs.append(little.tobytes())
         entries.append(entry)
     text = json.dumps({**about, "arrays": entries}, separators=(",", ":"))
-    metadata = zlib.compress(text.encode(), 9)
-    body = b"".join((metadata, *blobs))
+    short = zlib.compress(text.encode(), 9)
+    body = b"".join((short, *blobs))
     digest = hashlib.sha256(body).digest()
-    content = _HEAD.pack(_MAGIC, VERSION, len(metadata), digest) + body
+    content = _HEAD.pack(_MAGIC, VERSION, len(short), digest) + body
     files.write_bytes(path, content)
     return len(content)
 
@@ -80,10 +80,9 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     Raises:
         InputError: there is no such file, or it is another, newer, or damaged.
     """
-    content = _content(path)
-    metadata, body = content
+    about, body = _content(path)
     arrays, at = {}, 0
-    for entry in metadata.pop("arrays"):
+    for entry in about.pop("arrays"):
         size = math.prod(entry["shape"])
         if entry["type"] == "codes":
             length = entry["bits"] * -(-size // 8)
@@ -99,7 +98,17 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             found = found.astype(dtype.newbyteorder("="))
         arrays[entry["path"]] = found.reshape(entry["shape"])
         at += length
-    return arrays, metadata
+    return arrays, about
+
+
+def metadata(path: Path) -> dict[str, Any]:
+    """What is known of a network beside its arrays.
+
+    Raises:
+        InputError: as for `read`.
+    """
+    found, _ = _content(path)
+    return found
 
 
 def _content(path: Path) -> tuple[dict[str, Any], bytes]:

@@ -22,6 +22,7 @@ from jsnnq.config import Config, from_dict, to_dict
 from jsnnq.data import sets
 from jsnnq.data.arrays import DataSet
 from jsnnq.errors import InputError, choose
+from jsnnq.interop import packed
 from jsnnq.networks import network as networks
 from jsnnq.networks.network import input_shape
 from jsnnq.networks.quantize import at
@@ -54,6 +55,7 @@ def save_network(
         label: what its run was called.
     """
     about = {
+        "classes": list(dataset.class_names),
         "config": to_dict(config),
         "data": config.data,
         "seed": seed,
@@ -122,7 +124,10 @@ def load_network(
         >>> jsnnq.load_network("out/net", data_name="synthetic").dataset.classes
         10
     """
-    about = checkpoint.read_metadata(folder_of(path))
+    if Path(path).is_file():
+        about = packed.metadata(Path(path))
+    else:
+        about = checkpoint.read_metadata(folder_of(path))
     config = from_dict(about["config"]) if "config" in about else None
     data_name = data_name or about.get("data") or (config and config.data)
     if data_name is None and "network" not in about:

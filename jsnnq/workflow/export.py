@@ -32,6 +32,7 @@ def export(
     *,
     format: str = "packed",
     class_names: Sequence[str] = (),
+    about: Mapping[str, Any] | None = None,
 ) -> int:
     """Writes a network for those who run it, whole or not at all.
 
@@ -45,6 +46,7 @@ def export(
         state: from `fit`, `calibrate` or `load`.
         format: one of `FORMATS`.
         class_names: in the order of the labels, kept with the network.
+        about: JSON values that are kept beside it.
 
     Returns:
         The size of the file in bytes.
@@ -78,6 +80,11 @@ def export(
             f"the network has {' and '.join(own)}, which jsnnq has not, and a packed "
             "file holds no code: save it as a folder, with jsnnq.save"
         )
+    if _is_packed(state):
+        raise InputError(
+            "the network is packed already: copy its file, or export the folder that "
+            "it was made from"
+        )
     variables = pack(net, state.variables, state.image_shape)
     arrays, codes, kernels = {}, {}, {}
     for path, leaf in _leaves(variables).items():
@@ -93,18 +100,25 @@ def export(
                 arrays[f"{path}/{number}/scale"] = np.asarray(scale)
         else:
             arrays[path] = np.asarray(leaf)
-    about = {
+    metadata = {
+        **(about or {}),
         "network": written,
         "preprocessing": state.preprocessing._asdict(),
         "image_shape": list(state.image_shape),
         "classes": list(class_names),
         "kernels": kernels,
     }
-    return packed.write(Path(file), arrays, codes, about)
+    return packed.write(Path(file), arrays, codes, metadata)
+
+
+def _is_packed(state: State) -> bool:
+    kernel = lambda leaf: isinstance(leaf, PackedKernel)
+    leaves = jax.tree.leaves(state.variables["params"], is_leaf=kernel)
+    return any(map(kernel, leaves))
 
 
 def import_(file: str | os.PathLike[str]) -> tuple[Network, State]:
-    """Reads a packed network, whose kernels stay whole numbers.
+    """Reads a packed network, whose kernels stay whole numbers; `load` does so too.
 
     Args:
         file: that `export` wrote.

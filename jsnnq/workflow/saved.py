@@ -18,6 +18,7 @@ from jsnnq.networks.network import Network, check_network
 from jsnnq.runtime import checkpoint
 from jsnnq.training.step import TrainState
 from jsnnq.workflow import specification
+from jsnnq.workflow.export import import_
 from jsnnq.workflow.state import State, abstract_variables
 
 FORMAT = 1
@@ -73,7 +74,7 @@ def load(
     """Reads back what `save` wrote, or what a command stored.
 
     Args:
-        folder: as given to `save`, or that of a run.
+        folder: as given to `save`, or that of a run; or a file of `export`.
         network: the network itself, if it, a quantizer, a surrogate or a neuron of it
             is one of your own: code is never stored.
 
@@ -94,6 +95,8 @@ def load(
         >>> logits.shape
         (4, 256, 10)
     """
+    if Path(folder).is_file():
+        return import_(folder)
     path = folder_of(folder)
     metadata = checkpoint.read_metadata(path)
     if "network" not in metadata:

@@ -241,6 +241,7 @@ def _export(command) -> None:
     add("--format", text, "packed", choices=_accepted("format"))
     more: Any = {"type": Path, "required": True, "complete": shtab.FILE}
     add("--out", "the file", **more)
+    _add_quiet(add)
 
 
 def _compare(command) -> None:

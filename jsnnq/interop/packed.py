@@ -122,8 +122,8 @@ def _content(path: Path) -> tuple[dict[str, Any], bytes]:
         ) from error
     if len(content) < _HEAD.size or content[: len(_MAGIC)] != _MAGIC:
         raise InputError(
-            f"{str(path)!r} is no packed network: give a file that jsnnq.export wrote "
-            "with format='packed'"
+            f"{str(path)!r} is no packed network: give a file that 'jsnnq export' "
+            "wrote, or the folder of a checkpoint"
         )
     _, version, length, digest = _HEAD.unpack_from(content)
     if version > VERSION:

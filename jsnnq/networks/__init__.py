@@ -1,9 +1,10 @@
 """Networks that are given their quantizers: spiking and binary, pure and thin.
 
 `timesteps` has the axis of time, `surrogate` the spike and its pretended derivatives,
-`neurons` the only scan over timesteps, `convolve` the convolution, `normalisation` that
-of the batch and what becomes one with it, `rules` which layer gets which quantizer,
-`layers` the Flax modules, `network` what a network promises, `resnet` the units and
+`neurons` the only scan over timesteps, `convolve` the convolution, `integers` kernels
+of whole numbers and exact products with them, `normalisation` that of the batch and
+what becomes one with it, `rules` which layer gets which quantizer, `layers` the Flax
+modules, `network` what a network promises, `resnet` the units and
 blocks that `sew` (spiking) and `bnn` (without spikes) share, `readout` what is made of
 logits, and `quantize` how a network's quantizers start.
 

@@ -128,6 +128,17 @@ def import_(file: str | os.PathLike[str]) -> tuple[Network, State]:
 
     Raises:
         InputError: there is no such file, or it is another, newer, or damaged.
+
+    Example:
+        >>> data = jsnnq.load_data("synthetic")
+        >>> net = jsnnq.sew_resnet("sew_resnet_tiny", classes=10)
+        >>> net = jsnnq.quantize(net, weights=jsnnq.uniform(2))
+        >>> variables = net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+        >>> state = jsnnq.calibrate(net, variables, data)
+        >>> size = jsnnq.export("small.jsnnq", net, state)
+        >>> net, state = jsnnq.import_("small.jsnnq")
+        >>> state.variables["params"]["layer1_0"]["conv1"]["kernel"].codes[0].dtype
+        dtype('int8')
     """
     arrays, about = packed.read(Path(file))
     net = specification.build(about["network"])

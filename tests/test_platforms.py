@@ -12,8 +12,10 @@ from jax import export
 import jsnnq
 from jsnnq.analysis import emd, evaluate, transport
 from jsnnq.data import batches
+from jsnnq.interop import pack
 from jsnnq.networks import quantize
 from jsnnq.networks.bnn import binary_resnet
+from jsnnq.networks.integers import PackedKernel
 from jsnnq.networks.sew import sew_resnet
 from jsnnq.quantizers import lqnet, mint, stompp
 from jsnnq.runtime import parallel
@@ -165,6 +167,22 @@ def test_starting_quantizers(name):
     check(functools.partial(quantize.quantize, net), bare, shapes(KEY), images)
 
 
+@pytest.mark.parametrize("name", ["spikes", "signs"])
+def test_packing(name):
+    net = test_x64.NETWORKS[name]
+    found = functools.partial(pack._found, net, (1, *test_x64.SHAPE))
+    check(found, dict(abstract_variables(net, test_x64.SHAPE)))
+
+
+@pytest.mark.parametrize("start", [0, 1])
+@pytest.mark.parametrize("groups", [1, 4])
+def test_products_of_whole_numbers(groups, start):
+    codes = array(jnp.int8, 3, 3, 4 // groups, 8)
+    kernel = PackedKernel((codes,) * 2, (array(jnp.float32, 8),) * 2, start, 2)
+    times = lambda kernel, x: kernel.convolve(x, 2, groups)
+    check(times, kernel, (array(jnp.float32, 2, 6, 6, 4),) * 3)
+
+
 def test_runs_that_are_made_together():
     trees = [{"a": jnp.ones(3)}, {"a": jnp.zeros(3)}]
     check(together._stacked, trees)
@@ -200,6 +218,7 @@ LOWERED = {
     evaluate._add,
     lqnet._fitted,  # By `init`.
     mint.least_error,  # Likewise.
+    pack._found,
     probe._accuracy,
     probe._inside,
     quantize._potentials,

@@ -87,7 +87,11 @@ def test_every_product_has_the_precision_of_its_network(name, platform):
         step, (state, images, labels) = trained(net)
         forward = lambda state, images, net=net: net.apply(state.variables, images)[0]
         each = (precision.upper(),) * 2
-        assert asked(forward, (state, images), platform) == [each] * products(net)
+        found = asked(forward, (state, images), platform)
+        # One for each plane of a kernel of LQ-Net.
+        assert set(found) == {each}
+        assert len(found) >= products(net)
+        assert (len(found) == products(net)) == (name != "lqnet")
         backward = asked(step, (state, images, labels), platform)
         assert backward == [each] * (3 * products(net) - 1)
 

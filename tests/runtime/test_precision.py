@@ -20,6 +20,7 @@ from jsnnq.networks import QuantConv
 from jsnnq.networks.bnn import binary_resnet
 from jsnnq.networks.network import observe
 from jsnnq.networks.sew import init_state, sew_resnet
+from jsnnq.quantizers.lqnet import LQNet
 from jsnnq.runtime.precision import PRECISIONS
 from jsnnq.training.step import Program, start, train_step
 from jsnnq.workflow import specification
@@ -73,9 +74,16 @@ def asked(function, arguments, platform):
     return found
 
 
-def products(net):
+def products(net, planes=lambda quantizer: 1):
     """Of a forward pass: stem and classifier have one, other kernels one a timestep."""
-    return 2 + net.timesteps * (len(net.kernel_layers()) - 2)
+    first, *others, last = net.kernel_layers()
+    times = {first: 1, last: 1, **dict.fromkeys(others, net.timesteps)}
+    return sum(count * planes(net.weights(path)) for path, count in times.items())
+
+
+def in_evaluation(quantizer):
+    """One for each plane of LQ-Net."""
+    return quantizer.bits if isinstance(quantizer, LQNet) else 1
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
@@ -87,11 +95,8 @@ def test_every_product_has_the_precision_of_its_network(name, platform):
         step, (state, images, labels) = trained(net)
         forward = lambda state, images, net=net: net.apply(state.variables, images)[0]
         each = (precision.upper(),) * 2
-        found = asked(forward, (state, images), platform)
-        # One for each plane of a kernel of LQ-Net.
-        assert set(found) == {each}
-        assert len(found) >= products(net)
-        assert (len(found) == products(net)) == (name != "lqnet")
+        expected = [each] * products(net, in_evaluation)
+        assert asked(forward, (state, images), platform) == expected
         backward = asked(step, (state, images, labels), platform)
         assert backward == [each] * (3 * products(net) - 1)
 

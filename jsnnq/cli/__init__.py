@@ -297,13 +297,11 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from jsnnq.runtime import checkpoint
     from jsnnq.workflow.export import export
-    from jsnnq.workflow.saved import folder_of, load
+    from jsnnq.workflow.saved import load, metadata_of
 
-    source = options.checkpoint
-    net, state = load(source)
-    about = {} if source.is_file() else checkpoint.read_metadata(folder_of(source))
+    net, state = load(options.checkpoint)
+    about = metadata_of(options.checkpoint)
     size = export(
         options.out,
         net,

@@ -14,13 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jaxtyping import Array
 
 from jsnnq.errors import InputError
-from jsnnq.networks.integers import PackedKernel
+from jsnnq.networks.integers import PackedKernel, is_packed
 from jsnnq.networks.layers import STATE, QuantizedLayer
 from jsnnq.networks.network import Network, input_shape
-from jsnnq.networks.normalisation import FOLDED, Affine, BatchNorm, fold
+from jsnnq.networks.normalisation import FOLDED, Affine, BatchNorm, fold_statistics
 from jsnnq.quantizers.base import Planes
 from jsnnq.runtime.precision import at_least_float32
 
@@ -63,7 +62,7 @@ def pack(
             del params[(*place, name)]
         params[(*place, FOLDED)] = affine
     return {
-        "params": jax.tree.map(_as_stored, unflatten_dict(params), is_leaf=_is_packed),
+        "params": jax.tree.map(_as_stored, unflatten_dict(params), is_leaf=is_packed),
         "quant": jax.tree.map(_as_stored, unflatten_dict(quant)),
     }
 
@@ -93,7 +92,8 @@ def _found(net, shape, variables):
             elif isinstance(layer, BatchNorm):
                 gain, shift = (layer.get_variable("params", n) for n in _LEARNED)
                 mean, var = (layer.get_variable("batch_stats", n) for n in _RUNNING)
-                affines[path] = fold(Affine(gain, shift), mean, var, layer.epsilon)
+                statistics = mean, var, layer.epsilon
+                affines[path] = fold_statistics(Affine(gain, shift), *statistics)
         return call(*arguments, **named)
 
     with nn.intercept_methods(between):
@@ -148,15 +148,6 @@ def _packed(net, path, planes, whole):
 
 
 def _as_stored(leaf: Any) -> Any:
-    if _is_packed(leaf) or not jnp.issubdtype(leaf.dtype, jnp.floating):
+    if is_packed(leaf) or not jnp.issubdtype(leaf.dtype, jnp.floating):
         return leaf
     return jnp.asarray(leaf, jnp.float32)
-
-
-def _is_packed(leaf: Any) -> bool:
-    return isinstance(leaf, PackedKernel)
-
-
-def unpacked(kernel: Any) -> Array:
-    """A kernel as an array of floats, packed or not."""
-    return kernel.values() if _is_packed(kernel) else kernel

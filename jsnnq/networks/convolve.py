@@ -9,7 +9,7 @@ import functools
 from typing import Any
 
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from jsnnq.networks.timesteps import Timesteps, once_for_all
 from jsnnq.runtime import cpu
@@ -105,14 +105,15 @@ def convolve(
 
 
 def plain(
-    x: Float[Array, "N H W C"],
-    kernel: Float[Array, "K K I O"],
+    x: Num[Array, "N H W C"],
+    kernel: Num[Array, "K K I O"],
     stride: int = 1,
     groups: int = 1,
     *,
     precision: jax.lax.Precision | None = None,
-) -> Float[Array, "N P Q O"]:
-    """`convolve` by XLA's convolution."""
+    sums: Any = None,
+) -> Num[Array, "N P Q O"]:
+    """`convolve` by XLA's convolution; `sums` is another dtype for what it returns."""
     margin = (kernel.shape[0] - 1) // 2
     return jax.lax.conv_general_dilated(
         x,
@@ -122,6 +123,7 @@ def plain(
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
         precision=precision,
+        preferred_element_type=sums,
     )
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jsnnq.networks.convolve import convolve
+from jsnnq.networks.convolve import convolve, plain
 from jsnnq.networks.timesteps import Timesteps, once_for_all
 from jsnnq.quantizers.primitives import like
 
@@ -60,22 +60,9 @@ class PackedKernel:
 
     def convolve(self, x: Timesteps, stride: int = 1, groups: int = 1) -> Timesteps:
         """`convolve` of each timestep with it, float32."""
-
-        def integer(y, codes):
-            margin = (len(codes) - 1) // 2
-            return jax.lax.conv_general_dilated(
-                y,
-                codes,
-                window_strides=(stride, stride),
-                padding=((margin, margin), (margin, margin)),
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-                feature_group_count=groups,
-                preferred_element_type=jnp.int32,
-            )
-
-        def real(y, kernel):
-            return convolve(y, kernel, stride, groups, precision=_HIGHEST)
-
+        by = {"stride": stride, "groups": groups}
+        integer = functools.partial(plain, **by, sums=jnp.int32)
+        real = functools.partial(convolve, **by, precision=_HIGHEST)
         one = functools.partial(self._product, integer, real, groups)
         if len(x) == 1:
             return (one(x[0]),)
@@ -86,10 +73,7 @@ class PackedKernel:
 
     def multiply(self, x: Float[Array, "N I"]) -> Float[Array, "N O"]:
         """The matrix product with it, float32."""
-
-        def integer(y, codes):
-            return jnp.matmul(y, codes, preferred_element_type=jnp.int32)
-
+        integer = functools.partial(jnp.matmul, preferred_element_type=jnp.int32)
         real = functools.partial(jnp.matmul, precision=_HIGHEST)
         return self._product(integer, real, 1, x)
 
@@ -121,6 +105,11 @@ class PackedKernel:
 
     def _reals(self, codes: Int[Array, "..."]) -> Float[Array, "..."]:
         return (self.start + self.step * codes.astype(jnp.int32)).astype(jnp.float32)
+
+
+def is_packed(leaf: Any) -> bool:
+    """Whether it is a packed kernel, as `is_leaf` of a tree asks."""
+    return isinstance(leaf, PackedKernel)
 
 
 _HIGHEST = jax.lax.Precision.HIGHEST

@@ -127,7 +127,7 @@ def _multiplied(x, affine):
     return tuple(scaled(one, *affine) for one in x)
 
 
-def fold(
+def fold_statistics(
     affine: Affine,
     mean: Float[Array | np.ndarray, "C"],
     var: Float[Array | np.ndarray, "C"],
@@ -281,7 +281,8 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", filled, 1)
         if not train:
             statistics = running_mean.value, running_var.value, self.epsilon
-            return then(_multiplied(parts, fold(affine, *statistics)), *given)
+            affine = fold_statistics(affine, *statistics)
+            return then(_multiplied(parts, affine), *given)
         found: Any = normalise(then, self.epsilon, parts, affine, given)
         y, mean, var = found
         if self.is_mutable_collection("batch_stats") and not self.is_initializing():

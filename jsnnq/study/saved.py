@@ -22,14 +22,13 @@ from jsnnq.config import Config, from_dict, to_dict
 from jsnnq.data import sets
 from jsnnq.data.arrays import DataSet
 from jsnnq.errors import InputError, choose
-from jsnnq.interop import packed
 from jsnnq.networks import network as networks
 from jsnnq.networks.network import input_shape
 from jsnnq.networks.quantize import at
 from jsnnq.runtime import checkpoint
 from jsnnq.study import build
 from jsnnq.workflow.evaluate import check_shape
-from jsnnq.workflow.saved import folder_of, load, no_network, save
+from jsnnq.workflow.saved import folder_of, load, metadata_of, no_network, save
 from jsnnq.workflow.state import abstract_variables, untrained
 
 
@@ -124,10 +123,7 @@ def load_network(
         >>> jsnnq.load_network("out/net", data_name="synthetic").dataset.classes
         10
     """
-    if Path(path).is_file():
-        about = packed.metadata(Path(path))
-    else:
-        about = checkpoint.read_metadata(folder_of(path))
+    about = metadata_of(path)
     config = from_dict(about["config"]) if "config" in about else None
     data_name = data_name or about.get("data") or (config and config.data)
     if data_name is None and "network" not in about:

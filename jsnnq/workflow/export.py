@@ -10,17 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jsnnq.data.batches import Preprocessing
 from jsnnq.errors import InputError, choose
 from jsnnq.interop import packed
 from jsnnq.interop.pack import pack
-from jsnnq.networks.integers import PackedKernel
+from jsnnq.networks.integers import PackedKernel, is_packed
 from jsnnq.networks.layers import STATE
 from jsnnq.networks.network import Network, check_network
 from jsnnq.networks.normalisation import FOLDED, Affine
-from jsnnq.training.step import TrainState
 from jsnnq.workflow import specification
-from jsnnq.workflow.state import State, abstract_variables
+from jsnnq.workflow.state import (
+    State,
+    abstract_variables,
+    check_state,
+    read,
+    written,
+)
 
 FORMATS = ("packed",)
 
@@ -69,23 +73,20 @@ def export(
     """
     choose("format", format, FORMATS)
     check_network(net)
-    if not isinstance(state, State):
-        raise InputError(
-            f"state is a {type(state).__name__}: give what fit, calibrate or load "
-            "return, which knows how the network sees pixels"
-        )
-    written = specification.specify(net)
-    if own := specification.own_parts(written):
+    known = check_state(state)
+    settings = specification.specify(net)
+    if own := specification.own_parts(settings):
         raise InputError(
             f"the network has {' and '.join(own)}, which jsnnq has not, and a packed "
             "file holds no code: save it as a folder, with jsnnq.save"
         )
-    if _is_packed(state):
+    leaves = jax.tree.leaves(known.variables["params"], is_leaf=is_packed)
+    if any(map(is_packed, leaves)):
         raise InputError(
             "the network is packed already: copy its file, or export the folder that "
             "it was made from"
         )
-    variables = pack(net, state.variables, state.image_shape)
+    variables = pack(net, known.variables, known.image_shape)
     arrays, codes, kernels = {}, {}, {}
     for path, leaf in _leaves(variables).items():
         if isinstance(leaf, PackedKernel):
@@ -102,19 +103,12 @@ def export(
             arrays[path] = np.asarray(leaf)
     metadata = {
         **(about or {}),
-        "network": written,
-        "preprocessing": state.preprocessing._asdict(),
-        "image_shape": list(state.image_shape),
+        "network": settings,
+        **written(known),
         "classes": list(class_names),
         "kernels": kernels,
     }
     return packed.write(Path(file), arrays, codes, metadata)
-
-
-def _is_packed(state: State) -> bool:
-    kernel = lambda leaf: isinstance(leaf, PackedKernel)
-    leaves = jax.tree.leaves(state.variables["params"], is_leaf=kernel)
-    return any(map(kernel, leaves))
 
 
 def import_(file: str | os.PathLike[str]) -> tuple[Network, State]:
@@ -142,7 +136,6 @@ def import_(file: str | os.PathLike[str]) -> tuple[Network, State]:
     """
     arrays, about = packed.read(Path(file))
     net = specification.build(about["network"])
-    shape = tuple(about["image_shape"])
     found: dict[str, Any] = {path: jnp.asarray(array) for path, array in arrays.items()}
     for path, (count, *settings) in about["kernels"].items():
         planes = [
@@ -151,14 +144,8 @@ def import_(file: str | os.PathLike[str]) -> tuple[Network, State]:
         ]
         small = tuple(one.astype(jnp.int8) for one in planes[0])
         found[path] = PackedKernel(small, tuple(planes[1]), *settings)
-    variables = _nested(found, abstract_variables(net, shape))
-    seen = about["preprocessing"]
-    preprocessing = Preprocessing(
-        tuple(seen["mean"]), tuple(seen["std"]), seen["scale"]
-    )
-    collections = variables["params"], {}, variables.get("quant", {})
-    training = TrainState(jnp.int32(0), *collections, ())
-    return net, State(training, net, preprocessing, shape)
+    like = abstract_variables(net, tuple(about["image_shape"]))
+    return net, read(net, _nested(found, like), about)
 
 
 def _layer(path: str) -> str:
@@ -170,7 +157,7 @@ def _leaves(variables: Mapping[str, Any]) -> dict[str, Any]:
     """Arrays and packed kernels by their paths; of a state each is numbered."""
     found = {}
     for path, leaf in flatten_dict(dict(variables), sep="/").items():
-        if isinstance(leaf, PackedKernel):
+        if is_packed(leaf):
             found[path] = leaf
             continue
         inside = jax.tree.leaves(leaf)

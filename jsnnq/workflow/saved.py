@@ -10,16 +10,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
-
-from jsnnq.data.batches import Preprocessing
 from jsnnq.errors import InputError
+from jsnnq.interop import packed
 from jsnnq.networks.network import Network, check_network
 from jsnnq.runtime import checkpoint
-from jsnnq.training.step import TrainState
 from jsnnq.workflow import specification
 from jsnnq.workflow.export import import_
-from jsnnq.workflow.state import State, abstract_variables
+from jsnnq.workflow.state import (
+    State,
+    abstract_variables,
+    check_state,
+    read,
+    written,
+)
 
 FORMAT = 1
 """Of the metadata; a file of a newer one is refused."""
@@ -53,19 +56,14 @@ def save(
         True
     """
     check_network(net)
-    if not isinstance(state, State):
-        raise InputError(
-            f"state is a {type(state).__name__}: give what fit, calibrate or load "
-            "return, which knows how the network sees pixels"
-        )
+    known = check_state(state)
     metadata = {
         "format": FORMAT,
         "network": specification.specify(net),
-        "preprocessing": state.preprocessing._asdict(),
-        "image_shape": list(state.image_shape),
+        **written(known),
         **(about or {}),
     }
-    checkpoint.save(Path(folder), state.variables, metadata)
+    checkpoint.save(Path(folder), known.variables, metadata)
 
 
 def load(
@@ -107,14 +105,20 @@ def load(
             f"{metadata['format']}, known is {FORMAT}): use a newer one"
         )
     net = _network(folder, metadata["network"], network)
-    shape = tuple(metadata["image_shape"])
-    variables, _ = checkpoint.restore(path, abstract_variables(net, shape))
-    seen = metadata["preprocessing"]
-    preprocessing = Preprocessing(
-        tuple(seen["mean"]), tuple(seen["std"]), seen["scale"]
-    )
-    training = TrainState(jnp.int32(0), **variables, opt_state=())
-    return net, State(training, net, preprocessing, shape)
+    like = abstract_variables(net, tuple(metadata["image_shape"]))
+    variables, _ = checkpoint.restore(path, like)
+    return net, read(net, variables, metadata)
+
+
+def metadata_of(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What is known of a stored network beside its variables.
+
+    Args:
+        path: a file of `export`, or a folder as for `load`.
+    """
+    if Path(path).is_file():
+        return packed.metadata(Path(path))
+    return checkpoint.read_metadata(folder_of(path))
 
 
 def no_network(folder: str | os.PathLike[str]) -> InputError:

@@ -72,6 +72,54 @@ class State:
         return self.preprocessing(jnp.asarray(images), self.network.dtype)
 
 
+def check_state(state: Any) -> State:
+    """What is given, if it knows how a network sees pixels.
+
+    Raises:
+        InputError: it is no `State`.
+    """
+    if not isinstance(state, State):
+        raise InputError(
+            f"state is a {type(state).__name__}: give what fit, calibrate or load "
+            "return, which knows how the network sees pixels"
+        )
+    return state
+
+
+def written(state: State) -> dict[str, Any]:
+    """How a state sees pixels, as JSON values; `read` is its inverse."""
+    return {
+        "preprocessing": state.preprocessing._asdict(),
+        "image_shape": list(state.image_shape),
+    }
+
+
+def read(net: Network, variables: Mapping[str, Any], metadata: Any) -> State:
+    """The state of a network that was stored, none of whose training is known.
+
+    Args:
+        net: the network.
+        variables: that were stored.
+        metadata: what `written` said.
+    """
+    seen = metadata["preprocessing"]
+    preprocessing = Preprocessing(
+        tuple(seen["mean"]), tuple(seen["std"]), seen["scale"]
+    )
+    shape = tuple(metadata["image_shape"])
+    return State(_untouched(variables), net, preprocessing, shape)
+
+
+def _untouched(variables):
+    return TrainState(
+        jnp.int32(0),
+        variables["params"],
+        variables.get("batch_stats", {}),
+        variables.get("quant", {}),
+        (),
+    )
+
+
 def check_fits(net: Network, data: DataSet) -> None:
     """Refuses data that a network cannot be trained or evaluated on.
 
@@ -101,14 +149,7 @@ def untrained(net: Network, variables: Mapping[str, Any], data: DataSet) -> Stat
         variables: parameters and collections.
         data: how pixels are seen, and the shape of an image.
     """
-    bare = TrainState(
-        jnp.int32(0),
-        variables["params"],
-        variables.get("batch_stats", {}),
-        variables.get("quant", {}),
-        (),
-    )
-    return State(bare, net, data.preprocessing, data.image_shape)
+    return State(_untouched(variables), net, data.preprocessing, data.image_shape)
 
 
 def initial_variables(
